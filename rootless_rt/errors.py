@@ -1,0 +1,36 @@
+"""The errors `rt` shows to people: one line that says what is wrong and where, one hint with the fix.
+
+Knows nothing of commands, containers or output; every room may import it.
+"""
+
+from __future__ import annotations
+
+
+class RtError(Exception):
+    """Something a user can understand and mend.
+
+    `message` is one line without a final full stop; `hint`, when there is one, names the fix;
+    `code` is the exit status of the command that fails with it.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, code: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+class SpecError(RtError):
+    """A wrong value in config.json: `path` is its JSON path, such as `process.user.uid`."""
+
+    def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(f"config.json: {path}: {problem}" if path else f"config.json: {problem}", hint=hint)
+        self.path = path
+
+
+class NotSupportedYet(SpecError):
+    """A field of the runtime-spec whose work `rt` does not do yet: refused, never ignored."""
+
+    def __init__(self, path: str, *, hint: str | None = None) -> None:
+        RtError.__init__(self, f"not supported yet: {path}", hint=hint)
+        self.path = path
