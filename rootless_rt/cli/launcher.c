@@ -1,0 +1,236 @@
+/*
+ * The program installed as `rt`: finds the interpreter and the package, and becomes
+ *
+ *     PYTHON -I -S -B -X utf8 -X disable_remote_debug -c CODE SITES ARGUMENT...
+ *
+ * It knows where an installer may put the package beside it, and which interpreter it was built for. It must not
+ * know any option of `rt`, and must not read the environment, PATH or the current directory: engines start the
+ * runtime inside a bundle, and a bundle's json.py must never be imported.
+ *
+ * Why not a script: `#!python` lines lose their flags in some installers, import `re` in others, and start site;
+ * this costs about half a millisecond instead of five to fifteen. -I ignores PYTHON* variables and keeps the current
+ * and the user's directory out of sys.path; -S leaves out site and its .pth files; -B writes no bytecode; utf8
+ * carries any bytes of argv through (surrogateescape) whatever the locale.
+ *
+ * Where the package is looked for, P being the directory above the one that holds this program:
+ *   the source tree it was built for, if any (RT_TREE, then RT_SITES for third-party packages);
+ *   P/{lib,lib64,local/lib}/pythonX.Y/{site,dist-packages}, P/{lib,...}/python3/dist-packages, P (pip --target),
+ *   then other 3.Y than the one it was built with (installers reuse a built wheel for a new interpreter).
+ * Interpreter: that X.Y beside this program (a virtual environment), the one it was built with, /usr/bin's, and
+ * last any python3 beside it or in /usr/bin.
+ *
+ * Trust: this program's directories are code that runs with the caller's rights, root's included. A directory that
+ * everyone can write to is refused, and so is one whose owner is none of: root, the caller, the owner of this very
+ * program (who could have put anything in it), the owner of the source tree when it was built (whose build was run).
+ * Group-writable is allowed: private groups with umask 002, and Debian's root:staff /usr/local, are common.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define PACKAGE "rootless_rt"
+#define SEPARATOR ":" /* between the directories in SITES; CODE splits at it */
+#define OLDEST_MINOR 11
+#define NEWEST_MINOR 40
+
+static const char CODE[] =
+	"import sys;"
+	"sys.path+=sys.argv[1].split('" SEPARATOR "');"
+	"from " PACKAGE ".cli.main import main;"
+	"main(sys.argv[2:])";
+
+#ifdef RT_TREE
+static const char *const SITES[] = {RT_TREE, RT_SITES NULL};
+static const uid_t BUILT_FOR = RT_TREE_UID;
+#else
+static const char *const LIBS[] = {"/lib", "/lib64", "/local/lib"};
+static const char *const PACKAGES[] = {"/site-packages", "/dist-packages"};
+static const uid_t BUILT_FOR = (uid_t)-1;
+#endif
+
+static char self[PATH_MAX];   /* this program */
+static char prefix[PATH_MAX]; /* the directory above its own */
+static uid_t self_owner;
+
+/* One line and one hint, as every error of rt is shown; `a`, `b`, `c` are joined. */
+static _Noreturn void die(const char *a, const char *b, const char *c, const char *hint)
+{
+	const char *parts[] = {"rt: ", a, b, c, "\nhint: ", hint, "\n"};
+	struct iovec line[7];
+	for (int i = 0; i < 7; i++)
+		line[i] = (struct iovec){(void *)parts[i], strlen(parts[i])};
+	if (writev(2, line, 7) < 0)
+		_exit(1); /* nobody listens: the exit status is all there is to say */
+	_exit(1);
+}
+
+/* Joins up to four strings into out[PATH_MAX]; a path that long cannot be opened anyway. */
+static const char *join(char *out, const char *a, const char *b, const char *c, const char *d)
+{
+	const char *parts[] = {a, b, c, d};
+	size_t used = 0;
+	for (int i = 0; i < 4; i++) {
+		size_t length = strlen(parts[i]);
+		if (length >= PATH_MAX - used)
+			die("path too long: ", a, b, "install rt in a place with a shorter path");
+		memcpy(out + used, parts[i], length);
+		used += length;
+	}
+	out[used] = '\0';
+	return out;
+}
+
+/* A closed 0, 1 or 2 would be taken by the next file that is opened, and be written to as if it were the output. */
+static void fill_closed_stdio(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0)
+			_exit(1);
+}
+
+static void find_self(void)
+{
+	struct stat status;
+	ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+	if (length <= 0 || self[0] != '/' || stat("/proc/self/exe", &status) < 0)
+		die("cannot find itself through /proc/self/exe: ", strerror(errno), "", "mount /proc: rt needs it");
+	self[length] = '\0';
+	self_owner = status.st_uid;
+	memcpy(prefix, self, (size_t)length + 1);
+	for (int i = 0; i < 2; i++) {
+		char *slash = strrchr(prefix, '/');
+		*(slash ? slash : prefix) = '\0'; /* "" is the root directory: "/lib" follows */
+	}
+}
+
+static void check_trust(const char *directory)
+{
+	struct stat status;
+	if (stat(directory, &status) < 0)
+		die("cannot read ", directory, "", "install rt again");
+	if (status.st_mode & S_IWOTH)
+		die("refusing to load code from ", directory, ": everyone can write there", "chmod o-w it, or install rt elsewhere");
+	if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != self_owner && status.st_uid != BUILT_FOR)
+		die("refusing to load code from ", directory, ": it belongs to another user", "chown it, or install rt for this user");
+}
+
+#ifdef RT_TREE
+/* The tree and its third-party directories, joined; missing third-party ones are left out. */
+static const char *find_sites(char *version)
+{
+	size_t size = 1;
+	for (int i = 0; SITES[i]; i++)
+		size += strlen(SITES[i]) + 1;
+	char *sites = calloc(1, size);
+	if (!sites)
+		die("out of memory", "", "", "free some memory");
+	for (int i = 0; SITES[i]; i++) {
+		if (i > 0 && access(SITES[i], F_OK) < 0)
+			continue;
+		check_trust(SITES[i]);
+		if (i > 0)
+			strcat(sites, SEPARATOR);
+		strcat(sites, SITES[i]);
+	}
+	char path[PATH_MAX];
+	check_trust(join(path, SITES[0], "/" PACKAGE, "", ""));
+	strcpy(version, RT_VERSION);
+	return sites;
+}
+#else
+static int holds_package(const char *site)
+{
+	char path[PATH_MAX];
+	struct stat status;
+	return stat(join(path, site, "/" PACKAGE, "", ""), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* Looks below every library directory of the prefix for the packages of one python, such as "/python3.11". */
+static int find_for(char *site, const char *python)
+{
+	for (size_t lib = 0; lib < sizeof LIBS / sizeof *LIBS; lib++)
+		for (size_t kind = 0; kind < sizeof PACKAGES / sizeof *PACKAGES; kind++) {
+			char base[PATH_MAX];
+			join(base, prefix, LIBS[lib], python, PACKAGES[kind]);
+			if (holds_package(base)) {
+				strcpy(site, base);
+				return 1;
+			}
+		}
+	return 0;
+}
+
+/* The directory that holds the package; `version` becomes the X.Y it was installed for. */
+static const char *find_sites(char *version)
+{
+	static char site[PATH_MAX];
+	strcpy(version, RT_VERSION);
+	int found = find_for(site, "/python" RT_VERSION) || find_for(site, "/python3");
+	if (!found && holds_package(prefix[0] ? prefix : "/")) {
+		strcpy(site, prefix[0] ? prefix : "/");
+		found = 1;
+	}
+	for (int minor = NEWEST_MINOR; !found && minor >= OLDEST_MINOR; minor--) {
+		char python[] = "/python3.00";
+		python[9] = (char)('0' + minor / 10);
+		python[10] = (char)('0' + minor % 10);
+		found = find_for(site, python);
+		if (found)
+			strcpy(version, python + strlen("/python"));
+	}
+	if (!found)
+		die("cannot find the package " PACKAGE " that belongs to ", self, "", "install rt again: pip install rootless-rt");
+	if (strstr(site, SEPARATOR))
+		die("cannot run from a path with \"" SEPARATOR "\" in it: ", site, "", "install rt elsewhere");
+	char path[PATH_MAX];
+	check_trust(site);
+	check_trust(join(path, site, "/" PACKAGE, "", ""));
+	return site;
+}
+#endif
+
+/* Tries one interpreter; comes back only when it is not there. */
+static void become(char **argv, const char *directory, const char *name, const char *version)
+{
+	char python[PATH_MAX];
+	argv[0] = (char *)join(python, directory, name, version, "");
+	execv(python, argv);
+	if (errno == E2BIG)
+		die("cannot start ", python, ": the arguments and the environment are too long", "pass less of them");
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const flags[] = {"-I", "-S", "-B", "-X", "utf8", "-X", "disable_remote_debug", "-c", CODE};
+	enum { FLAGS = sizeof flags / sizeof *flags };
+	char version[8]; /* "3.11" */
+	char beside[PATH_MAX];
+
+	fill_closed_stdio();
+	find_self();
+	const char *sites = find_sites(version);
+
+	char **python_argv = calloc(1 + FLAGS + 1 + (size_t)argc + 1, sizeof *python_argv);
+	if (!python_argv)
+		die("out of memory", "", "", "pass fewer arguments");
+	memcpy(python_argv + 1, flags, sizeof flags);
+	python_argv[1 + FLAGS] = (char *)sites;
+	for (int i = 1; i < argc; i++)
+		python_argv[1 + FLAGS + i] = argv[i];
+
+	memcpy(beside, self, sizeof self);
+	strrchr(beside, '/')[1] = '\0';
+	become(python_argv, beside, "python", version);
+	if (strcmp(version, RT_VERSION) == 0)
+		become(python_argv, RT_PYTHON, "", "");
+	become(python_argv, "/usr/bin/", "python", version);
+	become(python_argv, beside, "python3", "");
+	become(python_argv, "/usr/bin/", "python3", "");
+	die("cannot find Python ", version, ": it is neither " RT_PYTHON " nor in /usr/bin nor beside rt",
+	    "install it, or install rt again with the Python you have");
+}
