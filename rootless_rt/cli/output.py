@@ -1,0 +1,79 @@
+"""What `rt` prints on stdout: text, tables, times.
+
+Knows descriptor 1 and characters; it must not know containers. Python's own sys.stdout is not used: it is
+absent when the descriptor was closed at start, and fails on a non-blocking pipe.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from rootless_rt.errors import RtError
+
+# A column of a table is at least MIN_WIDTH wide, its padding included: the shape scripts
+# know from other runtimes' `list`.
+MIN_WIDTH = 12
+PADDING = 3
+
+# Characters that would move a terminal's cursor or forge a second line.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+class OutputClosed(Exception):
+    """The reader of stdout went away: not an error to report, only a reason to stop."""
+
+
+def write(text: str) -> None:
+    """Write `text` to stdout, all of it. Raises OutputClosed, or RtError (a full disk, for one)."""
+    try:
+        write_fd(1, text)
+    except BrokenPipeError:
+        raise OutputClosed from None
+    except OSError as error:
+        raise RtError(f"cannot write to standard output: {(error.strerror or '').lower()}") from None
+
+
+def write_fd(fd: int, text: str) -> None:
+    """Write `text` to `fd`, waiting where it is a full non-blocking pipe. Raises OSError."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Half a surrogate pair out of a JSON file: no bytes stand for it.
+        data = text.encode("utf-8", "backslashreplace")
+    while data:
+        try:
+            data = data[posix.write(fd, data) :]
+        except BlockingIOError:
+            import select
+
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
+
+
+def printable(text: str) -> str:
+    """`text` as one line that cannot steer a terminal: control characters become `\\xNN`."""
+    return text.translate(_CONTROLS)
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """`rows` as lines with aligned columns; the last column is not padded. An empty list is ""."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(MIN_WIDTH, max(map(len, column)) + PADDING) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+        lines.append("".join(padded) + row[-1] + "\n")
+    return "".join(lines)
+
+
+def rfc3339_nano(seconds: int, nanoseconds: int) -> str:
+    """A time since the epoch in UTC as RFC 3339 text with the fraction's last zeros left out.
+
+    `rfc3339_nano(0, 500_000_000)` is `1970-01-01T00:00:00.5Z`: what Go's time.RFC3339Nano prints.
+    """
+    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
+    text = f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
+    fraction = f"{nanoseconds:09d}".rstrip("0")
+    return f"{text}.{fraction}Z" if fraction else f"{text}Z"

@@ -1,0 +1,212 @@
+"""The command line as data: every global option and every command, once.
+
+The parser (argv.py), the help and the click application (app.py) are all read from these tuples, so
+an option exists everywhere or nowhere. It knows names, kinds and help texts; it must not know
+what a command does, and it imports nothing: every call of `rt` loads it.
+"""
+
+from __future__ import annotations
+
+# Kinds of option. FLAG stands alone (or `=true`, `=false`); the others take a value.
+FLAG, TEXT, NUMBER, CHOICE = range(4)
+
+# No file-descriptor or count on this command line can be larger (a C int).
+NUMBER_MAX = 2**31 - 1
+
+
+class Option:
+    """One option: `key` is where its value is found, `names` are its spellings without dashes.
+
+    `value` names the value in help; `hidden` options are accepted, and left out of help.
+    """
+
+    __slots__ = ("choices", "default", "help", "hidden", "key", "kind", "names", "value")
+
+    def __init__(
+        self,
+        names: str,
+        kind: int,
+        help: str,
+        value: str = "",
+        default: object = None,
+        choices: tuple[str, ...] = (),
+        hidden: bool = False,
+    ) -> None:
+        self.names = tuple(names.split())
+        self.key = self.names[-1].replace("-", "_")
+        self.kind = kind
+        self.help = help
+        self.value = value
+        if kind == FLAG:
+            default = False
+        elif kind == NUMBER:
+            default = 0
+        self.default = default
+        self.choices = choices
+        self.hidden = hidden
+
+
+class Command:
+    """One command: its options and its positional arguments.
+
+    `arguments` are the names of the positionals, of which the first `required` must be given.
+    With `stops`, the first positional ends the options: what follows belongs to another program.
+    """
+
+    __slots__ = ("arguments", "help", "name", "options", "required", "stops")
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        arguments: tuple[str, ...] = (),
+        required: int = 0,
+        options: tuple[Option, ...] = (),
+        stops: bool = False,
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.arguments = arguments
+        self.required = required
+        self.options = options
+        self.stops = stops
+
+
+HELP = Option("h help", FLAG, "show this help")
+
+GLOBAL_OPTIONS: tuple[Option, ...] = (
+    Option("root", TEXT, "directory of the containers' state", "DIR"),
+    Option("debug", FLAG, "tell on stderr what is being done, and show tracebacks"),
+    Option("log", TEXT, "also append errors to this file", "FILE"),
+    Option("log-format", CHOICE, "form of the records in --log", default="text", choices=("text", "json")),
+    Option(
+        "log-level",
+        CHOICE,
+        "least important messages to show",
+        default="warning",
+        choices=("error", "warning", "info", "debug"),
+    ),
+    Option("systemd-cgroup", FLAG, "let systemd make the cgroup (same as --cgroup-manager systemd)"),
+    Option("cgroup-manager", CHOICE, "who makes the cgroup", choices=("cgroupfs", "systemd", "disabled")),
+    Option(
+        "rootless",
+        CHOICE,
+        "treat the caller as a user without root",
+        default="auto",
+        choices=("auto", "true", "false"),
+    ),
+    Option(
+        "degrade",
+        CHOICE,
+        "what to do where the host cannot give what was asked: go on with a safe substitute and warn,"
+        " or stop (default: warn without root, strict for root)",
+        choices=("warn", "strict"),
+    ),
+    # Engines may still send it; the checkpoint program is found on PATH.
+    Option("criu", TEXT, "ignored", "PATH", hidden=True),
+    Option("v version", FLAG, "show the version"),
+    HELP,
+)
+
+_BUNDLE = Option("b bundle", TEXT, "directory of the bundle", "DIR", default=".")
+_CONFIG = Option("f config", TEXT, "read this file instead of config.json of the bundle", "FILE")
+_DETACH_HELP = "return once the container's process runs"
+_CREATE_OPTIONS = (
+    _BUNDLE,
+    _CONFIG,
+    Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
+    Option("pidfd-socket", TEXT, "unix socket that receives a pidfd of the container's process", "PATH"),
+    Option("pid-file", TEXT, "write the container's process id to this file", "FILE"),
+    Option("no-pivot", FLAG, "do not use pivot_root (for a rootfs on a ramdisk)"),
+    Option("no-new-keyring", FLAG, "keep the caller's session keyring"),
+    Option("preserve-fds", NUMBER, "pass this many more file descriptors, from 3 on", "N"),
+)
+_ID = ("ID",)
+
+COMMANDS = (
+    Command(
+        "create",
+        "prepare a container from a bundle; its program waits for `start`",
+        _ID,
+        1,
+        # `create` always detaches; one client library can say so.
+        _CREATE_OPTIONS + (Option("d detach", FLAG, _DETACH_HELP, hidden=True),),
+    ),
+    Command(
+        "run",
+        "create a container from a bundle and start it",
+        _ID,
+        1,
+        _CREATE_OPTIONS
+        + (
+            Option("d detach", FLAG, _DETACH_HELP),
+            Option("keep", FLAG, "keep the container's state when it has ended"),
+            Option("no-subreaper", FLAG, "do not adopt the container's orphaned processes"),
+        ),
+    ),
+    Command("start", "start the program of a created container", _ID, 1),
+    Command("state", "print the state of a container as JSON", _ID, 1),
+    Command(
+        "kill",
+        "send a signal to a container (TERM unless named)",
+        ("ID", "SIGNAL"),
+        1,
+        # Obsolete, still sent by engines: without a pid namespace every process is signalled anyway.
+        (Option("a all", FLAG, "ignored", hidden=True),),
+    ),
+    Command(
+        "delete",
+        "remove a stopped container",
+        _ID,
+        1,
+        (Option("f force", FLAG, "kill it first if it runs; do not mind if it does not exist"),),
+    ),
+    Command(
+        "list",
+        "list the containers",
+        options=(
+            Option("f format", CHOICE, "form of the list", default="table", choices=("table", "json")),
+            Option("q quiet", FLAG, "only the ids"),
+        ),
+    ),
+    Command(
+        "spec",
+        "write a config.json to start from",
+        options=(
+            _BUNDLE,
+            Option("rootless", FLAG, "for a user without root"),
+            Option(
+                "idmap",
+                CHOICE,
+                "ids of the container: only the caller, or all that /etc/subuid and /etc/subgid grant",
+                default="auto",
+                choices=("auto", "single", "full"),
+            ),
+            Option("from", TEXT, "start from this config.json instead of the built-in one", "FILE"),
+            Option("rootfs-from-host", FLAG, "also make a small rootfs from programs of this host"),
+            Option("f file", TEXT, "write to this file instead of config.json of the bundle", "OUT"),
+        ),
+    ),
+    Command("features", "print what this runtime supports as JSON"),
+    Command(
+        "plan",
+        "show what `run` would do with a bundle, and what it would do differently from its config",
+        options=(
+            _BUNDLE,
+            _CONFIG,
+            Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
+        ),
+    ),
+    Command("help", "show help for a command", ("COMMAND",)),
+)
+
+# Commands of other runtimes that `rt` does not have yet: refused by name, not as unknown words.
+LATER = ("exec", "ps", "pause", "resume", "events", "update", "checkpoint", "restore")
+
+
+def find(name: str) -> Command | None:
+    """The command called `name`, or None."""
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    return None
