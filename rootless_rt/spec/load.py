@@ -1,0 +1,143 @@
+"""From a bundle directory to a checked Spec.
+
+Knows where config.json is and in which order it is checked: syntax (`jsonio`), types (`schema`), meaning (`rules`).
+Fills in nothing and decides nothing: what is absent stays absent, defaults are the plan's business.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from rootless_rt.errors import RtError, SpecError
+from rootless_rt.spec import jsonio, names, rules, schema
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CONFIG_NAME = "config.json"
+
+
+class Spec:
+    """A config.json that passed every check, and the bundle it belongs to.
+
+    bundle  absolute real path of the bundle directory
+    data    the parsed document; every field of `schema.CONFIG` in it has the right type, absent ones stay absent
+    raw     the bytes that were parsed, for the snapshot of a created container
+    rootfs  absolute path of root.path (relative ones start at the bundle)
+    notes   (JSON path, text) of what was accepted although the runtime-spec discourages it
+    """
+
+    __slots__ = ("bundle", "data", "notes", "raw", "rootfs")
+
+    def __init__(
+        self, bundle: str, data: dict[str, Any], raw: bytes, rootfs: str, notes: tuple[tuple[str, str], ...]
+    ) -> None:
+        self.bundle = bundle
+        self.data = data
+        self.raw = raw
+        self.rootfs = rootfs
+        self.notes = notes
+
+
+def load(bundle: str, config_path: str | None = None) -> Spec:
+    """Read and check the config of a bundle: `bundle`/config.json, or the file `config_path`.
+
+    Raises RtError for a directory that is not a bundle, an unreadable file, wrong JSON or a missing rootfs, SpecError
+    for a wrong value, NotSupportedYet for a field that is refused for now.
+    """
+    try:
+        root = os.path.realpath(bundle, strict=True)
+    except (OSError, ValueError) as exc:
+        raise RtError(f"bundle {jsonio.quote(bundle)}: {_reason(exc)}") from None
+    spec = from_bytes(_read_config(root, config_path), root)
+    _check_rootfs(spec.rootfs)
+    return spec
+
+
+def from_bytes(data: bytes, bundle: str) -> Spec:
+    """Check a config.json given as bytes; `bundle` is the absolute path that root.path is relative to.
+
+    Opens no file: the rootfs is not looked at. Raises as `load`.
+    """
+    config = checked(data, CONFIG_NAME, schema.CONFIG)
+    _check_version(config["ociVersion"])
+    notes = rules.check_config(config)
+    path = config["root"]["path"]
+    if not path:
+        raise SpecError("root.path", "is empty")
+    return Spec(bundle, config, data, os.path.normpath(os.path.join(bundle, path)), notes)
+
+
+def checked(data: bytes, what: str, table: schema.Node) -> dict[str, Any]:
+    """Parse bytes and check the types of an object against a table of `schema`, such as PROCESS or RESOURCES.
+
+    `what` names the document in syntax errors. Raises RtError and SpecError.
+    """
+    document: Any = jsonio.parse(data, what)
+    # A UTF-8 document can only bring U+0000 and surrogates as these escapes.
+    escapes = b"\\u0000" in data or b"\\ud" in data or b"\\uD" in data
+    schema.check(document, table, escapes=escapes)
+    found: dict[str, Any] = document
+    return found
+
+
+def _read_config(bundle: str, config_path: str | None) -> bytes:
+    path = config_path if config_path is not None else os.path.join(bundle, CONFIG_NAME)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            chunks = []
+            while chunk := os.read(fd, 1 << 20):
+                chunks.append(chunk)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        if config_path is not None:
+            raise RtError(f"config {jsonio.quote(path)}: no such file") from None
+        raise RtError(
+            f"{jsonio.quote(bundle)} is not a bundle: it has no {CONFIG_NAME}",
+            hint="go to a bundle, name one with --bundle, or make a config here with: rt spec",
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise RtError(f"cannot read {jsonio.quote(path)}: {_reason(exc)}") from None
+    return b"".join(chunks)
+
+
+def _check_rootfs(rootfs: str) -> None:
+    try:
+        mode = os.lstat(rootfs).st_mode
+    except FileNotFoundError:
+        raise SpecError(
+            "root.path", f"{jsonio.quote(rootfs)} does not exist", hint="unpack the image's files there"
+        ) from None
+    except OSError as exc:
+        raise SpecError("root.path", f"{jsonio.quote(rootfs)}: {_reason(exc)}") from None
+    if stat.S_ISLNK(mode):
+        raise SpecError(
+            "root.path", f"{jsonio.quote(rootfs)} is a symbolic link", hint="name the directory it points to"
+        )
+    if not stat.S_ISDIR(mode):
+        raise SpecError("root.path", f"{jsonio.quote(rootfs)} is not a directory")
+
+
+def _check_version(version: str) -> None:
+    """Accept every 1.x.y, with a semantic-versioning suffix or without."""
+    release = version.split("+", 1)[0].split("-", 1)[0].split(".")
+    numbers = [names.decimal(part) for part in release]
+    if len(numbers) != 3 or None in numbers:
+        raise SpecError("ociVersion", f"{jsonio.quote(version)} is not a version such as 1.3.0")
+    if numbers[0] != 1:
+        raise SpecError(
+            "ociVersion", f"{jsonio.quote(version)} is not supported", hint="rt runs versions 1.0.0 to 1.x"
+        )
+
+
+def _reason(exc: OSError | ValueError) -> str:
+    """What went wrong with a file, without the path; ValueError is Python's word for a NUL in a path."""
+    return (
+        (exc.strerror or "unknown error").lower()
+        if isinstance(exc, OSError)
+        else "the path holds a NUL character"
+    )

@@ -1,0 +1,309 @@
+"""What the fields of a config.json mean together: the checks that no single type can express.
+
+Pure: opens nothing, knows nothing of the host. Whether a container may be made *here* is the plan's question; these
+are the configs that are wrong, dangerous or not yet supported anywhere. Runs after `schema`, so types are right.
+"""
+
+from __future__ import annotations
+
+from rootless_rt.errors import NotSupportedYet, SpecError
+from rootless_rt.spec import names
+from rootless_rt.spec.jsonio import quote
+from rootless_rt.spec.mountopts import parse_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# What rt refuses for now: object -> its fields that must be absent, null, empty, 0 or -1 (unlimited).
+# "[]" stands for every item of an array.
+REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
+    "process": ("scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel"),
+    "mounts[]": ("uidMappings", "gidMappings"),
+    "linux": ("timeOffsets", "netDevices", "intelRdt", "memoryPolicy", "personality", "mountLabel"),
+    "linux.resources.memory": ("*",),
+    "linux.resources.cpu": ("*",),
+    "linux.resources.pids": ("*",),
+    "linux.resources.blockIO": ("*",),
+    "linux.resources": ("hugepageLimits", "network", "rdma", "unified"),
+    "linux.seccomp": ("listenerPath", "listenerMetadata"),
+}
+# ... and names that some fields may not hold for now.
+REFUSED_NAMESPACES = ("time",)
+REFUSED_ACTIONS = ("SCMP_ACT_NOTIFY",)
+
+_ID_MAX = 0xFFFFFFFF  # as an id: "leave unchanged" to the kernel, never an id of its own
+_MAP_LINES = 340  # UID_GID_MAP_MAX_EXTENTS, user_namespaces(7)
+_NAME_MAX = 64  # __NEW_UTS_LEN, of host and domain names
+
+
+def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Check a whole config that `schema.CONFIG` accepted.
+
+    Returns notes, (JSON path, text), on what is accepted but discouraged.
+    Raises SpecError or NotSupportedYet with the JSON path of the first problem.
+    """
+    notes: list[tuple[str, str]] = []
+    linux = config.get("linux", {})
+    namespaces = _check_namespaces(linux.get("namespaces", []))
+    _check_user_mappings(linux, namespaces)
+    _check_names(config, namespaces)
+    _check_process(config["process"], "process", notes)
+    _check_mounts(config.get("mounts", []), notes)
+    _check_hooks(config.get("hooks", {}))
+    _check_sysctls(linux.get("sysctl", {}), namespaces)
+    _check_hidden_paths(linux, namespaces)
+    _check_devices(linux.get("devices", []))
+    if "resources" in linux:
+        check_resources(linux["resources"], "linux.resources")
+    if "seccomp" in linux:
+        _check_seccomp(linux["seccomp"])
+    _refuse(config, ("mounts[]", "linux"))
+    return tuple(notes)
+
+
+def check_process(process: dict[str, Any], path: str = "process") -> tuple[tuple[str, str], ...]:
+    """Check a process object that `schema.PROCESS` accepted, of a config or of `exec --process`.
+
+    `path` is its JSON path. Returns notes and raises as `check_config`.
+    """
+    notes: list[tuple[str, str]] = []
+    _check_process(process, path, notes)
+    return tuple(notes)
+
+
+def check_resources(resources: dict[str, Any], path: str = "linux.resources") -> None:
+    """Check a resources object that `schema.RESOURCES` accepted. Raises SpecError and NotSupportedYet."""
+    for index, rule in enumerate(resources.get("devices", [])):
+        where = f"{path}.devices[{index}]"
+        access = rule.get("access", "")
+        if set(access) - set("rwm"):
+            raise SpecError(f"{where}.access", f"expected letters of rwm, got {quote(access)}")
+        for key in ("major", "minor"):
+            if not -1 <= rule.get(key, -1) < 1 << 32:
+                raise SpecError(
+                    f"{where}.{key}", f"expected a number from -1 (any) to 4294967295, got {rule[key]}"
+                )
+    for part, fields in REFUSED_FIELDS.items():
+        if part.startswith("linux.resources"):
+            name = part.removeprefix("linux.resources").removeprefix(".")
+            _refuse_fields(
+                resources.get(name, {}) if name else resources, fields, f"{path}.{name}" if name else path
+            )
+
+
+def _refuse(config: dict[str, Any], parts: tuple[str, ...]) -> None:
+    for part in parts:
+        if part.endswith("[]"):
+            for index, item in enumerate(config.get(part[:-2], [])):
+                _refuse_fields(item, REFUSED_FIELDS[part], f"{part[:-2]}[{index}]")
+        else:
+            _refuse_fields(config.get(part, {}), REFUSED_FIELDS[part], part)
+
+
+def _refuse_fields(value: dict[str, Any], fields: tuple[str, ...], path: str) -> None:
+    for key in value if fields == ("*",) else fields:
+        if not _is_empty(value.get(key)):
+            raise NotSupportedYet(f"{path}.{key}")
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a value asks for nothing: engines send limits of 0 and -1 for "no limit"."""
+    if isinstance(value, dict):
+        return all(_is_empty(item) for item in value.values())
+    return not value or value == -1
+
+
+def _check_namespaces(namespaces: list[dict[str, Any]]) -> dict[str, str]:
+    """Returns type -> path of the namespaces, "" for a new one."""
+    found: dict[str, str] = {}
+    for index, item in enumerate(namespaces):
+        where = f"linux.namespaces[{index}]"
+        kind = item["type"]
+        if kind in REFUSED_NAMESPACES:
+            raise NotSupportedYet(f"{where}.type", hint=f"remove the {kind} namespace from the config")
+        if kind in found:
+            raise SpecError(where, f"a second {quote(kind)} namespace")
+        found[kind] = item.get("path", "")
+        if found[kind]:
+            _check_absolute(found[kind], f"{where}.path")
+    return found
+
+
+def _check_user_mappings(linux: dict[str, Any], namespaces: dict[str, str]) -> None:
+    new_user = namespaces.get("user") == ""
+    for key in ("uidMappings", "gidMappings"):
+        path = f"linux.{key}"
+        mappings = linux.get(key, [])
+        if mappings and "user" not in namespaces:
+            raise SpecError(
+                path,
+                "needs a user namespace",
+                hint='add {"type": "user"} to linux.namespaces, or remove the mappings',
+            )
+        if new_user and not mappings:
+            raise SpecError(
+                path,
+                "a new user namespace needs at least one mapping",
+                hint='map root to your own id: [{"containerID": 0, "hostID": YOUR_ID, "size": 1}], as rt spec '
+                "--rootless does",
+            )
+        if len(mappings) > _MAP_LINES:
+            raise SpecError(path, f"{len(mappings)} mappings, the kernel takes {_MAP_LINES}")
+        for side in ("containerID", "hostID"):
+            _check_ranges(mappings, side, path)
+
+
+def _check_ranges(mappings: list[dict[str, int]], side: str, path: str) -> None:
+    """Ranges of one side of an id map: not empty, inside 32 bits, apart from each other."""
+    ranges = sorted((item[side], item["size"], index) for index, item in enumerate(mappings))
+    free, before = 0, -1
+    for first, size, index in ranges:
+        if not size:
+            raise SpecError(f"{path}[{index}].size", "expected at least 1, got 0")
+        if first + size > _ID_MAX:
+            raise SpecError(
+                f"{path}[{index}]", f"{side} {first} with size {size} goes beyond the last id, {_ID_MAX - 1}"
+            )
+        if first < free:
+            raise SpecError(f"{path}[{index}]", f"its {side} range overlaps that of {path}[{before}]")
+        free, before = first + size, index
+
+
+def _check_names(config: dict[str, Any], namespaces: dict[str, str]) -> None:
+    for key in ("hostname", "domainname"):
+        name = config.get(key, "")
+        if name and "uts" not in namespaces:
+            raise SpecError(
+                key,
+                "needs a uts namespace",
+                hint=f'add {{"type": "uts"}} to linux.namespaces, or remove the {key}',
+            )
+        if len(name.encode()) > _NAME_MAX:
+            raise SpecError(key, f"longer than {_NAME_MAX} bytes")
+
+
+def _check_process(process: dict[str, Any], path: str, notes: list[tuple[str, str]]) -> None:
+    if not process.get("args"):
+        raise SpecError(f"{path}.args", "expected at least one argument, the program to run")
+    if not process["args"][0]:
+        raise SpecError(f"{path}.args[0]", "the name of the program is empty")
+    _check_absolute(process["cwd"], f"{path}.cwd")
+    for index, entry in enumerate(process.get("env", [])):
+        if entry.find("=") < 1:
+            raise SpecError(f"{path}.env[{index}]", f"expected NAME=value, got {quote(entry)}")
+    user = process.get("user", {})
+    for key in ("uid", "gid"):
+        _check_id(user.get(key, 0), f"{path}.user.{key}")
+    for index, gid in enumerate(user.get("additionalGids", [])):
+        _check_id(gid, f"{path}.user.additionalGids[{index}]")
+    for kind, listed in process.get("capabilities", {}).items():
+        for index, name in enumerate(listed if kind in names.CAPABILITY_SETS else ()):
+            if name not in names.CAPABILITIES:
+                notes.append(
+                    (f"{path}.capabilities.{kind}[{index}]", f"unknown capability {quote(name)}, ignored")
+                )
+    seen: set[str] = set()
+    for index, limit in enumerate(process.get("rlimits", [])):
+        where = f"{path}.rlimits[{index}]"
+        if limit["type"] in seen:
+            raise SpecError(f"{where}.type", f"a second {limit['type']}")
+        seen.add(limit["type"])
+        if limit["soft"] > limit["hard"]:
+            raise SpecError(f"{where}.soft", f"{limit['soft']} is above the hard limit {limit['hard']}")
+    _refuse_fields(process, REFUSED_FIELDS["process"], path)
+
+
+def _check_id(number: int, path: str) -> None:
+    if number == _ID_MAX:
+        raise SpecError(path, f"{_ID_MAX} is no id: the kernel reads it as -1, leave unchanged")
+
+
+def _check_absolute(path: str, where: str) -> None:
+    if not path.startswith("/"):
+        raise SpecError(where, f"expected an absolute path, got {quote(path)}")
+
+
+def _check_mounts(mounts: list[dict[str, Any]], notes: list[tuple[str, str]]) -> None:
+    for index, mount in enumerate(mounts):
+        where = f"mounts[{index}]"
+        destination = mount["destination"]
+        if not destination:
+            raise SpecError(f"{where}.destination", "is empty")
+        if not destination.startswith("/"):
+            notes.append((f"{where}.destination", f"{quote(destination)} is relative, taken as below /"))
+        options = parse_options(mount.get("options", []), f"{where}.options", mount.get("type", ""))
+        if options.bind and not mount.get("source"):
+            raise SpecError(f"{where}.source", "a bind mount needs a source")
+
+
+def _check_hooks(hooks: dict[str, Any]) -> None:
+    for kind in names.HOOKS:
+        for index, hook in enumerate(hooks.get(kind, [])):
+            where = f"hooks.{kind}[{index}]"
+            _check_absolute(hook["path"], f"{where}.path")
+            if hook.get("timeout", 1) <= 0:
+                raise SpecError(f"{where}.timeout", f"expected at least 1 second, got {hook['timeout']}")
+
+
+def _check_sysctls(sysctls: dict[str, str], namespaces: dict[str, str]) -> None:
+    for key in sysctls:
+        where = f"linux.sysctl[{quote(key)}]"
+        parts = names.sysctl_parts(key)
+        name = ".".join(parts) if parts else ""
+        if name == "kernel.hostname":
+            raise SpecError(where, "cannot be set as a sysctl", hint="set the field hostname instead")
+        if not parts or (owner := names.SYSCTLS.get(name) or names.SYSCTLS.get(_family(parts))) is None:
+            raise SpecError(
+                where,
+                "belongs to the whole host, not to a container",
+                hint="only net.*, fs.mqueue.*, user.*, kernel.domainname and the ipc sysctls of kernel.* can be set",
+            )
+        if owner not in namespaces:
+            raise SpecError(where, f"needs a {owner} namespace, or it would change the host")
+
+
+def _family(parts: tuple[str, ...]) -> str:
+    """The prefix under which SYSCTLS may list a sysctl."""
+    return "fs.mqueue." if parts[:2] == ("fs", "mqueue") and len(parts) > 2 else f"{parts[0]}."
+
+
+def _check_hidden_paths(linux: dict[str, Any], namespaces: dict[str, str]) -> None:
+    for key in ("maskedPaths", "readonlyPaths"):
+        paths = linux.get(key, [])
+        if paths and "mount" not in namespaces:
+            raise SpecError(
+                f"linux.{key}", "needs a mount namespace", hint='add {"type": "mount"} to linux.namespaces'
+            )
+        for index, path in enumerate(paths):
+            _check_absolute(path, f"linux.{key}[{index}]")
+
+
+def _check_devices(devices: list[dict[str, Any]]) -> None:
+    for index, device in enumerate(devices):
+        where = f"linux.devices[{index}]"
+        _check_absolute(device["path"], f"{where}.path")
+        for key, bits in (("major", 12), ("minor", 20)):
+            number = device.get(key)
+            if device["type"] == "p":
+                continue
+            if number is None:
+                raise SpecError(f"{where}.{key}", f"a device of type {device['type']} needs it")
+            if not 0 <= number < 1 << bits:
+                raise SpecError(
+                    f"{where}.{key}", f"expected a number from 0 to {(1 << bits) - 1}, got {number}"
+                )
+        for key in ("uid", "gid"):
+            _check_id(device.get(key, 0), f"{where}.{key}")
+
+
+def _check_seccomp(seccomp: dict[str, Any]) -> None:
+    if seccomp["defaultAction"] in REFUSED_ACTIONS:
+        raise NotSupportedYet("linux.seccomp.defaultAction")
+    for index, rule in enumerate(seccomp.get("syscalls", [])):
+        where = f"linux.seccomp.syscalls[{index}]"
+        if rule["action"] in REFUSED_ACTIONS:
+            raise NotSupportedYet(f"{where}.action")
+        if not rule["names"]:
+            raise SpecError(f"{where}.names", "expected at least one system call")
+    _refuse_fields(seccomp, REFUSED_FIELDS["linux.seccomp"], "linux.seccomp")
