@@ -1,0 +1,32 @@
+"""The user namespace that this process lives in, as /proc/self shows it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+
+from idmap.extents import IDENTITY, parse_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from idmap.extents import Extent
+
+
+def own_map(kind: str, proc: str = "/proc/self") -> list[Extent]:
+    """The lines of the own `kind` ("uid" or "gid") map; the inside ids are those that exist here.
+
+    The initial namespace has the one line (0, 0, 4294967295). Raises OSError when the file cannot be read.
+    """
+    fd = os.open(f"{proc}/{kind}_map", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = b""
+        while chunk := os.read(fd, 65536):
+            text += chunk
+    finally:
+        os.close(fd)
+    return parse_map(text)
+
+
+def in_user_namespace(proc: str = "/proc/self") -> bool:
+    """Whether the own uid map is other than the initial namespace's. A child namespace that maps every id to
+    itself looks like the initial one; for mapping ids it is the same."""
+    return own_map("uid", proc) != [IDENTITY]
