@@ -14,15 +14,15 @@
  *
  * Where the package is looked for, P being the directory above the one that holds this program:
  *   the source tree it was built for, if any (RT_TREE, then RT_SITES for third-party packages);
- *   P/{lib,lib64,local/lib}/pythonX.Y/{site,dist-packages}, P/{lib,...}/python3/dist-packages, P (pip --target),
- *   then other 3.Y than the one it was built with (installers reuse a built wheel for a new interpreter).
- * Interpreter: that X.Y beside this program (a virtual environment), the one it was built with, /usr/bin's, and
- * last any python3 beside it or in /usr/bin.
+ *   P/{lib,lib64,local/lib}/pythonX.Y/{site,dist}-packages, the same with python3, and P itself (pip --target).
+ * Interpreter: pythonX.Y beside this program (a virtual environment), the one it was built with, /usr/bin/pythonX.Y,
+ * and last the python3 beside it or in /usr/bin. X.Y is what it was built for: the wheel is tagged with it.
  *
  * Trust: this program's directories are code that runs with the caller's rights, root's included. A directory that
  * everyone can write to is refused, and so is one whose owner is none of: root, the caller, the owner of this very
  * program (who could have put anything in it), the owner of the source tree when it was built (whose build was run).
- * Group-writable is allowed: private groups with umask 002, and Debian's root:staff /usr/local, are common.
+ * Group-writable is allowed: private groups with umask 002, and Debian's root:staff /usr/local, are common. The
+ * interpreter it was built with is skipped when it fails the same test: on another machine that path may be anyone's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,14 +35,12 @@
 
 #define PACKAGE "rootless_rt"
 #define SEPARATOR ":" /* between the directories in SITES; CODE splits at it */
-#define OLDEST_MINOR 11
-#define NEWEST_MINOR 40
 
 static const char CODE[] =
 	"import sys;"
 	"sys.path+=sys.argv[1].split('" SEPARATOR "');"
 	"from " PACKAGE ".cli.main import main;"
-	"main(sys.argv[2:])";
+	"sys.exit(main(sys.argv[2:]))";
 
 #ifdef RT_TREE
 static const char *const SITES[] = {RT_TREE, RT_SITES NULL};
@@ -108,6 +106,12 @@ static void find_self(void)
 	}
 }
 
+static int trusted_owner(const struct stat *status)
+{
+	return status->st_uid == 0 || status->st_uid == geteuid() || status->st_uid == self_owner ||
+	       status->st_uid == BUILT_FOR;
+}
+
 static void check_trust(const char *directory)
 {
 	struct stat status;
@@ -115,13 +119,13 @@ static void check_trust(const char *directory)
 		die("cannot read ", directory, "", "install rt again");
 	if (status.st_mode & S_IWOTH)
 		die("refusing to load code from ", directory, ": everyone can write there", "chmod o-w it, or install rt elsewhere");
-	if (status.st_uid != 0 && status.st_uid != geteuid() && status.st_uid != self_owner && status.st_uid != BUILT_FOR)
+	if (!trusted_owner(&status))
 		die("refusing to load code from ", directory, ": it belongs to another user", "chown it, or install rt for this user");
 }
 
 #ifdef RT_TREE
 /* The tree and its third-party directories, joined; missing third-party ones are left out. */
-static const char *find_sites(char *version)
+static const char *find_sites(void)
 {
 	size_t size = 1;
 	for (int i = 0; SITES[i]; i++)
@@ -139,7 +143,6 @@ static const char *find_sites(char *version)
 	}
 	char path[PATH_MAX];
 	check_trust(join(path, SITES[0], "/" PACKAGE, "", ""));
-	strcpy(version, RT_VERSION);
 	return sites;
 }
 #else
@@ -165,23 +168,14 @@ static int find_for(char *site, const char *python)
 	return 0;
 }
 
-/* The directory that holds the package; `version` becomes the X.Y it was installed for. */
-static const char *find_sites(char *version)
+/* The directory that holds the package. */
+static const char *find_sites(void)
 {
 	static char site[PATH_MAX];
-	strcpy(version, RT_VERSION);
 	int found = find_for(site, "/python" RT_VERSION) || find_for(site, "/python3");
 	if (!found && holds_package(prefix[0] ? prefix : "/")) {
 		strcpy(site, prefix[0] ? prefix : "/");
 		found = 1;
-	}
-	for (int minor = NEWEST_MINOR; !found && minor >= OLDEST_MINOR; minor--) {
-		char python[] = "/python3.00";
-		python[9] = (char)('0' + minor / 10);
-		python[10] = (char)('0' + minor % 10);
-		found = find_for(site, python);
-		if (found)
-			strcpy(version, python + strlen("/python"));
 	}
 	if (!found)
 		die("cannot find the package " PACKAGE " that belongs to ", self, "", "install rt again: pip install rootless-rt");
@@ -195,10 +189,10 @@ static const char *find_sites(char *version)
 #endif
 
 /* Tries one interpreter; comes back only when it is not there. */
-static void become(char **argv, const char *directory, const char *name, const char *version)
+static void become(char **argv, const char *directory, const char *name)
 {
 	char python[PATH_MAX];
-	argv[0] = (char *)join(python, directory, name, version, "");
+	argv[0] = (char *)join(python, directory, name, "", "");
 	execv(python, argv);
 	if (errno == E2BIG)
 		die("cannot start ", python, ": the arguments and the environment are too long", "pass less of them");
@@ -208,12 +202,12 @@ int main(int argc, char **argv)
 {
 	static const char *const flags[] = {"-I", "-S", "-B", "-X", "utf8", "-X", "disable_remote_debug", "-c", CODE};
 	enum { FLAGS = sizeof flags / sizeof *flags };
-	char version[8]; /* "3.11" */
+	struct stat status;
 	char beside[PATH_MAX];
 
 	fill_closed_stdio();
 	find_self();
-	const char *sites = find_sites(version);
+	const char *sites = find_sites();
 
 	char **python_argv = calloc(1 + FLAGS + 1 + (size_t)argc + 1, sizeof *python_argv);
 	if (!python_argv)
@@ -225,12 +219,12 @@ int main(int argc, char **argv)
 
 	memcpy(beside, self, sizeof self);
 	strrchr(beside, '/')[1] = '\0';
-	become(python_argv, beside, "python", version);
-	if (strcmp(version, RT_VERSION) == 0)
-		become(python_argv, RT_PYTHON, "", "");
-	become(python_argv, "/usr/bin/", "python", version);
-	become(python_argv, beside, "python3", "");
-	become(python_argv, "/usr/bin/", "python3", "");
-	die("cannot find Python ", version, ": it is neither " RT_PYTHON " nor in /usr/bin nor beside rt",
+	become(python_argv, beside, "python" RT_VERSION);
+	if (stat(RT_PYTHON, &status) == 0 && !(status.st_mode & S_IWOTH) && trusted_owner(&status))
+		become(python_argv, RT_PYTHON, "");
+	become(python_argv, "/usr/bin/", "python" RT_VERSION);
+	become(python_argv, beside, "python3");
+	become(python_argv, "/usr/bin/", "python3");
+	die("cannot find Python " RT_VERSION, ": it is neither " RT_PYTHON, " nor in /usr/bin nor beside rt",
 	    "install it, or install rt again with the Python you have");
 }

@@ -24,11 +24,17 @@ trap 'rm -rf "$scratch"' EXIT
 
 # What every compiler gets; sets `flags` for $1.
 choose_flags() {
-	flags="-std=gnu11 -O2 -Wall -Wextra -Werror -fstack-protector-strong -fno-pie -fno-asynchronous-unwind-tables"
+	flags="-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -fstack-protector-strong -fno-pie -fno-asynchronous-unwind-tables"
 	flags="$flags -static -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -s"
 	case $1 in
 	*zig*) # for the oldest CPU of the machine's kind, not for this one
-		flags="$flags -target $(uname -m)-linux-musl -mcpu=baseline" ;;
+		case $(uname -m) in
+		armv*) target=arm-linux-musleabihf ;;
+		i?86) target=x86-linux-musl ;;
+		ppc64le) target=powerpc64le-linux-musl ;;
+		*) target=$(uname -m)-linux-musl ;;
+		esac
+		flags="$flags -target $target -mcpu=baseline" ;;
 	*musl-gcc*) # musl brings no kernel headers: lend it the system's, and nothing else of /usr/include
 		triplet=$($1 -print-multiarch 2>/dev/null || true)
 		mkdir -p "$scratch/include"
@@ -89,6 +95,11 @@ launcher)
 	base=$("$PYTHON" -I -c 'import os, sys; print(os.path.abspath(sys._base_executable or sys.executable))')
 	version=$("$PYTHON" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 	if [ $# -gt 0 ]; then
+		case $* in
+		*:*)
+			echo "build.sh: rt cannot run from a path with ':' in it: $*" >&2
+			exit 1 ;;
+		esac
 		tree=$1
 		shift
 		sites=
