@@ -1,0 +1,72 @@
+/* System calls of the new mount API and their constants, for C libraries that lack them. */
+#ifndef RT_KERNEL_H
+#define RT_KERNEL_H
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef FSOPEN_CLOEXEC
+#define FSOPEN_CLOEXEC 1
+#define FSMOUNT_CLOEXEC 1
+#define FSCONFIG_SET_FLAG 0
+#define FSCONFIG_SET_STRING 1
+#define FSCONFIG_CMD_CREATE 6
+#define MOVE_MOUNT_F_EMPTY_PATH 4
+#define MOVE_MOUNT_T_EMPTY_PATH 0x40
+#define OPEN_TREE_CLONE 1
+#define OPEN_TREE_CLOEXEC O_CLOEXEC
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+#ifndef AT_EMPTY_PATH
+#define AT_EMPTY_PATH 0x1000
+#endif
+#ifndef MOUNT_ATTR_RDONLY
+#define MOUNT_ATTR_RDONLY 0x1
+#define MOUNT_ATTR_NOSUID 0x2
+#define MOUNT_ATTR_NODEV 0x4
+#define MOUNT_ATTR_NOEXEC 0x8
+#endif
+
+/* mount_setattr(2)'s argument, under a name of our own: C libraries differ in where they have it. */
+struct attributes {
+	uint64_t set, clear, propagation, userns_fd;
+};
+
+static inline int k_open_tree(int dir, const char *path, unsigned flags)
+{
+	return (int)syscall(SYS_open_tree, dir, path, flags);
+}
+
+static inline int k_move_mount(int from, int to_dir, const char *to, unsigned flags)
+{
+	return (int)syscall(SYS_move_mount, from, "", to_dir, to, flags);
+}
+
+static inline int k_setattr(int dir, const char *path, unsigned flags, uint64_t set, uint64_t clear,
+			    uint64_t propagation)
+{
+	struct attributes a = {set, clear, propagation, 0};
+
+	return (int)syscall(SYS_mount_setattr, dir, path, flags, &a, sizeof a);
+}
+
+static inline int k_fsopen(const char *type)
+{
+	return (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
+}
+
+static inline int k_fsconfig(int fs, unsigned command, const char *key, const char *value)
+{
+	return (int)syscall(SYS_fsconfig, fs, command, key, value, 0);
+}
+
+static inline int k_fsmount(int fs, unsigned attributes)
+{
+	return (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes);
+}
+
+#endif

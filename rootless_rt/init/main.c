@@ -1,0 +1,191 @@
+/* rt-init: takes a plan from the runtime on descriptor 3 and performs its ops in order. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "rt.h"
+
+#define SOCKET_FD 3
+
+static struct run state;
+
+int slot_fd(struct run *r, uint64_t slot)
+{
+	if (slot >= MAX_SLOTS || r->slots[slot] < 0) {
+		errno = EBADF;
+		fail(r, "slot", "");
+	}
+	return r->slots[slot];
+}
+
+void set_slot(struct run *r, uint64_t slot, int fd)
+{
+	if (slot >= MAX_SLOTS) {
+		errno = EBADF;
+		fail(r, "slot", "");
+	}
+	r->slots[slot] = fd;
+}
+
+/* Python, and some engines, leave signals ignored or blocked; the container starts with none so. */
+void reset_signals(void)
+{
+	struct sigaction normal = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	for (int number = 1; number <= SIGRTMAX; number++)
+		sigaction(number, &normal, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void op_sync(struct run *r, const struct op *op)
+{
+	send_message(r, MSG_SYNC, (int)U(op, F_SYNC_MARKER), 0, "", "", -1);
+	if (receive_go(r->sock, &r->pid))
+		_exit(1); /* the runtime has gone: nothing is left half-made */
+}
+
+/*
+ * The plan is performed up to here by `create`. From now on the container belongs to no living
+ * runtime: `start` connects to the listener, and its "go on" makes its connection the place for
+ * reports. A caller that connects and goes away changes nothing.
+ */
+static void op_wait_start(struct run *r, const struct op *op)
+{
+	uint64_t listener = U(op, F_WAIT_START_LISTENER);
+	int32_t pid;
+	int fd;
+
+	send_message(r, MSG_SYNC, SYNC_CREATED, 0, "", "", -1);
+	if (receive_go(r->sock, &pid))
+		_exit(1);
+	if (listener == NO_SLOT)
+		return;
+	close(r->sock);
+	r->sock = -1;
+	for (;;) {
+		fd = accept4(slot_fd(r, listener), NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0 && errno != EINTR && errno != ECONNABORTED)
+			_exit(1);
+		if (fd >= 0 && !receive_go(fd, &pid))
+			break;
+		if (fd >= 0)
+			close(fd);
+	}
+	r->sock = fd;
+	close(slot_fd(r, listener));
+	r->slots[listener] = -1;
+}
+
+static void perform(struct run *r, const struct op *op)
+{
+	switch (op->code) {
+	case OP_DUMPABLE:
+		if (prctl(PR_SET_DUMPABLE, U(op, F_DUMPABLE_ON), 0, 0, 0))
+			fail(r, "PR_SET_DUMPABLE", "");
+		break;
+	case OP_JOIN: op_join(r, op); break;
+	case OP_CLONE: op_clone(r, op); break;
+	case OP_SYNC: op_sync(r, op); break;
+	case OP_BECOME: op_become(r, op); break;
+	case OP_UNSHARE:
+		if (unshare((int)U(op, F_UNSHARE_FLAGS)))
+			fail(r, "unshare", "");
+		break;
+	case OP_HOSTNAME:
+		if (sethostname(S(op, F_HOSTNAME_NAME), op->f[F_HOSTNAME_NAME].n))
+			fail(r, "sethostname", S(op, F_HOSTNAME_NAME));
+		break;
+	case OP_DOMAINNAME:
+		if (setdomainname(S(op, F_DOMAINNAME_NAME), op->f[F_DOMAINNAME_NAME].n))
+			fail(r, "setdomainname", S(op, F_DOMAINNAME_NAME));
+		break;
+	case OP_LOOPBACK: op_loopback(r, op); break;
+	case OP_SYSCTL: op_sysctl(r, op); break;
+	case OP_OOM_SCORE_ADJ:
+		if (write_proc(r->proc, "self/oom_score_adj", S(op, F_OOM_SCORE_ADJ_VALUE)))
+			fail(r, "oom_score_adj", S(op, F_OOM_SCORE_ADJ_VALUE));
+		break;
+	case OP_PROPAGATION: op_propagation(r, op); break;
+	case OP_SOURCE: op_source(r, op); break;
+	case OP_ROOT: op_root(r, op); break;
+	case OP_MOUNT_FS: op_mount_fs(r, op); break;
+	case OP_MOUNT_BIND: op_mount_bind(r, op); break;
+	case OP_DEVICE: op_device(r, op); break;
+	case OP_SYMLINK: op_symlink(r, op); break;
+	case OP_MASK: op_mask(r, op); break;
+	case OP_READONLY: op_readonly(r, op); break;
+	case OP_ROOT_ATTRS: op_root_attrs(r, op); break;
+	case OP_CONSOLE: op_console(r, op); break;
+	case OP_COVER: op_cover(r, op); break;
+	case OP_PIVOT: op_pivot(r, op); break;
+	case OP_ROOT_PROPAGATION: op_root_propagation(r, op); break;
+	case OP_CHDIR: op_chdir(r, op); break;
+	case OP_RLIMIT: op_rlimit(r, op); break;
+	case OP_KEYRING: op_keyring(r, op); break;
+	case OP_HOOK: op_hook(r, op); break;
+	case OP_NO_NEW_PRIVS:
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+			fail(r, "PR_SET_NO_NEW_PRIVS", "");
+		break;
+	case OP_BOUNDING: op_bounding(r, op); break;
+	case OP_IDS: op_ids(r, op); break;
+	case OP_CAPS: op_caps(r, op); break;
+	case OP_AMBIENT: op_ambient(r, op); break;
+	case OP_SESSION: op_session(r, op); break;
+	case OP_CHOWN_STDIO: op_chown_stdio(r, op); break;
+	case OP_HOME: op_home(r, op); break;
+	case OP_FIND: op_find(r, op); break;
+	case OP_WAIT_START: op_wait_start(r, op); break;
+	case OP_KEEP_FDS: op_keep_fds(r, op); break;
+	case OP_SECCOMP: op_seccomp(r, op); break;
+	case OP_EXEC: op_exec(r, op); break;
+	}
+}
+
+int main(void)
+{
+	struct run *r = &state;
+	struct plan plan;
+	struct stat st;
+	struct op op;
+	void *bytes;
+	int fd;
+
+	r->sock = SOCKET_FD;
+	for (int i = 0; i < MAX_SLOTS; i++)
+		r->slots[i] = -1;
+	/* Engines leak descriptors; umask would change the modes of what the plan makes. */
+	if (syscall(SYS_close_range, SOCKET_FD + 1, ~0U, 0))
+		fail(r, "close_range", "");
+	reset_signals();
+	umask(0);
+	if (receive_plan(r, &fd))
+		_exit(1);
+	if (fstat(fd, &st) || st.st_size <= 0 ||
+	    (bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
+		fail(r, "mmap", "the plan");
+	close(fd);
+	if (plan_open(&plan, bytes, (size_t)st.st_size)) {
+		errno = EBADMSG;
+		fail(r, "plan", "the plan is malformed");
+	}
+	r->proc = open_proc();
+	if (r->proc < 0)
+		fail(r, "proc", "/proc");
+	for (r->index = 0; r->index < plan.count; r->index++) {
+		plan_next(&plan, &op);
+		perform(r, &op);
+	}
+	errno = EBADMSG;
+	fail(r, "plan", "the plan ends without exec");
+}

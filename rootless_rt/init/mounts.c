@@ -1,0 +1,374 @@
+/* Mounts: the rootfs and what is put into it, all by descriptor (new mount API, Linux 5.12). */
+#include <errno.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sys/mount.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "rt.h"
+
+#define ATTACH (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+#define CLONE_FD (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)
+
+void op_source(struct run *r, const struct op *op)
+{
+	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+	int fd = k_open_tree(AT_FDCWD, S(op, F_SOURCE_PATH), flags | (U(op, F_SOURCE_RECURSIVE) ? AT_RECURSIVE : 0));
+
+	if (fd < 0)
+		fail(r, "open_tree", S(op, F_SOURCE_PATH));
+	set_slot(r, U(op, F_SOURCE_SLOT), fd);
+}
+
+static int bind_over(struct run *r, const char *path)
+{
+	int fd = k_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	int at;
+	struct stat st;
+
+	if (fd < 0)
+		fail(r, "open_tree", path);
+	if (fstat(fd, &st) || !S_ISDIR(st.st_mode)) {
+		errno = ENOTDIR;
+		fail(r, "open_tree", path);
+	}
+	/* The new tree goes on top of what is there now, so the place itself is opened last. */
+	at = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (at < 0)
+		fail(r, "open", path);
+	if (k_move_mount(fd, at, "", ATTACH))
+		fail(r, "move_mount", path);
+	close(at);
+	return fd;
+}
+
+/*
+ * pivot_root(2) wants a mount whose parent is not shared. Where the host's mounts stay shared
+ * (rootfsPropagation), a first bind is made private and serves as that parent.
+ */
+void op_root(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_ROOT_PATH);
+	int fd;
+
+	if (U(op, F_ROOT_PRIVATE_PARENT)) {
+		fd = bind_over(r, path);
+		if (k_setattr(fd, "", AT_EMPTY_PATH, 0, 0, MS_PRIVATE))
+			fail(r, "mount_setattr", path);
+		close(fd);
+	}
+	set_slot(r, U(op, F_ROOT_SLOT), bind_over(r, path));
+}
+
+void op_propagation(struct run *r, const struct op *op)
+{
+	if (k_setattr(AT_FDCWD, "/", AT_RECURSIVE, 0, 0, U(op, F_PROPAGATION_FLAG)))
+		fail(r, "mount_setattr", "/");
+}
+
+void op_root_propagation(struct run *r, const struct op *op)
+{
+	uint64_t flag = U(op, F_ROOT_PROPAGATION_FLAG);
+
+	if (k_setattr(AT_FDCWD, "/", flag & MS_REC ? AT_RECURSIVE : 0, 0, 0, flag & ~(uint64_t)MS_REC))
+		fail(r, "mount_setattr", "/");
+}
+
+/*
+ * A link in the image can lead a mount into /proc, where a file of the attacker's would stand in
+ * for a file of the kernel's (CVE-2019-16884, CVE-2025-52881): only destinations that the plan
+ * knows to be in /proc may end on procfs.
+ */
+static int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
+{
+	struct statfs fs;
+	int fd = make_in_root(root, path, directory, strict ? RESOLVE_NO_SYMLINKS : 0);
+
+	if (fd < 0)
+		fail(r, "destination", path);
+	if (!in_proc && (fstatfs(fd, &fs) || fs.f_type == PROC_SUPER_MAGIC)) {
+		errno = EPERM;
+		fail(r, "inside-proc", path);
+	}
+	return fd;
+}
+
+static void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation)
+{
+	uint64_t flag;
+
+	if (k_move_mount(mount, at, "", ATTACH))
+		fail(r, "move_mount", path);
+	close(at);
+	for (uint32_t i = 0; i < propagation->n; i++) {
+		flag = vector_item(propagation, i);
+		if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0,
+			      flag & ~(uint64_t)MS_REC))
+			fail(r, "mount_setattr", path);
+	}
+}
+
+/* The kernel says in the context's log what it disliked: "e tmpfs: Bad value for 'mode'". */
+static void fail_context(struct run *r, int fs, const char *call, const char *path)
+{
+	char text[1024];
+	int saved = errno, at = snprintf(text, sizeof text, "%s", path);
+	ssize_t n;
+
+	if (at > 0 && (size_t)at < sizeof text - 2) {
+		n = read(fs, text + at + 1, sizeof text - (size_t)at - 2);
+		if (n > 0) {
+			text[at] = '\n';
+			text[at + 1 + n] = 0;
+		}
+	}
+	errno = saved;
+	fail(r, call, text);
+}
+
+static int new_filesystem(struct run *r, const char *type, const char *source, char **data, uint64_t attrs,
+			  const char *path)
+{
+	int fs = k_fsopen(type), mount;
+	char key[256], *equals;
+
+	if (fs < 0)
+		fail(r, "fsopen", type);
+	if (*source && k_fsconfig(fs, FSCONFIG_SET_STRING, "source", source))
+		fail_context(r, fs, "fsconfig", path);
+	for (; data && *data; data++) {
+		equals = strchr(*data, '=');
+		if (!equals) {
+			if (k_fsconfig(fs, FSCONFIG_SET_FLAG, *data, NULL))
+				fail_context(r, fs, "fsconfig", path);
+			continue;
+		}
+		if ((size_t)(equals - *data) >= sizeof key) {
+			errno = EINVAL;
+			fail(r, "fsconfig", path);
+		}
+		memcpy(key, *data, (size_t)(equals - *data));
+		key[equals - *data] = 0;
+		if (k_fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1))
+			fail_context(r, fs, "fsconfig", path);
+	}
+	if (k_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
+		fail_context(r, fs, "fsconfig-create", path);
+	mount = k_fsmount(fs, (unsigned)attrs);
+	if (mount < 0)
+		fail_context(r, fs, "fsmount", path);
+	close(fs);
+	return mount;
+}
+
+void op_mount_fs(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_MOUNT_FS_DEST);
+	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT));
+	int at = destination(r, root, path, 1, U(op, F_MOUNT_FS_STRICT) != 0, U(op, F_MOUNT_FS_IN_PROC) != 0);
+	char **data = list_strings(&op->f[F_MOUNT_FS_DATA], NULL);
+	int mount = new_filesystem(r, S(op, F_MOUNT_FS_FSTYPE), S(op, F_MOUNT_FS_SOURCE), data,
+				   U(op, F_MOUNT_FS_ATTRS), path);
+
+	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
+	close(mount);
+}
+
+/* The slot's tree: itself the first time, later a copy of where it went. */
+static int tree_of(struct run *r, uint64_t slot, const char *path)
+{
+	int fd = slot_fd(r, slot);
+
+	if (!r->attached[slot]) {
+		r->attached[slot] = 1;
+		return fd;
+	}
+	fd = k_open_tree(fd, "", CLONE_FD);
+	if (fd < 0)
+		fail(r, "open_tree", path);
+	return fd;
+}
+
+void op_mount_bind(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_MOUNT_BIND_DEST);
+	uint64_t device = U(op, F_MOUNT_BIND_DEVICE);
+	uint64_t soft_set = U(op, F_MOUNT_BIND_SOFT_SET), soft_clear = U(op, F_MOUNT_BIND_SOFT_CLEAR);
+	int mount = tree_of(r, U(op, F_MOUNT_BIND_SLOT), path);
+	struct stat st;
+	int at;
+
+	if (fstat(mount, &st))
+		fail(r, "fstat", path);
+	if (device != UINT64_MAX && ((!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) || st.st_rdev != device)) {
+		errno = ENODEV;
+		fail(r, "device", path);
+	}
+	at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode), 0,
+			 U(op, F_MOUNT_BIND_IN_PROC) != 0);
+	if ((U(op, F_MOUNT_BIND_SET) || U(op, F_MOUNT_BIND_CLEAR)) &&
+	    k_setattr(mount, "", AT_EMPTY_PATH, U(op, F_MOUNT_BIND_SET), U(op, F_MOUNT_BIND_CLEAR), 0))
+		fail(r, "mount_setattr", path);
+	/* Flags locked by an outer mount stay as they are: said, not fatal, and never less safe. */
+	if ((soft_set || soft_clear) && k_setattr(mount, "", AT_EMPTY_PATH, soft_set, soft_clear, 0)) {
+		if (errno != EPERM)
+			fail(r, "mount_setattr", path);
+		note(r, "mount_setattr", path);
+	}
+	attach(r, mount, at, path, &op->f[F_MOUNT_BIND_PROPAGATION]);
+}
+
+void op_device(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_DEVICE_PATH), *name;
+	mode_t mode = (mode_t)U(op, F_DEVICE_MODE);
+	int dir = parent_in_root(slot_fd(r, U(op, F_DEVICE_ROOT)), path, &name);
+	int fd;
+
+	if (dir < 0)
+		fail(r, "destination", path);
+	if (mknodat(dir, name, mode & ~(mode_t)07777, (dev_t)U(op, F_DEVICE_RDEV)) && errno != EEXIST)
+		fail(r, "mknodat", path);
+	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		fail(r, "open", path);
+	struct stat st;
+	if (fstat(fd, &st) || st.st_rdev != (dev_t)U(op, F_DEVICE_RDEV) || (st.st_mode & S_IFMT) != (mode & S_IFMT)) {
+		errno = EEXIST;
+		fail(r, "mknodat", path);
+	}
+	/* fchmod(2) refuses O_PATH, and the name may have been exchanged: through the verified /proc. */
+	char link[64];
+	snprintf(link, sizeof link, "self/fd/%d", fd);
+	if (fchmodat(r->proc, link, mode & 07777, 0) || fchownat(fd, "", (uid_t)U(op, F_DEVICE_UID),
+								(gid_t)U(op, F_DEVICE_GID), AT_EMPTY_PATH))
+		fail(r, "fchmodat", path);
+	close(fd);
+	close(dir);
+}
+
+void op_symlink(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_SYMLINK_PATH), *name;
+	int dir = parent_in_root(slot_fd(r, U(op, F_SYMLINK_ROOT)), path, &name);
+
+	if (dir < 0)
+		fail(r, "destination", path);
+	if (symlinkat(S(op, F_SYMLINK_TARGET), dir, name) && errno != EEXIST)
+		fail(r, "symlinkat", path);
+	close(dir);
+}
+
+/* Files are masked by /dev/null, directories by one empty read-only tmpfs that all share. */
+void op_mask(struct run *r, const struct op *op)
+{
+	static const struct field none;
+	static char *options[] = {"size=0k", "nr_blocks=1", "nr_inodes=2", "mode=755", "ro", NULL};
+	const char *path = S(op, F_MASK_PATH);
+	uint64_t tmpfs = U(op, F_MASK_TMPFS);
+	struct stat st;
+	int at = in_root(slot_fd(r, U(op, F_MASK_ROOT)), path, O_PATH, 0);
+
+	if (at < 0) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			return;
+		fail(r, "destination", path);
+	}
+	if (fstat(at, &st))
+		fail(r, "fstat", path);
+	if (!S_ISDIR(st.st_mode)) {
+		int null = tree_of(r, U(op, F_MASK_NULL), path);
+		/* What stands for /dev/null must be it (CVE-2025-31133). */
+		if (fstat(null, &st) || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+			errno = ENODEV;
+			fail(r, "device", path);
+		}
+		attach(r, null, at, path, &none);
+		return;
+	}
+	if (r->slots[tmpfs] < 0)
+		set_slot(r, tmpfs, new_filesystem(r, "tmpfs", "tmpfs", options,
+						  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+							  MOUNT_ATTR_NOEXEC,
+						  path));
+	attach(r, tree_of(r, tmpfs, path), at, path, &none);
+}
+
+void op_readonly(struct run *r, const struct op *op)
+{
+	static const struct field none;
+	const char *path = S(op, F_READONLY_PATH);
+	int at = in_root(slot_fd(r, U(op, F_READONLY_ROOT)), path, O_PATH, 0), mount;
+
+	if (at < 0) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			return;
+		fail(r, "destination", path);
+	}
+	mount = k_open_tree(at, "", CLONE_FD | AT_RECURSIVE);
+	if (mount < 0)
+		fail(r, "open_tree", path);
+	if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0))
+		fail(r, "mount_setattr", path);
+	attach(r, mount, at, path, &none);
+	close(mount);
+}
+
+void op_root_attrs(struct run *r, const struct op *op)
+{
+	if (k_setattr(slot_fd(r, U(op, F_ROOT_ATTRS_ROOT)), "", AT_EMPTY_PATH, U(op, F_ROOT_ATTRS_SET), 0, 0))
+		fail(r, "mount_setattr", "/");
+}
+
+/* Without pivot_root the host's tree stays mounted below: no full proc or sysfs may remain there. */
+void op_cover(struct run *r, const struct op *op)
+{
+	static const struct field none;
+	const char *path = S(op, F_COVER_PATH);
+	int at;
+
+	if (!umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
+		return;
+	at = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (at < 0)
+		fail(r, "open", path);
+	int mount = new_filesystem(r, "tmpfs", "tmpfs", NULL, MOUNT_ATTR_RDONLY, path);
+	attach(r, mount, at, path, &none);
+	close(mount);
+}
+
+void op_pivot(struct run *r, const struct op *op)
+{
+	int root = slot_fd(r, U(op, F_PIVOT_ROOT));
+	uint64_t how = U(op, F_PIVOT_HOW);
+
+	if (fchdir(root))
+		fail(r, "fchdir", "/");
+	if (how == PIVOT_ROOT) {
+		int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (old < 0)
+			fail(r, "open", "/");
+		/* With "." twice the old root lies on top of the new one: no directory is needed for it. */
+		if (syscall(SYS_pivot_root, ".", "."))
+			fail(r, "pivot_root", "/");
+		/* Its unmount must not travel to the host's mounts: slave before umount. */
+		if (fchdir(old) || k_setattr(old, "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE) ||
+		    umount2(".", MNT_DETACH))
+			fail(r, "umount2", "/");
+		close(old);
+	} else {
+		if (how == MOVE_ROOT && k_move_mount(root, AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH))
+			fail(r, "move_mount", "/");
+		if (fchdir(root) || chroot("."))
+			fail(r, "chroot", "/");
+	}
+	if (chdir("/"))
+		fail(r, "chdir", "/");
+}

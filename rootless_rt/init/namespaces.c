@@ -1,0 +1,84 @@
+/* Namespaces: joining them, and making the process that will be the container's. */
+#include <errno.h>
+#include <linux/sched.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "rt.h"
+
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
+/* clone3(2)'s argument (CLONE_ARGS_SIZE_VER2), under a name of our own. */
+struct clone_arguments {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal;
+	uint64_t stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+void op_join(struct run *r, const struct op *op)
+{
+	if (setns(slot_fd(r, U(op, F_JOIN_SLOT)), (int)U(op, F_JOIN_FLAG)))
+		fail(r, "setns", S(op, F_JOIN_KIND));
+}
+
+/*
+ * One clone makes all namespaces at once (unshare and two forks cost twice as much). CLONE_PARENT:
+ * the new process is the runtime's child, so the runtime can wait for it, and this one, which was
+ * only needed because Python must not be in the container's namespaces, ends here.
+ */
+void op_clone(struct run *r, const struct op *op)
+{
+	uint64_t cgroup = U(op, F_CLONE_CGROUP);
+	int pidfd = -1;
+	struct clone_arguments a = {.flags = U(op, F_CLONE_FLAGS) | CLONE_PARENT | CLONE_PIDFD,
+				    .pidfd = (uint64_t)(uintptr_t)&pidfd};
+	long pid;
+
+	if (cgroup != NO_SLOT) {
+		a.flags |= CLONE_INTO_CGROUP;
+		a.cgroup = (uint64_t)slot_fd(r, cgroup);
+	}
+	pid = syscall(SYS_clone3, &a, sizeof a);
+	if (pid < 0)
+		fail(r, "clone3", "");
+	if (pid) {
+		send_message(r, MSG_PID, (int)pid, 0, "", "", pidfd);
+		_exit(0);
+	}
+}
+
+void op_loopback(struct run *r, const struct op *op)
+{
+	struct ifreq req = {.ifr_name = "lo"};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	(void)op;
+	if (fd < 0)
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		fail(r, "socket", "lo");
+	req.ifr_flags = IFF_UP | IFF_RUNNING;
+	if (ioctl(fd, SIOCSIFFLAGS, &req))
+		fail(r, "SIOCSIFFLAGS", "lo");
+	close(fd);
+}
+
+void op_sysctl(struct run *r, const struct op *op)
+{
+	char path[512];
+
+	if ((size_t)snprintf(path, sizeof path, "sys/%s", S(op, F_SYSCTL_PATH)) >= sizeof path) {
+		errno = ENAMETOOLONG;
+		fail(r, "sysctl", S(op, F_SYSCTL_PATH));
+	}
+	if (write_proc(r->proc, path, S(op, F_SYSCTL_VALUE)))
+		fail(r, "sysctl", S(op, F_SYSCTL_PATH));
+}

@@ -1,0 +1,111 @@
+/* Messages between rt-init and the runtime: one SOCK_SEQPACKET socket, one packet a message. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "rt.h"
+
+/* rootless_rt/init/launch.py unpacks the same layout: five i32, 24 bytes of call name, then text. */
+struct packet {
+	int32_t type, op, value, err, reserved;
+	char call[24];
+	char text[4096];
+};
+
+union rights {
+	char buf[CMSG_SPACE(sizeof(int) * 253)];
+	struct cmsghdr align;
+};
+
+void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd)
+{
+	struct packet p = {.type = type, .op = (int32_t)r->index, .value = value, .err = err};
+	union rights control;
+	size_t length = strlen(text);
+	struct iovec iov = {&p, 0};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (r->sock < 0)
+		return;
+	if (length > sizeof p.text)
+		length = sizeof p.text;
+	memcpy(p.text, text, length);
+	snprintf(p.call, sizeof p.call, "%s", call);
+	iov.iov_len = offsetof(struct packet, text) + length;
+	if (fd >= 0) {
+		memset(&control, 0, sizeof control);
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(sizeof fd);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	while (sendmsg(r->sock, &msg, MSG_NOSIGNAL) < 0 && errno == EINTR)
+		;
+}
+
+_Noreturn void fail(struct run *r, const char *call, const char *text)
+{
+	send_message(r, MSG_ERROR, 0, errno, call, text, -1);
+	_exit(1);
+}
+
+void note(struct run *r, const char *call, const char *text)
+{
+	send_message(r, MSG_NOTE, 0, errno, call, text, -1);
+}
+
+/* The runtime's "go on": 0, or -1 when it is gone or sends anything else. */
+int receive_go(int sock, int32_t *pid)
+{
+	int32_t go[2];
+	ssize_t n;
+
+	do
+		n = recv(sock, go, sizeof go, 0);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof go || go[0] != MSG_GO)
+		return -1;
+	*pid = go[1];
+	return 0;
+}
+
+/* Take the plan's descriptor and those of the first slots; 0, or -1 when the runtime is gone. */
+int receive_plan(struct run *r, int *plan_fd)
+{
+	union rights control;
+	uint64_t slots = 0, at = 0;
+	int fds[253];
+
+	*plan_fd = -1;
+	do {
+		struct iovec iov = {&slots, sizeof slots};
+		struct msghdr msg = {.msg_iov = &iov,
+				     .msg_iovlen = 1,
+				     .msg_control = &control,
+				     .msg_controllen = sizeof control};
+		ssize_t n = recvmsg(r->sock, &msg, MSG_CMSG_CLOEXEC);
+		if (n < 0 && errno == EINTR)
+			continue;
+		struct cmsghdr *c = n == sizeof slots ? CMSG_FIRSTHDR(&msg) : NULL;
+		if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+		    (msg.msg_flags & MSG_CTRUNC) || slots > MAX_SLOTS)
+			return -1;
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+		for (size_t i = 0; i < count; i++) {
+			if (*plan_fd < 0)
+				*plan_fd = fds[i];
+			else if (at < slots)
+				r->slots[at++] = fds[i];
+			else
+				return -1;
+		}
+	} while (*plan_fd < 0 || at < slots);
+	return 0;
+}

@@ -1,0 +1,115 @@
+/*
+ * rt-init: a strict interpreter of ops (rootless_rt/plan/ops.py).
+ *
+ * It decides nothing: an op succeeds, or rt-init sends one report {op, call, errno, text} to the
+ * runtime and exits. No function here takes a path below the rootfs but through in_root() or
+ * make_in_root(), which give a descriptor; everything further works on that descriptor.
+ */
+#ifndef RT_H
+#define RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ops.h"
+
+#define MAX_SLOTS 4096
+
+struct field {
+	uint64_t u;		   /* U */
+	const char *s;		   /* S, B */
+	uint32_t n;		   /* length of S and B, count of L and V */
+	const unsigned char *list; /* L and V, still encoded, up to `end` */
+	const unsigned char *end;
+};
+
+struct op {
+	uint32_t code;
+	const char *types;
+	struct field f[OP_FIELDS];
+};
+
+struct plan {
+	const unsigned char *next, *end;
+	uint32_t count;
+};
+
+/* What one run of a plan carries from op to op. */
+struct run {
+	int sock;	/* to the runtime; -1 while a created container waits */
+	int proc;	/* the host's /proc, verified */
+	uint32_t index; /* of the op being performed */
+	int32_t pid;	/* of this process, as the runtime sees it */
+	int slots[MAX_SLOTS];
+	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
+	char home[4096];
+	char exe[4096];
+};
+
+/* wire.c: the plan's bytes. plan_open returns -1 when they are malformed anywhere. */
+int plan_open(struct plan *p, const unsigned char *data, size_t size);
+void plan_next(struct plan *p, struct op *op);
+char **list_strings(const struct field *f, const char *extra);
+uint64_t vector_item(const struct field *f, uint32_t i);
+
+/* report.c: messages to and from the runtime. */
+enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_GO = 100 };
+void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
+int receive_go(int sock, int32_t *pid);
+int receive_plan(struct run *r, int *plan_fd);
+_Noreturn void fail(struct run *r, const char *call, const char *text);
+void note(struct run *r, const char *call, const char *text);
+
+/* paths.c: inside the rootfs. All return a descriptor or -1 with errno. */
+int in_root(int root, const char *path, uint64_t flags, uint64_t resolve);
+int make_in_root(int root, const char *path, int directory, uint64_t resolve);
+int parent_in_root(int root, const char *path, const char **last);
+int open_proc(void);
+int write_proc(int proc, const char *path, const char *value);
+
+/* The subjects. */
+void op_source(struct run *r, const struct op *op);
+void op_root(struct run *r, const struct op *op);
+void op_propagation(struct run *r, const struct op *op);
+void op_mount_fs(struct run *r, const struct op *op);
+void op_mount_bind(struct run *r, const struct op *op);
+void op_device(struct run *r, const struct op *op);
+void op_symlink(struct run *r, const struct op *op);
+void op_mask(struct run *r, const struct op *op);
+void op_readonly(struct run *r, const struct op *op);
+void op_root_attrs(struct run *r, const struct op *op);
+void op_console(struct run *r, const struct op *op);
+void op_cover(struct run *r, const struct op *op);
+void op_pivot(struct run *r, const struct op *op);
+void op_root_propagation(struct run *r, const struct op *op);
+
+void op_join(struct run *r, const struct op *op);
+void op_clone(struct run *r, const struct op *op);
+void op_become(struct run *r, const struct op *op);
+void op_loopback(struct run *r, const struct op *op);
+void op_sysctl(struct run *r, const struct op *op);
+void op_chdir(struct run *r, const struct op *op);
+void op_rlimit(struct run *r, const struct op *op);
+void op_keyring(struct run *r, const struct op *op);
+void op_bounding(struct run *r, const struct op *op);
+void op_ids(struct run *r, const struct op *op);
+void op_caps(struct run *r, const struct op *op);
+void op_ambient(struct run *r, const struct op *op);
+void op_session(struct run *r, const struct op *op);
+void op_chown_stdio(struct run *r, const struct op *op);
+void op_home(struct run *r, const struct op *op);
+void op_find(struct run *r, const struct op *op);
+void op_keep_fds(struct run *r, const struct op *op);
+void op_seccomp(struct run *r, const struct op *op);
+void op_exec(struct run *r, const struct op *op);
+void op_hook(struct run *r, const struct op *op);
+
+void reset_signals(void);
+int slot_fd(struct run *r, uint64_t slot);
+void set_slot(struct run *r, uint64_t slot, int fd);
+
+#define U(op, place) ((op)->f[place].u)
+#define S(op, place) ((op)->f[place].s)
+
+#endif

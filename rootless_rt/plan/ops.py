@@ -1,0 +1,236 @@
+"""The ops: what rt-init can be told to do, and how an op is printed and encoded.
+
+One table, OPS, is the only place where an op's name, number and fields are written down: `rt plan`
+prints from it, `encode` writes from it, and `rootless_rt/init/ops.h` is generated from it
+(`python3 -m rootless_rt.plan.ops > rootless_rt/init/ops.h`; a test compares them).
+
+Wire form (little endian), read by rt-init from a sealed memfd:
+
+    "rtplan1\\0"  u32 length of all  u32 number of ops
+    per op:  u16 number  u16 zero  u32 length of its fields  then the fields in table order
+    U  u64                                  S  u32 length, bytes, NUL (no NUL inside)
+    L  u32 count, then that many S          V  u32 count, then that many u64
+    B  u32 length, bytes
+
+A *slot* is an index in rt-init's table of file descriptors. The first slots are filled by the
+descriptors that come with the plan (the plan itself is not one of them); ops fill further ones.
+NO_SLOT means none. Nothing here opens or asks anything.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NO_SLOT = 0xFFFF
+ANY_DEVICE = 0xFFFFFFFFFFFFFFFF
+
+# Markers of the `sync` op: what the runtime does while rt-init waits there.
+SYNC_MAPS = 1
+SYNC_HOOKS = 2
+SYNC_CREATED = 3
+
+# (name, number, ((field, type), ...), how `rt plan` says it)
+OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
+    ("dumpable", 1, (("on", "U"),), "set dumpable to {on}"),
+    ("join", 2, (("slot", "U"), ("flag", "U"), ("kind", "S")), "join the {kind} namespace of slot {slot}"),
+    ("clone", 3, (("flags", "U"), ("cgroup", "U")), "make the container's process with flags {flags:#x}"),
+    ("sync", 4, (("marker", "U"),), "wait for the runtime: {marker}"),
+    ("become", 5, (("uid", "U"), ("gid", "U"), ("drop_groups", "U")), "become uid {uid}, gid {gid} of the user namespace"),
+    ("unshare", 6, (("flags", "U"),), "unshare {flags:#x}"),
+    ("hostname", 7, (("name", "S"),), "set the host name to {name}"),
+    ("domainname", 8, (("name", "S"),), "set the domain name to {name}"),
+    ("loopback", 9, (), "bring the loopback device up"),
+    ("sysctl", 10, (("path", "S"), ("value", "S")), "write {value} to /proc/sys/{path}"),
+    ("oom_score_adj", 11, (("value", "S"),), "set oom_score_adj to {value}"),
+    ("propagation", 12, (("flag", "U"),), "set the propagation of every mount to {flag:#x}"),
+    ("source", 13, (("slot", "U"), ("path", "S"), ("recursive", "U")), "take a copy of the mount at {path} into slot {slot}"),
+    ("root", 14, (("path", "S"), ("slot", "U"), ("private_parent", "U")), "bind the rootfs {path} on itself, slot {slot}"),
+    (
+        "mount_fs",
+        15,
+        (
+            ("root", "U"),
+            ("dest", "S"),
+            ("fstype", "S"),
+            ("source", "S"),
+            ("data", "L"),
+            ("attrs", "U"),
+            ("propagation", "V"),
+            ("strict", "U"),
+            ("in_proc", "U"),
+        ),
+        "mount {fstype} on {dest}, attributes {attrs:#x}, data {data}",
+    ),
+    (
+        "mount_bind",
+        16,
+        (
+            ("root", "U"),
+            ("slot", "U"),
+            ("dest", "S"),
+            ("set", "U"),
+            ("clear", "U"),
+            ("soft_set", "U"),
+            ("soft_clear", "U"),
+            ("propagation", "V"),
+            ("device", "U"),
+            ("in_proc", "U"),
+        ),
+        "bind slot {slot} on {dest}, attributes +{set:#x} -{clear:#x}",
+    ),
+    (
+        "device",
+        17,
+        (("root", "U"), ("path", "S"), ("mode", "U"), ("rdev", "U"), ("uid", "U"), ("gid", "U")),
+        "make the device {path}, mode {mode:#o}, number {rdev:#x}",
+    ),
+    ("symlink", 18, (("root", "U"), ("path", "S"), ("target", "S")), "link {path} to {target}"),
+    ("mask", 19, (("root", "U"), ("path", "S"), ("null", "U"), ("tmpfs", "U")), "mask {path}"),
+    ("readonly", 20, (("root", "U"), ("path", "S")), "make {path} read-only"),
+    ("root_attrs", 21, (("root", "U"), ("set", "U")), "set the attributes {set:#x} on the rootfs"),
+    (
+        "console",
+        22,
+        (("root", "U"), ("slot", "U"), ("rows", "U"), ("cols", "U")),
+        "open a terminal in the container's devpts and bind it on /dev/console",
+    ),
+    ("pivot", 23, (("root", "U"), ("how", "U")), "change the root to the rootfs ({how})"),
+    ("root_propagation", 24, (("flag", "U"),), "set the propagation of / to {flag:#x}"),
+    ("chdir", 25, (("path", "S"),), "enter {path}"),
+    ("rlimit", 26, (("resource", "U"), ("soft", "U"), ("hard", "U")), "limit resource {resource} to {soft}:{hard}"),
+    ("keyring", 27, (("name", "S"),), "join a new session keyring {name}"),
+    (
+        "hook",
+        28,
+        (
+            ("kind", "S"),
+            ("path", "S"),
+            ("args", "L"),
+            ("env", "L"),
+            ("cwd", "S"),
+            ("timeout_ms", "U"),
+            ("state_head", "S"),
+            ("state_tail", "S"),
+        ),
+        "run the {kind} hook {path}",
+    ),
+    ("no_new_privs", 29, (), "set no_new_privs"),
+    ("bounding", 30, (("keep", "U"),), "reduce the bounding set to {keep:#x}"),
+    ("ids", 31, (("uid", "U"), ("gid", "U"), ("groups", "V"), ("set_groups", "U"), ("umask", "U")), "become user {uid}:{gid}, umask {umask:#o}"),
+    ("caps", 32, (("effective", "U"), ("permitted", "U"), ("inheritable", "U")), "set capabilities {effective:#x}/{permitted:#x}/{inheritable:#x}"),
+    ("ambient", 33, (("caps", "U"),), "raise the ambient capabilities {caps:#x}"),
+    ("session", 34, (("console", "U"),), "start a new session, terminal slot {console}"),
+    ("chown_stdio", 35, (("uid", "U"), ("gid", "U")), "give the pipes of stdio to {uid}:{gid}"),
+    ("home", 36, (("root", "U"), ("uid", "U")), "take HOME from the container's passwd for uid {uid}"),
+    ("find", 37, (("name", "S"), ("path", "S")), "find the program {name}"),
+    ("wait_start", 38, (("listener", "U"),), "wait for start"),
+    ("keep_fds", 39, (("slots", "V"),), "keep the descriptors of slots {slots} as 3 and up, close all others"),
+    ("seccomp", 40, (("flags", "U"), ("program", "B")), "load the seccomp filter, {program}"),
+    ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
+    ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
+)
+
+BY_NAME = {row[0]: row for row in OPS}
+PIVOT_ROOT, MOVE_ROOT, CHROOT = 0, 1, 2
+
+MAGIC = b"rtplan1\0"
+
+
+class Op:
+    """One step of a plan: a name of OPS and its field values, in the order of the table."""
+
+    __slots__ = ("args", "label", "name")
+
+    def __init__(self, name: str, *args: Any, label: str = "") -> None:
+        if len(args) != len(BY_NAME[name][2]):
+            raise TypeError(f"op {name} takes {len(BY_NAME[name][2])} fields, got {len(args)}")
+        self.name = name
+        self.args = args
+        self.label = label
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Op) and (self.name, self.args) == (other.name, other.args)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"Op({self.name!r}, {', '.join(map(repr, self.args))})"
+
+    def fields(self) -> dict[str, Any]:
+        """The op's values by field name; a blob is replaced by its size."""
+        values = {}
+        for (field, kind), value in zip(BY_NAME[self.name][2], self.args, strict=True):
+            values[field] = f"{len(value)} bytes" if kind == "B" else value
+        return values
+
+    def describe(self) -> str:
+        """One line for people, as `rt plan` prints it."""
+        return BY_NAME[self.name][3].format(**self.fields())
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode("utf-8", "surrogateescape")
+    return len(raw).to_bytes(4, "little") + raw + b"\0"
+
+
+def encode_op(op: Op) -> bytes:
+    """The wire form of one op."""
+    _, number, schema, _ = BY_NAME[op.name]
+    parts = []
+    for (_, kind), value in zip(schema, op.args, strict=True):
+        if kind == "U":
+            parts.append(int(value).to_bytes(8, "little"))
+        elif kind == "S":
+            parts.append(_text(value))
+        elif kind == "B":
+            parts.append(len(value).to_bytes(4, "little") + bytes(value))
+        else:
+            parts.append(len(value).to_bytes(4, "little"))
+            if kind == "L":
+                parts.extend([_text(item) for item in value])
+            else:
+                parts.extend([item.to_bytes(8, "little") for item in value])
+    body = b"".join(parts)
+    return number.to_bytes(4, "little") + len(body).to_bytes(4, "little") + body
+
+
+def encode(ops: list[Op]) -> bytes:
+    """The wire form of a whole plan. The caller has made sure that no text holds a NUL."""
+    body = b"".join([encode_op(op) for op in ops])
+    return MAGIC + (16 + len(body)).to_bytes(4, "little") + len(ops).to_bytes(4, "little") + body
+
+
+def header() -> str:
+    """The C side of the table: rootless_rt/init/ops.h."""
+    lines = [
+        "/* Generated by `python3 -m rootless_rt.plan.ops`: change the table there, not this file. */",
+        "#ifndef RT_OPS_H",
+        "#define RT_OPS_H",
+        "",
+        f"#define NO_SLOT {NO_SLOT}",
+        f"#define SYNC_CREATED {SYNC_CREATED}",
+        f"#define PIVOT_ROOT {PIVOT_ROOT}",
+        f"#define MOVE_ROOT {MOVE_ROOT}",
+        "",
+        "enum op_code {",
+    ]
+    lines += [f"\tOP_{name.upper()} = {number}," for name, number, _, _ in OPS]
+    lines += ["};", "", f"#define OP_LAST {OPS[-1][1]}", f"#define OP_FIELDS {max(len(row[2]) for row in OPS)}", ""]
+    lines.append("/* X(code, name, field types) */")
+    lines.append("#define OP_TABLE(X) \\")
+    rows = [f'\tX({number}, "{name}", "{"".join(kind for _, kind in schema)}")' for name, number, schema, _ in OPS]
+    lines.append(" \\\n".join(rows))
+    lines.append("")
+    lines.append("/* Places of the fields in an op. */")
+    lines.append("enum op_field {")
+    for name, _, schema, _ in OPS:
+        lines += [f"\tF_{name.upper()}_{field.upper()} = {place}," for place, (field, _) in enumerate(schema)]
+    lines += ["};", "", "#endif"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(header(), end="")
