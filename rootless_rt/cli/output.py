@@ -11,6 +11,10 @@ import time
 
 from rootless_rt.errors import RtError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # A column of a table is at least MIN_WIDTH wide, its padding included: the shape scripts
 # know from other runtimes' `list`.
 MIN_WIDTH = 12
@@ -57,7 +61,7 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
     """`rows` as lines with aligned columns; the last column is not padded. An empty list is ""."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(MIN_WIDTH, max(map(len, column)) + PADDING) for column in zip(*cells, strict=True)]
