@@ -1,4 +1,4 @@
-"""JSON in and out for the hot path, through CPython's C scanner instead of the `json` package (7 ms to import).
+"""JSON in and out for the hot path, through CPython's C scanner: importing the `json` package takes 7 ms.
 
 Knows RFC 8259 and how Go prints JSON (engines compare and parse our output). Knows nothing of config.json's
 fields: see `schema`. The `json.decoder` module is imported only after a syntax error, to learn its position.
@@ -46,9 +46,9 @@ _SETTINGS: Any = _Settings
 def parse(data: bytes, what: str) -> object:
     """Parse one JSON document in UTF-8; of a repeated key the last value counts, as in Go.
 
-    `what` names the document in errors, such as "config.json". Strings may hold U+0000 and lone surrogates when
-    they were written as escapes: `schema.check` refuses them with their path.
-    Raises RtError "config.json: line 3 column 5: problem".
+    `what` names the document in errors, such as "config.json". Strings may hold U+0000 and lone surrogates
+    when they were written as escapes: `schema.check` refuses them with their path. Raises RtError
+    "config.json: line 3 column 5: problem".
     """
     if data.startswith(b"\xef\xbb\xbf"):
         raise RtError(
@@ -73,7 +73,8 @@ def parse(data: bytes, what: str) -> object:
 def _explain(what: str, text: str, start: int) -> RtError:
     """Parse `text`, known to be wrong, once more for the cause and its place.
 
-    The C scanner builds its exceptions from `json.decoder` and, before Python 3.13, only if someone else loaded it.
+    The C scanner builds its exceptions from `json.decoder` and, before Python 3.13, only if someone else
+    loaded it.
     """
     import json.decoder
 
@@ -133,9 +134,9 @@ def _long_number(text: str) -> int:
 def dumps(obj: object, indent: str = "") -> str:
     """Print dicts (string keys), lists, tuples, strings, numbers, booleans and None as Go's encoder does.
 
-    Compact without `indent`, else one item a line. Non-ASCII and < > & stay as they are. A byte that is not UTF-8
-    (a lone surrogate, in Python) is printed as an escape that `parse` reads back. No newline at the end.
-    Raises RtError for anything else, or when nested too deeply.
+    Compact without `indent`, else one item a line. Non-ASCII and < > & stay as they are. A byte that is not
+    UTF-8 (a lone surrogate, in Python) is printed as an escape that `parse` reads back. No newline at the
+    end. Raises RtError for anything else, or when nested too deeply.
     """
     parts: list[str] = []
     try:

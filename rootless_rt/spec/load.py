@@ -1,7 +1,8 @@
 """From a bundle directory to a checked Spec.
 
-Knows where config.json is and in which order it is checked: syntax (`jsonio`), types (`schema`), meaning (`rules`).
-Fills in nothing and decides nothing: what is absent stays absent, defaults are the plan's business.
+Knows where config.json is and in which order it is checked: syntax (`jsonio`), types (`schema`), meaning
+(`rules`). Fills in nothing and decides nothing: what is absent stays absent, defaults are the plan's
+business.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Spec:
     """A config.json that passed every check, and the bundle it belongs to.
 
     bundle  absolute real path of the bundle directory
-    data    the parsed document; every field of `schema.CONFIG` in it has the right type, absent ones stay absent
+    data    the parsed document: fields of `schema.CONFIG` have the right type, null ones are gone
     raw     the bytes that were parsed, for the snapshot of a created container
     rootfs  absolute path of root.path (relative ones start at the bundle)
     notes   (JSON path, text) of what was accepted although the runtime-spec discourages it
@@ -44,8 +45,8 @@ class Spec:
 def load(bundle: str, config_path: str | None = None) -> Spec:
     """Read and check the config of a bundle: `bundle`/config.json, or the file `config_path`.
 
-    Raises RtError for a directory that is not a bundle, an unreadable file, wrong JSON or a missing rootfs, SpecError
-    for a wrong value, NotSupportedYet for a field that is refused for now.
+    Raises RtError for a directory that is not a bundle, an unreadable file, wrong JSON or a missing rootfs,
+    SpecError for a wrong value, NotSupportedYet for a field that is refused for now.
     """
     try:
         root = os.path.realpath(bundle, strict=True)

@@ -1,8 +1,8 @@
 """Mount options: what each word in mounts[].options means to the kernel's mount API.
 
-One table (OPTIONS) and the parser that reads a list of words with it. Attributes are those of mount_setattr(2) and
-fsmount(2); superblock flags go by the names that fsconfig(2) takes. Knows nothing of sources, destinations or of
-what the kernel lets a user do.
+One table (OPTIONS) and the parser that reads a list of words with it. Attributes are those of
+mount_setattr(2) and fsmount(2); superblock flags go by the names that fsconfig(2) takes. Knows nothing of
+sources, destinations or of what the kernel lets a user do.
 """
 
 from __future__ import annotations
@@ -127,12 +127,15 @@ class MountOptions:
     bind         bind-mount the source instead of making a filesystem
     rbind        ... with all that is mounted below it (then bind is true as well)
     remount      change the mount that is already there
-    attr_set     MOUNT_ATTR_* to set; attr_clr those to clear: together the arguments of mount_setattr(2), where a
-                 chosen atime mode clears the whole field; attr_set alone is what fsmount(2) takes
-    sb_set       flags for fsconfig(2) on the filesystem ("ro", "sync"); empty for a bind, which never changes its
-    sb_clr       source's superblock; sb_clr holds those that clear one ("rw", "async"), needed to remount only
+    attr_set     MOUNT_ATTR_* to set; alone, what fsmount(2) takes
+    attr_clr     MOUNT_ATTR_* to clear; with attr_set, what mount_setattr(2) takes, so a chosen atime mode
+                 clears the whole field
+    sb_set       flags of the filesystem for fsconfig(2), such as "ro" and "sync"
+    sb_clr       those that clear one, such as "rw" and "async": only a remount needs them
     propagation  (MS_* flag, recursive), to apply one by one after the mount
     data         options for the filesystem itself, in their order
+
+    A bind mount has no sb_set and sb_clr: it never changes the superblock of its source.
     """
 
     __slots__ = (
@@ -162,9 +165,9 @@ class MountOptions:
 def parse_options(options: list[str], path: str, fstype: str = "") -> MountOptions:
     """Read the options of one mount; a later word overrides an earlier one that it contradicts.
 
-    `path` is the JSON path of the list, such as "mounts[3].options". A mount of type "bind" is a bind mount without
-    the word too. Words that are not in the table are data for the filesystem.
-    Raises NotSupportedYet for a word whose work comes later, SpecError for data given to a bind mount.
+    `path` is the JSON path of the list, such as "mounts[3].options". A mount of type "bind" is a bind mount
+    without the word too. Words that are not in the table are data for the filesystem. Raises NotSupportedYet
+    for a word whose work comes later, SpecError for data given to a bind mount.
     """
     result = MountOptions()
     result.bind = fstype == "bind"

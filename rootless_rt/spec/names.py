@@ -1,7 +1,8 @@
 """The names that config.json and the command line use, with the numbers the kernel knows them by.
 
-Constants, and the two small parsers that belong to them. Sources: capability.h, signal(7), resource.h, sched.h,
-mount.h, runtime-spec config-linux.md, namespaces(7). Knows nothing of what a config does with a name.
+Constants, and the two small parsers that belong to them. Sources: capability.h, signal(7), resource.h,
+sched.h, mount.h, runtime-spec config-linux.md, namespaces(7). Knows nothing of what a config does with a
+name.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from rootless_rt.errors import RtError
 from rootless_rt.spec.jsonio import quote
 
 _CAPABILITY_NAMES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
-    "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP "
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
+    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
+    "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
+    "AUDIT_WRITE AUDIT_CONTROL SETFCAP "
     "MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
 )
 # capability name -> bit number, in the kernel's order
@@ -20,8 +22,8 @@ CAPABILITIES: dict[str, int] = {f"CAP_{name}": bit for bit, name in enumerate(_C
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 _SIGNAL_NAMES = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG "
-    "XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN "
+    "TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
 )
 SIGRTMIN = 34  # as glibc counts: the kernel's 32 and 33 belong to the threads library
 SIGRTMAX = 64
@@ -126,7 +128,7 @@ SECCOMP_FLAGS = (
 
 
 def decimal(text: str) -> int | None:
-    """The number that ASCII digits write, or None: int() alone also takes "1_0", " 1", "+1" and other scripts."""
+    """The number that ASCII digits write, or None: int() alone also takes "1_0", " 1" and other scripts."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
@@ -158,8 +160,9 @@ def signal_number(text: str) -> int:
 def sysctl_parts(name: str) -> tuple[str, ...] | None:
     """The path of a sysctl below /proc/sys, or None when the name is not a plain one.
 
-    As in sysctl(8), whichever of "." and "/" comes first separates; the other one then stands for itself swapped
-    ("net.ipv4.conf.eth0/100.forwarding" is the interface eth0.100). Empty parts, "." and ".." are refused.
+    As in sysctl(8), whichever of "." and "/" comes first separates; the other one then stands for itself
+    swapped ("net.ipv4.conf.eth0/100.forwarding" is the interface eth0.100). Empty parts, "." and ".." are
+    refused.
     """
     dot = name.find(".")
     slash = name.find("/")

@@ -1,7 +1,8 @@
 """What the fields of a config.json mean together: the checks that no single type can express.
 
-Pure: opens nothing, knows nothing of the host. Whether a container may be made *here* is the plan's question; these
-are the configs that are wrong, dangerous or not yet supported anywhere. Runs after `schema`, so types are right.
+Pure: opens nothing, knows nothing of the host. Whether a container may be made *here* is the plan's question;
+these are the configs that are wrong, dangerous or not yet supported anywhere. Runs after `schema`: types are
+right here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
     "linux.resources.pids": ("*",),
     "linux.resources.blockIO": ("*",),
     "linux.resources": ("hugepageLimits", "network", "rdma", "unified"),
-    "linux.seccomp": ("listenerPath", "listenerMetadata"),
+    "linux.seccomp": ("listenerPath",),
 }
 # ... and names that some fields may not hold for now.
 REFUSED_NAMESPACES = ("time",)
@@ -145,8 +146,8 @@ def _check_user_mappings(linux: dict[str, Any], namespaces: dict[str, str]) -> N
             raise SpecError(
                 path,
                 "a new user namespace needs at least one mapping",
-                hint='map root to your own id: [{"containerID": 0, "hostID": YOUR_ID, "size": 1}], as rt spec '
-                "--rootless does",
+                hint='map root to yourself: [{"containerID": 0, "hostID": YOUR_ID, "size": 1}]; '
+                "rt spec --rootless does it",
             )
         if len(mappings) > _MAP_LINES:
             raise SpecError(path, f"{len(mappings)} mappings, the kernel takes {_MAP_LINES}")
@@ -257,7 +258,7 @@ def _check_sysctls(sysctls: dict[str, str], namespaces: dict[str, str]) -> None:
             raise SpecError(
                 where,
                 "belongs to the whole host, not to a container",
-                hint="only net.*, fs.mqueue.*, user.*, kernel.domainname and the ipc sysctls of kernel.* can be set",
+                hint="only net.*, fs.mqueue.*, user.*, kernel.domainname and kernel's ipc sysctls can be set",
             )
         if owner not in namespaces:
             raise SpecError(where, f"needs a {owner} namespace, or it would change the host")

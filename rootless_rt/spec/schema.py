@@ -1,11 +1,11 @@
-"""The fields of config.json that Linux uses in runtime-spec 1.3: their types, ranges, names and which are required.
+"""The fields of config.json that Linux uses in runtime-spec 1.3: types, ranges, names, and what is required.
 
-One table, and the checker that walks it. Knows only single values: what fields mean together is in `rules`, what a
-mount option means in `mountopts`. Fields outside the table are tolerated, as the runtime-spec asks; a null counts as
-an absent field, as in the runtimes written in Go.
+One table, and the checker that walks it. Knows only single values: what fields mean together is in `rules`,
+what a mount option means in `mountopts`. Fields outside the table are tolerated, as the runtime-spec asks; a
+null counts as an absent field, as in the runtimes written in Go.
 
-A node of the table is a tuple whose first item is its kind:
-(STRING,) (BOOLEAN,) (INTEGER, low, high) (NAME, allowed) (LIST, node) (MAP, node) (OBJECT, {field: node}, required).
+A node of the table is a tuple, its kind first: (STRING,) (BOOLEAN,) (INTEGER, low, high) (NAME, allowed)
+(LIST, node) (MAP, node) (OBJECT, {field: node}, required).
 """
 
 from __future__ import annotations
@@ -280,9 +280,9 @@ class _Wrong(Exception):
 def check(config: object, table: Node, path: str = "", *, escapes: bool = True) -> None:
     """Check `config` against a node of the table; fields that are null are removed from it.
 
-    `path` is the JSON path of `config` itself. `escapes=False` skips the search for U+0000 and lone surrogates in
-    strings: for documents that hold no such escape, and so cannot hold one of the two.
-    Raises SpecError with the path of the first wrong value.
+    `path` is the JSON path of `config` itself. `escapes=False` skips the search for U+0000 and lone
+    surrogates in strings: for documents that hold no such escape, and so cannot hold one of the two. Raises
+    SpecError with the path of the first wrong value.
     """
     try:
         _check(config, table, escapes)

@@ -1,0 +1,78 @@
+"""The answer of `rt features`: what rt can do, for engines to read.
+
+Made from the tables that the code runs on, so that it cannot promise more. Pure: what depends on the machine
+or the build comes in as arguments. Source: runtime-spec features.md and features-linux.md.
+"""
+
+from __future__ import annotations
+
+from rootless_rt.spec import names, rules
+from rootless_rt.spec.defaults import OCI_VERSION
+from rootless_rt.spec.mountopts import LATER, OPTIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Annotations that change what the runtime does on the host: engines must not pass those of images on.
+UNSAFE_ANNOTATIONS = ("bundle", "org.systemd.property.", "org.criu.config")
+
+
+def features(
+    *,
+    version: str,
+    commit: str = "",
+    libseccomp: str = "",
+    seccomp_flags: tuple[str, ...] = names.SECCOMP_FLAGS,
+    apparmor: bool = False,
+    selinux: bool = False,
+    cgroup_v1: bool = False,
+    cgroup_v2: bool = False,
+    systemd: bool = False,
+    systemd_user: bool = False,
+) -> dict[str, Any]:
+    """The features document, in runc's order of keys.
+
+    `version` and `commit` are those of rt; `libseccomp` is the version of the library that compiles profiles,
+    empty when there is none, and `seccomp_flags` are the filter flags it can set; the rest says what this
+    build and host can do.
+    """
+    actions = [name for name in names.SECCOMP_ACTIONS if name not in rules.REFUSED_ACTIONS]
+    seccomp: dict[str, Any] = {"enabled": bool(libseccomp)}
+    if libseccomp:
+        seccomp["actions"] = actions
+        seccomp["operators"] = list(names.SECCOMP_OPERATORS)
+        seccomp["archs"] = list(names.SECCOMP_ARCHES)
+        seccomp["knownFlags"] = list(names.SECCOMP_FLAGS)
+        seccomp["supportedFlags"] = list(seccomp_flags)
+    refused = (*rules.REFUSED_FIELDS["process"], *rules.REFUSED_FIELDS["linux"])
+    annotations = {"org.rootless-rt.version": version}
+    if commit:
+        annotations["org.rootless-rt.commit"] = commit
+    if libseccomp:
+        annotations["io.github.seccomp.libseccomp.version"] = libseccomp
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": OCI_VERSION,
+        "hooks": list(names.HOOKS),
+        "mountOptions": sorted(word for word, meaning in OPTIONS.items() if meaning[0] != LATER),
+        "linux": {
+            "namespaces": sorted(kind for kind in names.NAMESPACES if kind not in rules.REFUSED_NAMESPACES),
+            "capabilities": list(names.CAPABILITIES),
+            "cgroup": {
+                "v1": cgroup_v1,
+                "v2": cgroup_v2,
+                "systemd": systemd,
+                "systemdUser": systemd_user,
+                "rdma": "rdma" not in rules.REFUSED_FIELDS["linux.resources"],
+            },
+            "seccomp": seccomp,
+            "apparmor": {"enabled": apparmor and "apparmorProfile" not in refused},
+            "selinux": {"enabled": selinux and "selinuxLabel" not in refused},
+            "intelRdt": {"enabled": "intelRdt" not in refused},
+            "mountExtensions": {"idmap": {"enabled": OPTIONS["idmap"][0] != LATER}},
+            "netDevices": {"enabled": "netDevices" not in refused},
+        },
+        "annotations": annotations,
+        "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),
+    }
