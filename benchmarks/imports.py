@@ -2,7 +2,7 @@
 
     python3 benchmarks/imports.py [--rounds N] [--python PATH] -- build/rt state ID
 
-The command is a Python script; its own `#!` line gives the interpreter and the flags, unless --python does.
+The command is a Python script or a launcher that becomes an interpreter; the launcher's time is in the whole.
 It runs N times and should be one without side effects. Its exit status does not matter: an error path can be
 looked at, too.
 """
@@ -10,29 +10,45 @@ looked at, too.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 BARE = ["-I", "-S", "-B"]
 MARK = "import time:"
+PTRACE_TRACEME, PTRACE_CONT = 0, 7
 
 
-def interpreter_of(script: str) -> list[str]:
-    """The words before the script that its `#!` line stands for. Exits when it is no Python script."""
-    with open(script, "rb") as file:
-        first = file.readline(500).decode(errors="replace").strip()
-    if not first.startswith("#!") or "python" not in first:
-        sys.exit(f"{script}: no Python script, and only such a one tells its imports")
-    # Like the kernel: all that follows the interpreter is one argument.
-    words = first[2:].strip().split(None, 1)
-    if os.path.basename(words[0]) == "env":
-        words = words[1].removeprefix("-S").split()
-    return words
+def python_argv(command: list[str]) -> list[str]:
+    """The argv of the interpreter that `command` becomes, through any launcher or `#!` line. Exits if none.
+
+    Follows the command from exec to exec, ptrace(2), and ends it before the interpreter's first instruction.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if libc.ptrace(PTRACE_TRACEME, 0, None, None) == 0:
+                os.execv(command[0], command)
+        finally:
+            os._exit(127)
+    while os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python"):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return [os.fsdecode(word) for word in words]
+        libc.ptrace(PTRACE_CONT, pid, None, None)
+    sys.exit(f"{command[0]} ended, and had not become a Python interpreter")
 
 
 def wall_times(argv: Sequence[str], rounds: int) -> list[float]:
@@ -73,20 +89,20 @@ def least(argv: Sequence[str], rounds: int) -> dict[str, tuple[int, int, int]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What a Python command's start costs, by module.")
     parser.add_argument("--rounds", type=int, default=30, metavar="N", help="runs (default 30)")
-    parser.add_argument("--python", metavar="PATH", help="instead of the #! line's; run with -I -S -B")
-    parser.add_argument("command", nargs="+", help="the script and its arguments, after --")
+    parser.add_argument("--python", metavar="PATH", help="another interpreter than the command's own")
+    parser.add_argument("command", nargs="+", help="the command and its arguments, after --")
     options = parser.parse_args()
     script = shutil.which(options.command[0])
     if script is None:
         parser.error(f"{options.command[0]}: not an executable file")
-    start = [options.python, *BARE] if options.python else interpreter_of(script)
-    python = shutil.which(start[0])
+    command = [os.path.abspath(script), *options.command[1:]]
+    argv = python_argv(command)
+    python = shutil.which(options.python or argv[0])
     if python is None:
-        parser.error(f"{start[0]}: no such interpreter")
-    command = [script, *options.command[1:]]
+        parser.error(f"{options.python or argv[0]}: no such interpreter")
 
     bare = [python, *BARE, "-c", "import posix; posix._exit(0)"]
-    whole = [python, *start[1:], *command]
+    whole = [python, *argv[1:]] if options.python else command
     bare_times: list[float] = []
     whole_times: list[float] = []
     wall_times(bare, 3), wall_times(whole, 3)
@@ -94,12 +110,12 @@ def main() -> int:
         bare_times += wall_times(bare, 1)
         whole_times += wall_times(whole, 1)
     always = imports_of([python, *BARE, "-X", "importtime", "-c", "pass"])
-    modules = least([python, *start[1:], "-X", "importtime", *command], min(options.rounds, 10))
+    modules = least([python, "-X", "importtime", *argv[1:]], min(options.rounds, 10))
     ours = {name: figures for name, figures in modules.items() if name not in always}
 
-    print(f"interpreter: {python} {' '.join(start[1:])}")
+    print(f"becomes: {shlex.join([python, *argv[1:]])}")
     print(f"{'median':>8} {'least':>8}  ms")
-    for what, times in ((" ".join(BARE) + ", posix._exit", bare_times), (" ".join(command), whole_times)):
+    for what, times in ((" ".join(BARE) + ", posix._exit", bare_times), (shlex.join(whole), whole_times)):
         print(f"{statistics.median(times):8.2f} {min(times):8.2f}  {what}")
     print(f"{statistics.median(whole_times) - statistics.median(bare_times):8.2f} {'':8}  difference\n")
     if not modules:
