@@ -7,8 +7,7 @@ business.
 
 from __future__ import annotations
 
-import os
-import stat
+import posix
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.spec import jsonio, names, rules, schema
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONFIG_NAME = "config.json"
+
+_TYPE_MASK, _DIRECTORY, _SYMLINK = 0o170000, 0o040000, 0o120000  # of st_mode, inode(7)
 
 
 class Spec:
@@ -48,10 +49,7 @@ def load(bundle: str, config_path: str | None = None) -> Spec:
     Raises RtError for a directory that is not a bundle, an unreadable file, wrong JSON or a missing rootfs,
     SpecError for a wrong value, NotSupportedYet for a field that is refused for now.
     """
-    try:
-        root = os.path.realpath(bundle, strict=True)
-    except (OSError, ValueError) as exc:
-        raise RtError(f"bundle {jsonio.quote(bundle)}: {_reason(exc)}") from None
+    root = _real_directory(bundle)
     spec = from_bytes(_read_config(root, config_path), root)
     _check_rootfs(spec.rootfs)
     return spec
@@ -68,7 +66,7 @@ def from_bytes(data: bytes, bundle: str) -> Spec:
     path = config["root"]["path"]
     if not path:
         raise SpecError("root.path", "is empty")
-    return Spec(bundle, config, data, os.path.normpath(os.path.join(bundle, path)), notes)
+    return Spec(bundle, config, data, _joined(bundle, path), notes)
 
 
 def checked(data: bytes, what: str, table: schema.Node) -> dict[str, Any]:
@@ -84,16 +82,39 @@ def checked(data: bytes, what: str, table: schema.Node) -> dict[str, Any]:
     return found
 
 
-def _read_config(bundle: str, config_path: str | None) -> bytes:
-    path = config_path if config_path is not None else os.path.join(bundle, CONFIG_NAME)
+def _real_directory(bundle: str) -> str:
+    """The path of the bundle without symbolic links, as the kernel knows it: `os` takes 1.5 ms to import."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = posix.open(bundle, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        try:
+            return posix.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            posix.close(fd)
+    except (OSError, ValueError) as exc:
+        raise RtError(f"bundle {jsonio.quote(bundle)}: {_reason(exc)}") from None
+
+
+def _joined(bundle: str, path: str) -> str:
+    """`path` as seen from `bundle`, with "." and ".." resolved by their text as runc does."""
+    parts: list[str] = []
+    for part in (path if path.startswith("/") else f"{bundle}/{path}").split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _read_config(bundle: str, config_path: str | None) -> bytes:
+    path = config_path if config_path is not None else f"{bundle}/{CONFIG_NAME}"
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
         try:
             chunks = []
-            while chunk := os.read(fd, 1 << 20):
+            while chunk := posix.read(fd, 1 << 20):
                 chunks.append(chunk)
         finally:
-            os.close(fd)
+            posix.close(fd)
     except FileNotFoundError:
         if config_path is not None:
             raise RtError(f"config {jsonio.quote(path)}: no such file") from None
@@ -108,18 +129,18 @@ def _read_config(bundle: str, config_path: str | None) -> bytes:
 
 def _check_rootfs(rootfs: str) -> None:
     try:
-        mode = os.lstat(rootfs).st_mode
+        mode = posix.lstat(rootfs).st_mode & _TYPE_MASK
     except FileNotFoundError:
         raise SpecError(
             "root.path", f"{jsonio.quote(rootfs)} does not exist", hint="unpack the image's files there"
         ) from None
     except OSError as exc:
         raise SpecError("root.path", f"{jsonio.quote(rootfs)}: {_reason(exc)}") from None
-    if stat.S_ISLNK(mode):
+    if mode == _SYMLINK:
         raise SpecError(
             "root.path", f"{jsonio.quote(rootfs)} is a symbolic link", hint="name the directory it points to"
         )
-    if not stat.S_ISDIR(mode):
+    if mode != _DIRECTORY:
         raise SpecError("root.path", f"{jsonio.quote(rootfs)} is not a directory")
 
 
