@@ -1,0 +1,28 @@
+# Short names for the things one does all day. Everything is done by ./test (tools/lanes.py) and tools/setup.py.
+
+LANES = unit user root cve systemd engines bats
+
+.PHONY: build check test bench format clean $(LANES:%=test-%)
+
+build:    ## build/rt and build/rt-init, and what the tests need
+	@./test --setup
+
+check:    ## under a minute, no privilege: ruff, mypy, unit tests
+	@./test check
+
+test:     ## every lane that can run here
+	@./test
+
+$(LANES:%=test-%): test-%:    ## one lane
+	@./test $*
+
+bench: build    ## rt against runc, crun and bwrap
+	@tools/with-python benchmarks/run.py
+
+format: build
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean:    ## everything that was built or cached here
+	rm -rf build demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,182 @@
+"""`./test`: sets up, builds rt in the tree, runs the test lanes, and sums them up.
+
+    test                 every lane that can run here
+    test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
+    test --setup         set up and build only
+
+Every runner's output is passed on, its closing line included; the last lines are one a runner, and the total alone on
+its line: `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command
+as $RT, and as `rt` on PATH. Nothing reads the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import setup
+from setup import BUILD, ROOT, TREE, VENV, SetupError, say
+
+PYTHON_PACKAGES = ["pytest", "hypothesis", "mypy", "ruff", "click", "pyseccomp", "jeepney", "pyroute2"]
+PYTEST = [str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ra"]
+
+
+class Lane:
+    """One runner: its name, its command, the directory without whose tests it is left out, whether it is root's."""
+
+    def __init__(self, name: str, command: list[str], tests: str = "", *, root: bool = False) -> None:
+        self.name = name
+        self.command = command
+        self.tests = tests
+        self.root = root
+
+
+def _pytest(name: str, *, root: bool = False) -> Lane:
+    return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", root=root)
+
+
+LANES = (
+    Lane("ruff", [str(VENV / "bin/ruff"), "check", "."]),
+    Lane("mypy", [str(VENV / "bin/mypy"), "--no-error-summary"]),
+    _pytest("unit"),
+    _pytest("user"),
+    _pytest("root", root=True),
+    _pytest("cve"),
+    _pytest("systemd", root=True),
+    _pytest("engines"),
+    Lane("bats", ["bats", "--formatter", "pretty", "--recursive", "bats"], "bats/**/*.bats"),
+)
+GROUPS = {"check": ["ruff", "mypy", "unit"]}
+
+# The word after a number in a closing line of pytest or bats, and what it counts as here.
+COUNTED = {
+    "passed": 0, "xpassed": 0,
+    "failed": 1, "failure": 1, "failures": 1, "error": 1, "errors": 1,
+    "skipped": 2, "xfailed": 2,
+}  # fmt: skip
+CLOSING = re.compile(
+    r"^(?:=+ )?\d+ (?:passed|failed|error|errors|skipped|xfailed|xpassed|deselected|tests?|warnings?)\b"
+)
+
+
+def counts(closing: str) -> list[int]:
+    """[passed, failed, skipped] of a closing line such as `3 passed, 1 skipped in 0.2s` or `4 tests, 1 failure`."""
+    found = [0, 0, 0]
+    tests = None
+    for number, word in re.findall(r"(\d+) ([a-z]+)", closing):
+        if word in COUNTED:
+            found[COUNTED[word]] += int(number)
+        elif word in ("test", "tests"):
+            tests = int(number)
+    if tests is not None:  # bats counts everything, then what did not pass
+        found[0] = tests - found[1] - found[2]
+    return found
+
+
+def run(lane: Lane, environment: dict[str, str]) -> list[int]:
+    """Runs one lane with its output passed on; returns [passed, failed, skipped]."""
+    print(f"\n== {lane.name}: {' '.join(Path(word).name for word in lane.command)}", flush=True)
+    closing = ""
+    with subprocess.Popen(
+        lane.command,
+        cwd=TREE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if CLOSING.match(line):
+                closing = line
+    status = process.returncode
+    if not lane.tests:  # a checker: it has no tests to count, itself it is one
+        print(f"{lane.name}: {'clean' if status == 0 else 'not clean'}", flush=True)
+        return [1, 0, 0] if status == 0 else [0, 1, 0]
+    found = counts(closing)
+    if status not in (0, 5) and not found[1]:  # 5: pytest found no test
+        print(f"{lane.name}: ended with status {status}", flush=True)
+        found[1] = 1
+    return found
+
+
+def prepare() -> dict[str, str]:
+    """Packages, virtual environment, build; returns the environment for the lanes. Raises SetupError."""
+    setup.packages(setup.FOR_TESTS)
+    if not setup.make_venv():
+        raise SetupError("the tests need a virtual environment: apt-get install -y python3-venv")
+    setup.pip_install(PYTHON_PACKAGES, "")
+    rt = setup.build_in_tree()
+    path = f"{BUILD}:{VENV / 'bin'}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    return {**os.environ, "PATH": path, "RT": str(rt), "TERM": os.environ.get("TERM") or "dumb"}
+
+
+def chosen(names: list[str]) -> list[Lane]:
+    """The lanes of these names, in the order of LANES; all when there are none."""
+    wanted = [each for name in names for each in GROUPS.get(name, [name])]
+    known = [lane.name for lane in LANES]
+    for name in wanted:
+        if name not in known:
+            raise SetupError(f"no lane {name}: there are {', '.join([*GROUPS, *known])}")
+    return [lane for lane in LANES if not wanted or lane.name in wanted]
+
+
+def sum_up(results: list[tuple[str, list[int]]]) -> int:
+    """Prints a line for each runner and the total; returns the exit status."""
+    print()
+    for name, (passed, failed, skipped) in results:
+        print(f"{name + ':':<9}{passed} passed, {failed} failed, {skipped} skipped")
+    passed, failed, skipped = (sum(found[i] for _, found in results) for i in range(3))
+    print(f"\n{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    return 1 if failed else 0
+
+
+def elsewhere(arguments: list[str]) -> int:
+    """The same in a copy that the tests' ordinary users can reach."""
+    copy = setup.scratch_copy()
+    say(f"ordinary users cannot reach {TREE}: testing a copy in {copy}")
+    try:
+        return subprocess.run([copy / "test", *arguments], cwd=copy, check=False).returncode
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments in (["-h"], ["--help"]):
+        print(
+            f"usage: ./test [--setup | LANE...]\nlanes: {', '.join([*GROUPS, *(lane.name for lane in LANES)])}"
+        )
+        return 0
+    if arguments == ["--setup"]:
+        prepare()
+        return 0
+    lanes = chosen(arguments)
+    if ROOT and not setup.reachable_by_others():
+        return elsewhere(arguments)
+    environment = prepare()
+    results = []
+    for lane in lanes:
+        if lane.tests and not any(TREE.glob(lane.tests)):
+            continue
+        if lane.root and not ROOT:
+            print(f"\n== {lane.name}: not run, it needs root: sudo ./test {lane.name}")
+            continue
+        results.append((lane.name, run(lane, environment)))
+    return sum_up(results)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SetupError as problem:
+        print(f"rt set-up: {problem}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
