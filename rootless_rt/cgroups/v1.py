@@ -1,0 +1,232 @@
+"""The driver of cgroup v1 hierarchies, and of the v2 tree beside them on hybrid hosts.
+
+Knows what v1 needs that v2 does not: one directory in every hierarchy, cpuset values that are not inherited,
+a freezer that must be asked again. Must not know how the places were chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless_rt.errors import RtError
+
+from . import fs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FREEZE_SECONDS = 10.0
+UNIFIED = "unified"
+
+
+class V1:
+    """The container's cgroups; `dirs`: hierarchy ("cpu,cpuacct", "name=systemd", "unified") -> directory."""
+
+    __slots__ = ("_made", "dirs", "paths", "reason")
+    kind = "v1"
+
+    def __init__(self, dirs: dict[str, str], reason: str | None = None) -> None:
+        self.dirs = dirs
+        self.paths = list(dirs.values())
+        self.reason = reason
+        self._made: list[str] = []
+
+    @staticmethod
+    def from_state(state: dict[str, Any]) -> V1:
+        dirs = state.get("paths")
+        if not isinstance(dirs, dict) or not all(
+            isinstance(path, str) and path.startswith("/") for path in dirs.values()
+        ):
+            raise RtError("state: cgroup: paths are missing")
+        return V1(dirs, state.get("reason"))
+
+    def to_state(self) -> dict[str, Any]:
+        return {"kind": self.kind, "paths": self.dirs, "reason": self.reason}
+
+    def dir_of(self, controller: str) -> str | None:
+        """The directory in the hierarchy of `controller`, if the container has one."""
+        for names, path in self.dirs.items():
+            if names == controller or controller in names.split(","):
+                return path
+        return None
+
+    def create(self) -> None:
+        """Raises RtError when one cannot be made, or when processes live there already."""
+        try:
+            for names, path in self.dirs.items():
+                fs.make(path, self._made)
+                if path not in self._made:
+                    self._adopt(path)
+                if "cpuset" in names.split(","):
+                    _inherit_cpuset(path)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        fs.undo(self._made, self.paths)
+
+    def add(self, pid: int) -> None:
+        for path in self.paths:
+            try:
+                fs.put(path + "/cgroup.procs", str(pid))
+            except OSError as error:
+                raise fs.failure(f"cannot move process {pid} into the cgroup", path, error) from error
+
+    def open_dir(self) -> int | None:
+        """None: on v1 only `add` puts a process into every hierarchy."""
+        return None
+
+    def freeze(self) -> None:
+        path = self._freezer()
+        if path is None:
+            from . import v2
+
+            v2.freeze(self._unified_or_error("pause"))
+            return
+        # The kernel freezes those it finds and goes on when asked again (freezer-subsystem.rst): a process
+        # that forks meanwhile may need another turn. There is no event to wait for.
+        deadline = time.monotonic() + FREEZE_SECONDS
+        delay = 0.0005
+        try:
+            while True:
+                fs.put(path + "/freezer.state", "FROZEN")
+                if (fs.read_bytes(path + "/freezer.state") or b"").strip() == b"FROZEN":
+                    return
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(delay)
+                delay = min(delay * 2, 0.02)
+            fs.put(path + "/freezer.state", "THAWED")
+        except OSError as error:
+            raise fs.failure("cannot freeze the cgroup", path, error) from error
+        raise RtError(
+            f"cannot freeze the cgroup: {path}: some processes did not stop in {FREEZE_SECONDS:.0f} seconds",
+            hint="a process waits inside the kernel (disk, network file system); try again later",
+        )
+
+    def thaw(self) -> None:
+        path = self._freezer()
+        if path is None:
+            from . import v2
+
+            v2.thaw(self._unified_or_error("resume"))
+            return
+        try:
+            fs.put(path + "/freezer.state", "THAWED")
+        except OSError as error:
+            raise fs.failure("cannot thaw the cgroup", path, error) from error
+
+    def frozen(self) -> bool:
+        path = self._freezer()
+        if path is not None:
+            return (fs.read_bytes(path + "/freezer.self_freezing") or b"").strip() == b"1"
+        if UNIFIED in self.dirs:
+            from . import v2
+
+            return v2.frozen(self.dirs[UNIFIED])
+        return False
+
+    def kill(self, timeout: float = 10.0) -> bool:
+        """Freeze (then nothing forks), signal, thaw (a frozen v1 process cannot die), until all are gone."""
+        from .tree import kill_all
+
+        if UNIFIED in self.dirs:
+            from .v2 import kill_file
+
+            kill_file(self.dirs[UNIFIED])
+        try:
+            deadline = time.monotonic() + timeout
+            return kill_all(self._frozen_procs, deadline, lambda: self._ask_freezer("THAWED"))
+        finally:
+            self._ask_freezer("THAWED")
+
+    def procs(self) -> list[int]:
+        """From all hierarchies: a process that left one of them is still ours in the others."""
+        from .tree import pids
+
+        found: set[int] = set()
+        for path in self.paths:
+            found.update(pids(path))
+        return sorted(found)
+
+    def delete(self, timeout: float = 2.0) -> None:
+        deadline = time.monotonic() + timeout
+        failed: RtError | None = None
+        for path in self.paths:
+            try:
+                fs.remove(path, max(0.0, deadline - time.monotonic()), time.sleep)
+            except RtError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
+        path = self.dir_of("devices")
+        if path is not None:
+            from . import devices
+
+            return devices.write_v1(path, rules)
+        if UNIFIED in self.dirs:
+            from . import bpf_devices
+
+            return bpf_devices.attach(self.dirs[UNIFIED], rules)
+        return "device access is not limited: no devices controller is at hand"
+
+    def _freezer(self) -> str | None:
+        return self.dir_of("freezer")
+
+    def _frozen_procs(self) -> list[int]:
+        self._ask_freezer("FROZEN")
+        return self.procs()
+
+    def _ask_freezer(self, state: str) -> None:
+        path = self._freezer()
+        if path is not None:
+            try:
+                fs.put(path + "/freezer.state", state)
+            except OSError:
+                pass
+
+    def _unified_or_error(self, verb: str) -> str:
+        path = self.dirs.get(UNIFIED)
+        if path is None:
+            raise RtError(
+                f"cannot {verb}: the container has no freezer cgroup",
+                hint="create it where the freezer can be used: as root, or on a host with cgroup v2",
+            )
+        return path
+
+    def _adopt(self, path: str) -> None:
+        """Take over a cgroup that was there before: only an empty one, not left frozen. Raises RtError."""
+        from .tree import pids
+        from .v2 import occupied
+
+        if pids(path):
+            raise occupied(path)
+        if path == self._freezer():
+            self._ask_freezer("THAWED")
+
+
+def _inherit_cpuset(path: str) -> None:
+    """Give a new v1 cpuset its parent's CPUs and memory nodes: without, no process may enter (cpuset(7)).
+
+    Goes up as far as values are missing, and fills from there down. Raises RtError.
+    """
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        unset: list[str] = []
+        here = path
+        value = fs.read_bytes(here + "/" + name)
+        while value is not None and not value.strip():
+            unset.append(here)
+            here = os.path.dirname(here)
+            value = fs.read_bytes(here + "/" + name)
+        if value is None:
+            continue
+        for below in reversed(unset):
+            try:
+                fs.put(below + "/" + name, value.decode().strip())
+            except OSError as error:
+                raise fs.failure(f"cannot set {name}", below, error) from error

@@ -1,0 +1,178 @@
+"""The driver of one cgroup v2 directory (Documentation/admin-guide/cgroup-v2.rst), written to directly.
+
+Knows the core files of a v2 cgroup. Must not know how the place was chosen, nor controllers' limits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless_rt.errors import RtError
+
+from . import fs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FREEZE_SECONDS = 10.0
+
+
+class V2:
+    """The container's cgroup at the directory `path`."""
+
+    __slots__ = ("_made", "paths", "reason")
+    kind = "v2"
+
+    def __init__(self, path: str, reason: str | None = None) -> None:
+        self.paths = [path]
+        self.reason = reason
+        self._made: list[str] = []
+
+    @staticmethod
+    def from_state(state: dict[str, Any]) -> V2:
+        path = state.get("path")
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise RtError("state: cgroup: path is missing")
+        return V2(path, state.get("reason"))
+
+    def to_state(self) -> dict[str, Any]:
+        return {"kind": self.kind, "path": self.paths[0], "reason": self.reason}
+
+    def create(self) -> None:
+        """Raises RtError when it cannot be made, or when processes live there already."""
+        path = self.paths[0]
+        try:
+            fs.make(path, self._made)
+            if path not in self._made:
+                adopt(path)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        fs.undo(self._made, self.paths)
+
+    def add(self, pid: int) -> None:
+        try:
+            fs.put(self.paths[0] + "/cgroup.procs", str(pid))
+        except OSError as error:
+            raise fs.failure(f"cannot move process {pid} into the cgroup", self.paths[0], error) from error
+
+    def open_dir(self) -> int | None:
+        try:
+            return os.open(self.paths[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise fs.failure("cannot open the cgroup", self.paths[0], error) from error
+
+    def freeze(self) -> None:
+        freeze(self.paths[0])
+
+    def thaw(self) -> None:
+        thaw(self.paths[0])
+
+    def frozen(self) -> bool:
+        return frozen(self.paths[0])
+
+    def kill(self, timeout: float = 10.0) -> bool:
+        """`cgroup.kill` (Linux 5.14) reaches even what forks; before it, freeze and signal one by one."""
+        deadline = time.monotonic() + timeout
+        path = self.paths[0]
+        if kill_file(path):
+            return empty(path, deadline)
+        from .tree import kill_all, pids
+
+        try:
+            fs.put(path + "/cgroup.freeze", "1")
+        except OSError:
+            pass
+        if not kill_all(lambda: pids(path), deadline, lambda: None):
+            return False
+        return empty(path, deadline)
+
+    def procs(self) -> list[int]:
+        from .tree import pids
+
+        return sorted(pids(self.paths[0]))
+
+    def delete(self, timeout: float = 2.0) -> None:
+        fs.remove(self.paths[0], timeout, self._settle)
+
+    def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
+        from . import bpf_devices
+
+        return bpf_devices.attach(self.paths[0], rules)
+
+    def _settle(self, seconds: float) -> None:
+        events = fs.read_bytes(self.paths[0] + "/cgroup.events") or b""
+        if b"populated 1" in events:
+            empty(self.paths[0], time.monotonic() + max(seconds, 0.1))
+        else:
+            time.sleep(seconds)
+
+
+def adopt(path: str) -> None:
+    """Take over a cgroup that was there before: only an empty one, and not left frozen. Raises RtError."""
+    events = fs.read_bytes(path + "/cgroup.events") or b""
+    if b"populated 1" in events.split(b"\n"):
+        raise occupied(path)
+    if frozen(path):
+        thaw(path)
+
+
+def occupied(path: str) -> RtError:
+    """The error for a cgroup that others use: taking it would let `delete` kill them."""
+    return RtError(
+        f"the cgroup is in use already: {path}",
+        hint="another container or service has processes there: choose another id or linux.cgroupsPath",
+    )
+
+
+def freeze(path: str) -> None:
+    """Freeze and wait until the kernel reports it; thaw and raise RtError when that takes too long."""
+    from .tree import wait_event
+
+    try:
+        fs.put(path + "/cgroup.freeze", "1")
+        if wait_event(path + "/cgroup.events", b"frozen 1", time.monotonic() + FREEZE_SECONDS):
+            return
+    except OSError as error:
+        raise fs.failure("cannot freeze the cgroup", path, error) from error
+    thaw(path)
+    raise RtError(
+        f"cannot freeze the cgroup: {path}: some processes did not stop in {FREEZE_SECONDS:.0f} seconds",
+        hint="a process waits inside the kernel (disk, network file system); try again later",
+    )
+
+
+def thaw(path: str) -> None:
+    """Thaw; the processes run again as soon as the kernel gets to them. Raises RtError."""
+    try:
+        fs.put(path + "/cgroup.freeze", "0")
+    except OSError as error:
+        raise fs.failure("cannot thaw the cgroup", path, error) from error
+
+
+def frozen(path: str) -> bool:
+    """Whether this very cgroup was told to freeze: what `thaw` can take back, whatever its parents do."""
+    return (fs.read_bytes(path + "/cgroup.freeze") or b"").strip() == b"1"
+
+
+def kill_file(path: str) -> bool:
+    """Write `cgroup.kill`; False when the kernel has no such file or it is closed to us."""
+    try:
+        fs.put(path + "/cgroup.kill", "1")
+    except OSError:
+        return False
+    return True
+
+
+def empty(path: str, deadline: float) -> bool:
+    """Wait until neither this cgroup nor one below holds a live process; False if `deadline` comes first."""
+    from .tree import wait_event
+
+    try:
+        return wait_event(path + "/cgroup.events", b"populated 0", deadline)
+    except OSError:
+        return False
