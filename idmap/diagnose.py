@@ -141,9 +141,9 @@ def _powerless(evidence: Evidence) -> list[IdmapError]:
             IdmapError(
                 f"no_new_privs is set on this process, so {tool} runs without its privilege",
                 reason="no-new-privs",
-                hint="start this process without it: "
-                "Docker and Podman without --security-opt no-new-privileges, Kubernetes with allowPrivilegeEscalation: true, systemd with NoNewPrivileges=no; "
-                "or map only the own id",
+                hint="start this process without it: Docker and Podman without "
+                "--security-opt no-new-privileges, Kubernetes with allowPrivilegeEscalation: true, "
+                "systemd with NoNewPrivileges=no; or map only the own id",
             )
         )
     if not evidence.bounding >> needs & 1:

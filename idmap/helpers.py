@@ -1,7 +1,8 @@
 """Finding and running the small programs of shadow-utils: newuidmap, newgidmap, getsubids.
 
 posix_spawn and not fork: safe in programs with threads, and fast whatever their size. The programs get no
-environment but a safe one, /dev/null as input, and no descriptor but 0, 1 and 2 (Python's are close-on-exec).
+environment but a safe one, /dev/null as input, and of this process's descriptors none that is close-on-exec,
+as all are that Python opens.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def parse_file(data: bytes) -> list[tuple[bytes, int, int, int]]:
     found = []
     for number, line in enumerate(data.split(b"\n"), 1):
         fields = line.split(b":")
-        if len(fields) == 3 and fields[0] and not line.startswith(b"#"):
+        if len(fields) == 3 and fields[0] and fields[0] == fields[0].strip() and not line.startswith(b"#"):
             grant = _range(fields[1], fields[2], number)
             if grant is not None:
                 found.append((fields[0], *grant))
@@ -68,8 +68,9 @@ def parse_file(data: bytes) -> list[tuple[bytes, int, int, int]]:
 def grants_of(data: bytes, name: str | None, uid: int) -> list[SubRange]:
     """The ranges that the bytes of a subuid or subgid file grant to a user, in the file's order.
 
-    A line counts when its owner is the name or the number. subgid files, too, are keyed by the user, not by a group. The search is by bytes and not line by line: on
-    clusters the files have a line for each of many thousand users.
+    A line counts when its owner is the name or the number. subgid files, too, are keyed by the user, not by a
+    group. The search is by bytes and not line by line: on clusters the files have a line for each of many
+    thousand users.
 
     >>> grants_of(b"alice:100000:65536\\n1000:300000:10\\n", "alice", 1000)
     [(100000, 65536, 1), (300000, 10, 2)]

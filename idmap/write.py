@@ -86,7 +86,8 @@ def _fitted(kind: str, extents: Sequence[Extent], alone: bool) -> Sequence[Exten
     lines = merge(extents)
     parent = own_map(kind)
     if parent != [IDENTITY]:
-        lines = split(lines, parent, kind)
+        # Split as given first: only so does an error name the caller's line.
+        lines = split(merge(split(extents, parent, kind)), parent, kind)
     # The kernel takes a map in one write of less than a page, whichever of the two limits is met first.
     size, room = len(format_map(lines)), os.sysconf("SC_PAGE_SIZE") - 1
     if len(lines) > MAX_EXTENTS or size > room:
