@@ -4,9 +4,9 @@
     test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
     test --setup         set up and build only
 
-Every runner's output is passed on, its closing line included; the last lines are one a runner, and the total alone on
-its line: `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command
-as $RT, and as `rt` on PATH. Nothing reads the terminal.
+Every runner's output is passed on, its closing line included; the last lines are one a runner, and the total
+alone on its line: `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the
+built command as $RT, and as `rt` on PATH. Nothing reads the terminal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PYTEST = [str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovid
 
 
 class Lane:
-    """One runner: its name, its command, the directory without whose tests it is left out, whether it is root's."""
+    """One runner: its name, its command, the files it tests with (none: it is left out), if it needs root."""
 
     def __init__(self, name: str, command: list[str], tests: str = "", *, root: bool = False) -> None:
         self.name = name
@@ -40,7 +40,7 @@ def _pytest(name: str, *, root: bool = False) -> Lane:
 
 
 LANES = (
-    Lane("ruff", [str(VENV / "bin/ruff"), "check", "."]),
+    Lane("ruff", [str(VENV / "bin/ruff"), "check", "--output-format", "concise", "."]),
     Lane("mypy", [str(VENV / "bin/mypy"), "--no-error-summary"]),
     _pytest("unit"),
     _pytest("user"),
@@ -58,13 +58,11 @@ COUNTED = {
     "failed": 1, "failure": 1, "failures": 1, "error": 1, "errors": 1,
     "skipped": 2, "xfailed": 2,
 }  # fmt: skip
-CLOSING = re.compile(
-    r"^(?:=+ )?\d+ (?:passed|failed|error|errors|skipped|xfailed|xpassed|deselected|tests?|warnings?)\b"
-)
+CLOSING = re.compile(r"^(=+ )?\d+ (passed|failed|errors?|skipped|xfailed|xpassed|deselected|tests?)\b")
 
 
 def counts(closing: str) -> list[int]:
-    """[passed, failed, skipped] of a closing line such as `3 passed, 1 skipped in 0.2s` or `4 tests, 1 failure`."""
+    """[passed, failed, skipped] of a closing line such as `3 passed in 0.2s` or `4 tests, 1 failure`."""
     found = [0, 0, 0]
     tests = None
     for number, word in re.findall(r"(\d+) ([a-z]+)", closing):
@@ -150,9 +148,8 @@ def elsewhere(arguments: list[str]) -> int:
 
 def main(arguments: list[str]) -> int:
     if arguments in (["-h"], ["--help"]):
-        print(
-            f"usage: ./test [--setup | LANE...]\nlanes: {', '.join([*GROUPS, *(lane.name for lane in LANES)])}"
-        )
+        print("usage: ./test [--setup | LANE...]")
+        print("lanes:", *GROUPS, *(lane.name for lane in LANES))
         return 0
     if arguments == ["--setup"]:
         prepare()
