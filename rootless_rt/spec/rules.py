@@ -109,9 +109,12 @@ def _refuse_fields(value: dict[str, Any], fields: tuple[str, ...], path: str) ->
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a value asks for nothing: engines send limits of 0 and -1 for "no limit"."""
+    """Whether a value asks for nothing: engines send limits of 0 and -1 for "no limit".
+
+    An object of objects asks by its keys alone: {"eth0": {}} moves a network device.
+    """
     if isinstance(value, dict):
-        return all(_is_empty(item) for item in value.values())
+        return all(not isinstance(item, dict) and _is_empty(item) for item in value.values())
     return not value or value == -1
 
 

@@ -1,0 +1,119 @@
+"""Mount options: attributes, superblock flags, propagation and data, and which word wins."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rootless_rt.errors import NotSupportedYet, SpecError
+from rootless_rt.spec import mountopts
+from rootless_rt.spec.mountopts import OPTIONS, MountOptions, parse_options
+
+WORDS = [word for word, meaning in OPTIONS.items() if meaning[0] != mountopts.LATER]
+
+
+def parsed(options: str, fstype: str = "tmpfs") -> MountOptions:
+    return parse_options(options.split(), "mounts[3].options", fstype)
+
+
+def test_the_options_of_dev_become_attributes_and_data() -> None:
+    options = parsed("nosuid strictatime mode=755 size=65536k")
+    assert options.attr_set == 0x2 | 0x20
+    assert options.attr_clr == 0x70
+    assert options.data == ["mode=755", "size=65536k"]
+    assert not options.bind and not options.remount
+
+
+def test_defaults_and_no_options_ask_for_nothing() -> None:
+    for words in ("", "defaults", "silent loud norelatime"):
+        options = parsed(words)
+        assert (options.attr_set, options.attr_clr, options.sb_set, options.sb_clr) == (0, 0, (), ())
+        assert (options.bind, options.rbind, options.remount, options.propagation, options.data) == (
+            (False, False, False, (), [])
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "attr_set", "attr_clr"),
+    [
+        ("ro rw", 0, 0x1),
+        ("rw ro", 0x1, 0),
+        ("suid nosuid", 0x2, 0),
+        ("nodev dev", 0, 0x4),
+        ("noexec exec nodiratime", 0x80, 0x8),
+        ("nosymfollow", 0x200000, 0),
+        ("noatime", 0x10, 0x70),
+        ("noatime strictatime", 0x20, 0x70),
+        ("strictatime noatime", 0x10, 0x70),
+        ("noatime relatime", 0, 0x70),
+        ("noatime atime", 0, 0x70),
+        ("strictatime atime", 0x20, 0x70),
+        ("strictatime nostrictatime", 0, 0x70),
+        ("noatime nostrictatime", 0x10, 0x70),
+        ("atime", 0, 0x70),
+    ],
+)
+def test_a_later_word_overrides_an_earlier_one(words: str, attr_set: int, attr_clr: int) -> None:
+    options = parsed(words)
+    assert (options.attr_set, options.attr_clr) == (attr_set, attr_clr)
+
+
+@pytest.mark.parametrize(
+    ("words", "sb_set", "sb_clr"),
+    [
+        ("ro", ("ro",), ()),
+        ("ro rw", (), ("rw",)),
+        ("async sync dirsync", ("sync", "dirsync"), ()),
+        ("sync sync", ("sync",), ()),
+        ("lazytime mand nolazytime", ("mand",), ("nolazytime",)),
+        ("noiversion iversion", ("iversion",), ()),
+    ],
+)
+def test_superblock_flags_have_the_names_of_fsconfig(
+    words: str, sb_set: tuple[str, ...], sb_clr: tuple[str, ...]
+) -> None:
+    options = parsed(words)
+    assert (options.sb_set, options.sb_clr) == (sb_set, sb_clr)
+
+
+def test_a_bind_mount_changes_attributes_but_never_the_superblock() -> None:
+    options = parsed("rbind ro sync rprivate shared", "")
+    assert options.bind and options.rbind
+    assert options.attr_set == 0x1
+    assert options.sb_set == options.sb_clr == ()
+    assert options.propagation == ((1 << 18, True), (1 << 20, False))
+
+
+def test_the_type_bind_is_a_bind_mount_without_the_word() -> None:
+    assert parsed("ro", "bind").bind
+    assert not parsed("ro", "bind").rbind
+    assert parsed("rbind bind").rbind
+
+
+def test_data_on_a_bind_mount_is_an_error_with_its_path() -> None:
+    with pytest.raises(SpecError) as caught:
+        parsed("ro size=1 rbind mode=2")
+    assert caught.value.path == "mounts[3].options[1]"
+    assert '"size=1"' in caught.value.message
+
+
+@pytest.mark.parametrize("word", sorted(set(OPTIONS) - set(WORDS)) + ["idmap=uids=0-1-1", "ridmap=x"])
+def test_a_word_whose_work_comes_later_is_refused_with_its_path(word: str) -> None:
+    with pytest.raises(NotSupportedYet) as caught:
+        parse_options(["ro", word], "mounts[0].options")
+    assert caught.value.path == "mounts[0].options[1]"
+
+
+@given(st.lists(st.sampled_from([*WORDS, "size=1", ""])))
+def test_attributes_never_contradict_each_other(words: list[str]) -> None:
+    try:
+        options = parse_options(words, "x")
+    except SpecError:
+        return
+    plain = ~mountopts.ATTR_ATIME
+    assert options.attr_set & options.attr_clr & plain == 0
+    mode = options.attr_set & mountopts.ATTR_ATIME
+    assert mode in (0, 0x10, 0x20)
+    assert options.attr_clr & mountopts.ATTR_ATIME in ((0x70,) if mode else (0, 0x70))
+    assert "" not in options.data
