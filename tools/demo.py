@@ -32,7 +32,9 @@ echo "uid map          $(cat /proc/self/uid_map) (inside, outside, count)"
 echo "host name        $(hostname)"
 echo "my pid           $$"
 echo "all processes    $(cd /proc && echo [0-9]*)"
-echo "network          $(cd /sys/class/net 2>/dev/null && echo *)"
+echo "network          $(while IFS=' :' read -r name rest; do
+    case $rest in [0-9]*) echo "$name" ;; esac
+done </proc/net/dev)"
 echo "root directory   $(cd / && echo *)"
 while read -r device where kind options rest; do
     [ "$where" = / ] && echo "root mount       $kind $options"
@@ -85,8 +87,7 @@ def run(rt: Path, arguments: list[str], *, terminal: bool) -> int:
     config["process"]["terminal"] = terminal
     config["process"]["args"] = arguments
     config_path.write_text(json.dumps(config, indent="\t") + "\n")
-    identity = f"{pwd.getpwuid(os.getuid()).pw_name}, uid {os.getuid()}"
-    print(f"\n$ cd {BUNDLE} && {rt} run demo   # as {identity}\n", flush=True)
+    print(f"\n$ cd {BUNDLE} && {rt} run demo\n", flush=True)
     stdin = None if terminal else subprocess.DEVNULL
     command = [str(rt), "run", f"demo-{os.getpid()}"]
     return subprocess.run(command, cwd=BUNDLE, stdin=stdin, check=False).returncode
@@ -114,9 +115,14 @@ def main(arguments: list[str]) -> int:
     make_bundle(rt)
     if arguments:
         return run(rt, ["sh"], terminal=True)
+    me = pwd.getpwuid(os.getuid())
+    processes = sum(name.isdecimal() for name in os.listdir("/proc"))
+    print(
+        f"\nOutside: {me.pw_name}, uid {me.pw_uid}; host name {os.uname().nodename}; {processes} processes."
+    )
     status = run(rt, ["sh", "-c", SHOW], terminal=False)
     if status == 0:
-        if pwd.getpwuid(os.getuid()).pw_name == USER:
+        if me.pw_name == USER:
             print("\nEverything above was done by a user made for it; as root, ./try --remove takes it away.")
         print("\nA shell in such a container: ./try --shell")
     return status

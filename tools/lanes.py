@@ -5,8 +5,8 @@
     test --setup         set up and build only
 
 Every runner's output is passed on, its closing line included; the last lines are one a runner, and the total
-alone on its line: `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the
-built command as $RT, and as `rt` on PATH. Nothing reads the terminal.
+alone on its line: `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find
+the built command as $RT, and as `rt` on PATH. Nothing reads the terminal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PYTEST = [str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovid
 
 
 class Lane:
-    """One runner: its name, its command, the files it tests with (none: it is left out), if it needs root."""
+    """One runner: its name, its command, the files of its tests (none: left out), if it needs root."""
 
     def __init__(self, name: str, command: list[str], tests: str = "", *, root: bool = False) -> None:
         self.name = name
@@ -41,7 +41,7 @@ def _pytest(name: str, *, root: bool = False) -> Lane:
 
 LANES = (
     Lane("ruff", [str(VENV / "bin/ruff"), "check", "--output-format", "concise", "."]),
-    Lane("mypy", [str(VENV / "bin/mypy"), "--no-error-summary"]),
+    Lane("mypy", [str(VENV / "bin/mypy")]),
     _pytest("unit"),
     _pytest("user"),
     _pytest("root", root=True),
@@ -75,6 +75,11 @@ def counts(closing: str) -> list[int]:
     return found
 
 
+def plain(line: str) -> str:
+    """What a terminal would show of a line in the end: bats paints over its progress, in colour."""
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line.rpartition("\x1b[1G")[2])
+
+
 def run(lane: Lane, environment: dict[str, str]) -> list[int]:
     """Runs one lane with its output passed on; returns [passed, failed, skipped]."""
     print(f"\n== {lane.name}: {' '.join(Path(word).name for word in lane.command)}", flush=True)
@@ -91,6 +96,7 @@ def run(lane: Lane, environment: dict[str, str]) -> list[int]:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
+            line = plain(line)
             print(line, end="", flush=True)
             if CLOSING.match(line):
                 closing = line
