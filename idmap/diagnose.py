@@ -199,7 +199,7 @@ def _not_granted(evidence: Evidence) -> list[IdmapError]:
         IdmapError(
             f"{evidence.kind} map {show(refused)} is not granted: {file} grants {who} only {grants}",
             reason="range-too-small",
-            hint=f"map only those, or: {fix}",
+            hint=f"map only those, or add a range and map that: {fix}",
         )
     ]
 

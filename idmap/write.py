@@ -20,6 +20,7 @@ from idmap.extents import IDENTITY, MAX_EXTENTS, check, format_map, merge, split
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
 
     from idmap.extents import Extent
 
@@ -34,7 +35,7 @@ def write_maps(
     euid: int,
     egid: int,
     privileged: bool,
-    setgroups: str | None = None,
+    setgroups: Literal["allow", "deny"] | None = None,
     name: str | None = None,
 ) -> str:
     """Map the ids of the process `pid`, which is in a new user namespace, a child of this process's.
@@ -76,8 +77,7 @@ def write_maps(
 
 
 def _fitted(kind: str, extents: Sequence[Extent], alone: bool) -> Sequence[Extent]:
-    """The lines as the kernel takes them: checked, merged, cut at the own namespace's lines, few and short
-    enough."""
+    """The lines as the kernel takes them: checked, merged, cut at the own namespace's lines, few, short."""
     check(extents, kind)
     if alone:
         return extents
@@ -161,23 +161,20 @@ def _open_process(pid: int) -> int:
     hands between them.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    proc = -1
     try:
         proc = os.open("/proc", flags)
-    except OSError as error:
-        raise IdmapError(
-            f"/proc: {error.strerror}", reason="proc-mismatch", hint="mount a procfs on /proc"
-        ) from None
-    try:
         # 1 is the inode number of every procfs root (PROC_ROOT_INO).
         if os.fstat(proc).st_ino != 1 or os.readlink("self", dir_fd=proc) != str(os.getpid()):
             raise OSError
-        process = os.open(str(pid), flags, dir_fd=proc)
-        if os.fstat(process).st_dev == os.fstat(proc).st_dev:
-            return process
-        os.close(process)
-        raise OSError
-    except (FileNotFoundError, ProcessLookupError):
-        raise IdmapError(f"process {pid} is gone", reason="target-gone") from None
+        try:
+            process = os.open(str(pid), flags, dir_fd=proc)
+        except (FileNotFoundError, ProcessLookupError):
+            raise IdmapError(f"process {pid} is gone", reason="target-gone") from None
+        if os.fstat(process).st_dev != os.fstat(proc).st_dev:
+            os.close(process)
+            raise OSError
+        return process
     except OSError:
         raise IdmapError(
             "/proc is not the procfs of this process's pid namespace",
@@ -185,7 +182,8 @@ def _open_process(pid: int) -> int:
             hint="mount a procfs of this pid namespace on /proc (unshare --mount-proc does)",
         ) from None
     finally:
-        os.close(proc)
+        if proc >= 0:
+            os.close(proc)
 
 
 def _put(process: int, file: str, text: bytes) -> int:

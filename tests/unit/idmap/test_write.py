@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -240,11 +239,3 @@ def test_a_proc_of_another_pid_namespace_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(IdmapError) as caught:
         write_maps(os.getpid(), own, own, euid=4242, egid=4242, privileged=False)
     assert caught.value.reason == "proc-mismatch"
-
-
-def test_the_two_helpers_take_hardly_longer_than_one(tools: Path) -> None:
-    for name in ("newuidmap", "newgidmap"):
-        tool(tools, name, "sleep 0.5")
-    began = time.monotonic()
-    write_full()
-    assert time.monotonic() - began < 0.95
