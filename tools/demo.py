@@ -33,7 +33,7 @@ echo "host name        $(hostname)"
 echo "my pid           $$"
 echo "all processes    $(cd /proc && echo [0-9]*)"
 echo "network          $(while IFS=' :' read -r name rest; do
-    case $rest in [0-9]*) echo "$name" ;; esac
+    case $rest in [0-9]*) printf "%s " "$name" ;; esac
 done </proc/net/dev)"
 echo "root directory   $(cd / && echo *)"
 while read -r device where kind options rest; do

@@ -116,7 +116,7 @@ def prepare() -> dict[str, str]:
     setup.packages(setup.FOR_TESTS)
     if not setup.make_venv():
         raise SetupError("the tests need a virtual environment: apt-get install -y python3-venv")
-    setup.pip_install(PYTHON_PACKAGES, "")
+    setup.pip_install(PYTHON_PACKAGES)
     rt = setup.build_in_tree()
     path = f"{BUILD}:{VENV / 'bin'}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     return {**os.environ, "PATH": path, "RT": str(rt), "TERM": os.environ.get("TERM") or "dumb"}

@@ -8,7 +8,6 @@ containers (demo.py) or of tests (lanes.py).
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import pwd
 import shutil
@@ -55,11 +54,14 @@ def quietly(
 # --- Debian packages ------------------------------------------------------------------------------
 
 
+def _python_has(python: str, module: str) -> bool:
+    test = [python, "-I", "-c", f"import {module}"]
+    return subprocess.run(test, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 def _system_python_has(module: str) -> bool:
     python = "/usr/bin/python3"
-    return not os.path.exists(python) or subprocess.run(
-        [python, "-I", "-c", f"import {module}"], stderr=subprocess.DEVNULL, check=False
-    ).returncode == 0  # fmt: skip
+    return not os.path.exists(python) or _python_has(python, module)
 
 
 def _command(name: str) -> bool:
@@ -78,7 +80,7 @@ def static_busybox() -> bool:
 
 # Each package with the test for what it is wanted for: a machine may have that from elsewhere.
 PRESENT: dict[str, Callable[[], bool]] = {
-    "python3-venv": lambda: _system_python_has("ensurepip"),
+    "python3-venv": lambda: _system_python_has("ensurepip.__main__"),
     "gcc": lambda: _command("gcc"),
     "libc6-dev": lambda: os.path.exists("/usr/include/stdio.h"),
     "musl-tools": lambda: _command("musl-gcc"),
@@ -135,48 +137,49 @@ def site_packages() -> Path:
     return VENV / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
-def _lacks_venv() -> bool:
-    return importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None
-
-
 def make_venv() -> bool:
     """Makes .venv with pip in it; False, after one line that says why, when this Python cannot."""
     if (site_packages() / "pip").is_dir() and os.access(venv_python(), os.X_OK):
         return True
+    if not _python_has(sys.executable, "ensurepip.__main__"):
+        say(f"going on without a virtual environment: {sys.executable} lacks it (package python3-venv)")
+        return False
     say("making a virtual environment in .venv")
     try:
         quietly([sys.executable, "-I", "-m", "venv", "--clear", VENV])
     except SetupError as error:
         shutil.rmtree(VENV, ignore_errors=True)
-        reason = "it comes in the package python3-venv" if _lacks_venv() else str(error).splitlines()[-1]
-        say(f"no virtual environment ({reason})")
+        say(f"going on without it: {str(error).splitlines()[-1]}")
         return False
     return True
 
 
-def pip_install(what: Sequence[str], stamp: str, environment: dict[str, str] | None = None) -> None:
-    """Installs into .venv unless that was done already for the same `stamp` text. Raises SetupError."""
-    mark = VENV / f".done-{what[0].strip('./[]').split('[')[0] or 'rt'}"
-    text = f"{what} {stamp}"
-    if mark.exists() and mark.read_text() == text:
+def pip_install(
+    what: Sequence[str], stamp: str = "", environment: Callable[[], dict[str, str]] = dict, note: str = ""
+) -> None:
+    """Installs into .venv unless that was done already for the same `stamp` text. Raises SetupError.
+
+    `environment` is asked, only when there is work, for what to add to this process's.
+    """
+    mark = VENV / f".done-{hashlib.sha256(' '.join(what).encode()).hexdigest()[:12]}"
+    if mark.exists() and mark.read_text() == stamp:
         return
-    say(f"installing {' '.join(what)} into .venv")
-    pip = [venv_python(), "-I", "-m", "pip", "install", "-q", "--no-input", "--disable-pip-version-check"]
-    quietly([*map(str, pip), *what], cwd=TREE, env={**os.environ, **(environment or {})})
-    mark.write_text(text)
+    added = environment()
+    say(f"installing {' '.join(what)} into .venv{note}")
+    pip = [str(venv_python()), "-I", "-m", "pip", "install", "-q", "--no-input", "--retries", "1"]
+    quietly([*pip, "--disable-pip-version-check", *what], cwd=TREE, env={**os.environ, **added})
+    mark.write_text(stamp)
 
 
-def _compiler_environment(have_venv: bool) -> dict[str, str]:
-    """A compiler for build.sh: the machine's, or the one that pip brings."""
-    if any(_command(name) for name in ("cc", "gcc", "clang", "musl-gcc")) or os.environ.get("CC"):
-        return {}
-    advice = "no C compiler: apt-get install -y musl-tools gcc libc6-dev"
-    if not have_venv:
-        raise SetupError(advice)
+def _compiler() -> dict[str, str]:
+    """What build.sh needs in its environment to compile: nothing, or the compiler that pip brings."""
     try:
-        pip_install(["ziglang"], "")
+        quietly([BUILD_SH, "compiler"], env={**os.environ, "PYTHON": sys.executable})
+        return {}
     except SetupError as error:
-        raise SetupError(f"{advice} (and pip could not bring one: {str(error).splitlines()[-1]})") from None
+        if not venv_python().exists():
+            raise SetupError(str(error).splitlines()[-1]) from None
+    pip_install(["ziglang"], note=" as the C compiler, for there is none; it takes a minute")
     wrapper = VENV / "bin/zig-cc"  # by name: CC is split at spaces, and the tree's path may have some
     wrapper.write_text(f"#!/bin/sh\nexec '{venv_python()}' -I -m ziglang cc \"$@\"\n")
     wrapper.chmod(0o755)
@@ -204,8 +207,7 @@ def build_in_tree() -> Path:
     fresh = all(path.exists() and path.stat().st_mtime > newest for path in (rt, init))
     if not (fresh and mark.exists() and mark.read_text() == wanted):
         say("compiling build/rt and build/rt-init")
-        compiler = _compiler_environment(venv_python().exists())
-        environment = {**os.environ, "PYTHON": sys.executable, **compiler}
+        environment = {**os.environ, "PYTHON": sys.executable, **_compiler()}
         third_party = [site_packages(), Path("/usr/lib/python3/dist-packages")]
         quietly([BUILD_SH, "rt-init", init], env=environment)
         quietly([BUILD_SH, "launcher", rt, TREE, *third_party], env=environment)
@@ -219,10 +221,9 @@ def install() -> Path:
     """Installs the package into .venv, or where that cannot be builds it in the tree; returns `rt`."""
     if not os.access(TREE, os.W_OK):
         raise SetupError(f"cannot write to {TREE}: clone the repository to a place of your own")
-    have_venv = make_venv()
-    if have_venv:
+    if make_venv():
         try:
-            pip_install([".[seccomp,net,dbus]"], _source_state(), _compiler_environment(have_venv))
+            pip_install([".[seccomp,net,dbus]"], _source_state(), _compiler)
             return VENV / "bin/rt"
         except SetupError as error:
             say(f"pip could not install it, building in the tree instead ({str(error).splitlines()[-1]})")

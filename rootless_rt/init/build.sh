@@ -4,6 +4,7 @@
 #   build.sh rt-init OUT                      the performer of plans, from every .c file beside this script
 #   build.sh launcher OUT [TREE [SITE...]]    the `rt` command; with TREE it runs that source tree, with
 #                                             third-party packages from the SITE directories
+#   build.sh compiler                         names the compiler it would use
 #
 # CC        the compiler (may hold arguments); else the first that links statically of
 #           musl-gcc, zig cc (the ziglang package of $PYTHON), gcc, clang, cc
@@ -16,8 +17,8 @@
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-what=${1:?rt-init or launcher} out=${2:?the file to write}
-shift 2
+what=${1:?rt-init, launcher or compiler}
+if [ "$what" = compiler ]; then out=; else out=${2:?the file to write}; shift 2; fi
 PYTHON=${PYTHON:-python3}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/rt-build.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
@@ -86,6 +87,10 @@ elif ! works "$CC"; then
 fi
 
 case $what in
+compiler)
+	echo "$CC"
+	exit
+	;;
 rt-init)
 	# shellcheck disable=SC2086 # flags and CC are lists
 	$CC $flags -o "$scratch/out" "$here"/*.c
