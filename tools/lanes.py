@@ -159,10 +159,19 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments == ["--setup"]:
         prepare()
+        setup.give_back()
         return 0
     lanes = chosen(arguments)
     if ROOT and not setup.reachable_by_others():
         return elsewhere(arguments)
+    try:
+        return run_all(lanes)
+    finally:
+        setup.give_back()
+
+
+def run_all(lanes: list[Lane]) -> int:
+    """Sets up, runs the lanes in turn, prints the sums; returns the exit status."""
     environment = prepare()
     results = []
     for lane in lanes:

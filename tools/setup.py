@@ -32,6 +32,13 @@ class SetupError(Exception):
     """What stops the set-up, in one line with its fix."""
 
 
+def reason(error: SetupError) -> str:
+    """The line of a failed command's output that says most: its last one about an error, else its last."""
+    lines = str(error).splitlines()
+    telling = [line for line in lines[1:] if line.lower().lstrip().startswith(("error", "e: ", "build.sh:"))]
+    return (telling or lines)[-1].strip()
+
+
 def say(line: str) -> None:
     print(f"· {line}", flush=True)
 
@@ -123,7 +130,7 @@ def packages(wanted: Iterable[str]) -> None:
             try:
                 quietly([*install, name], env=environment)
             except SetupError as error:
-                say(f"could not install {name}: {str(error).splitlines()[-1]}")
+                say(f"could not install {name}: {reason(error)}")
 
 
 # --- the virtual environment ----------------------------------------------------------------------
@@ -149,7 +156,7 @@ def make_venv() -> bool:
         quietly([sys.executable, "-I", "-m", "venv", "--clear", VENV])
     except SetupError as error:
         shutil.rmtree(VENV, ignore_errors=True)
-        say(f"going on without it: {str(error).splitlines()[-1]}")
+        say(f"going on without it: {reason(error)}")
         return False
     return True
 
@@ -178,7 +185,7 @@ def _compiler() -> dict[str, str]:
         return {}
     except SetupError as error:
         if not venv_python().exists():
-            raise SetupError(str(error).splitlines()[-1]) from None
+            raise SetupError(reason(error)) from None
     pip_install(["ziglang"], note=" as the C compiler, for there is none; it takes a minute")
     wrapper = VENV / "bin/zig-cc"  # by name: CC is split at spaces, and the tree's path may have some
     wrapper.write_text(f"#!/bin/sh\nexec '{venv_python()}' -I -m ziglang cc \"$@\"\n")
@@ -201,7 +208,7 @@ def build_in_tree() -> Path:
     """Compiles build/rt and build/rt-init, which run this source tree; returns `rt`. Raises SetupError."""
     rt, init = BUILD / "rt", BUILD / "rt-init"
     inputs = [*(TREE / "rootless_rt/init").glob("*.[ch]"), BUILD_SH, TREE / "rootless_rt/cli/launcher.c"]
-    wanted = f"{sys.version_info[:2]} {sys.executable} {TREE}"
+    wanted = f"{sys.version_info[:2]} {sys.executable} {TREE} {TREE.stat().st_uid}"
     mark = BUILD / ".done"
     newest = max(path.stat().st_mtime for path in inputs)
     fresh = all(path.exists() and path.stat().st_mtime > newest for path in (rt, init))
@@ -226,7 +233,7 @@ def install() -> Path:
             pip_install([".[seccomp,net,dbus]"], _source_state(), _compiler)
             return VENV / "bin/rt"
         except SetupError as error:
-            say(f"pip could not install it, building in the tree instead ({str(error).splitlines()[-1]})")
+            say(f"pip could not install it, building in the tree instead ({reason(error)})")
     return build_in_tree()
 
 
@@ -236,6 +243,13 @@ def install() -> Path:
 def reachable_by_others() -> bool:
     """Whether an ordinary user may enter every directory down to the tree."""
     return all(place.stat().st_mode & 0o001 for place in (TREE, *TREE.parents))
+
+
+def give_back() -> None:
+    """What root made in another user's tree becomes theirs, or their next build could not replace it."""
+    owner = TREE.stat()
+    if ROOT and owner.st_uid != 0:
+        quietly(["chown", "-R", "-h", "--from=0", f"{owner.st_uid}:{owner.st_gid}", TREE])
 
 
 def scratch_copy() -> Path:
