@@ -1,0 +1,280 @@
+"""Seccomp filters of a container, from a cache when one can be trusted.
+
+Knows: how a compiled filter is kept on disk, and whom to believe about it. A cached filter decides what the
+container may call, so whoever can write it can switch it off: only a directory and a file of our own, that
+nobody else can write, are read. Anything odd about them means: compile again.
+Must not know: BPF and libseccomp (`seccomp_compile`, loaded only when the cache has no answer), or how a
+filter is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _blake2 import blake2b
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+# Part of every key. Raise it with every change of seccomp_compile.py that can change a program, its flags or
+# warnings: filters of an older compiler are then no longer found.
+COMPILER_VERSION = 1
+
+INSTRUCTION_SIZE = 8  # bytes of a struct sock_filter
+MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS: the kernel refuses longer programs
+
+_MAGIC = b"rtbpf\x001\n"
+_SUM_SIZE = 32
+_HEADER_SIZE = len(_MAGIC) + _SUM_SIZE + 4 + 4  # …, then flags and instruction count, little endian
+_MAX_FILE = _HEADER_SIZE + MAX_INSTRUCTIONS * INSTRUCTION_SIZE + 65536
+_MAX_ENTRIES = 128
+
+
+class SeccompFilter:
+    """A filter ready for seccomp(2).
+
+    `program` is an array of `struct sock_filter` in native byte order; `flags` are SECCOMP_FILTER_FLAG_*
+    bits; `instructions` its length; `cached` tells whether it came from the cache; `warnings` say, a line
+    each, what of the profile has no effect here (unknown system calls, unsupported architectures) and why a
+    cache was not used.
+    """
+
+    __slots__ = ("cached", "flags", "instructions", "program", "warnings")
+
+    def __init__(self, program: bytes, flags: int, *, cached: bool, warnings: list[str]) -> None:
+        self.program = program
+        self.flags = flags
+        self.instructions = len(program) // INSTRUCTION_SIZE
+        self.cached = cached
+        self.warnings = warnings
+
+
+def filter_for(profile: Mapping[str, Any], *, cache_dir: str | None) -> SeccompFilter:
+    """The filter of `profile`, the checked `linux.seccomp` object of config.json.
+
+    Looked up in `cache_dir` first, compiled and stored there otherwise; without a directory, without a
+    libseccomp whose identity can be told, or with a directory that is not safe, compiled each time. Raises
+    what `seccomp_compile.compile` raises; never because of the cache.
+    """
+    library = library_file() if cache_dir is not None else None
+    if cache_dir is None or library is None:
+        return _compiled(profile)
+    try:
+        key = _key(profile, library)
+    except OSError:  # the library is being replaced under our feet
+        return _compiled(profile)
+    directory, complaint = _open_directory(cache_dir)
+    if directory < 0:
+        fresh = _compiled(profile)
+        if complaint:
+            fresh.warnings.append(complaint)
+        return fresh
+    try:
+        found = _read(directory, key)
+        if found is None:
+            found = _compiled(profile)
+            _write(directory, key, found)
+        return found
+    finally:
+        os.close(directory)
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> str | None:
+    """The directory for compiled filters, made (0700) when it is missing; None when there is no safe place.
+
+    Root has /var/cache/rt/seccomp; everybody else `$XDG_CACHE_HOME/rt/seccomp` (if absolute, as the XDG base
+    directory specification asks) or `~/.cache/rt/seccomp`. The root of a user namespace, as under rootless
+    podman, cannot make the first and gets the second; real root does so only under a home of its own.
+    """
+    if os.geteuid() == 0 and _make_directories("/var/cache", ("rt", "seccomp")):
+        return "/var/cache/rt/seccomp"
+    base = environ.get("XDG_CACHE_HOME", "")
+    if base.startswith("/"):
+        return base.rstrip("/") + "/rt/seccomp" if _make_directories(base, ("rt", "seccomp")) else None
+    home = environ.get("HOME", "").rstrip("/")
+    if home.startswith("/") and _make_directories(home, (".cache", "rt", "seccomp")):
+        return home + "/.cache/rt/seccomp"
+    return None
+
+
+def library_file() -> str | None:
+    """The path of libseccomp.so.2 in the system's library directories, or None; it is not loaded.
+
+    LD_LIBRARY_PATH is left out on purpose: the environment has no say in what compiles a filter.
+    """
+    triplet = getattr(sys.implementation, "_multiarch", "")
+    places = [f"/usr/lib/{triplet}", f"/lib/{triplet}"] if triplet else []
+    if sys.maxsize > 1 << 32:
+        places += ["/usr/lib64", "/lib64"]
+    for place in (*places, "/usr/lib", "/lib", "/usr/local/lib"):
+        path = place + "/libseccomp.so.2"
+        try:
+            os.stat(path)
+        except OSError:
+            continue
+        return path
+    return None
+
+
+def _compiled(profile: Mapping[str, Any]) -> SeccompFilter:
+    from rootless_rt.host import seccomp_compile
+
+    program, flags, warnings = seccomp_compile.compile(profile)
+    return SeccompFilter(program, flags, cached=False, warnings=warnings)
+
+
+def _key(profile: Mapping[str, Any], library: str) -> str:
+    """The file name of a filter: a hash of all that decides its bytes.
+
+    repr() of parsed JSON is exact (no two different documents have the same) and takes some 50 µs for
+    Docker's profile. The kernel release belongs to it because libseccomp asks the kernel which actions and
+    flags it knows.
+    """
+    status = os.stat(library)
+    kernel = os.uname()
+    identity = (
+        COMPILER_VERSION,
+        os.path.realpath(library),
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ino,
+        kernel.machine,
+        kernel.release,
+    )
+    return blake2b(repr((identity, profile)).encode(), digest_size=_SUM_SIZE).hexdigest()
+
+
+def _open_directory(path: str) -> tuple[int, str]:
+    """A descriptor of a directory only we can write; or -1 and what is wrong ("" if it is not there)."""
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1, ""
+    except OSError as error:
+        return -1, f"seccomp: cache {path} is not used: {error.strerror}"
+    status = os.fstat(directory)
+    if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+        return directory, ""
+    os.close(directory)
+    return -1, f"seccomp: cache {path} is not used: others can write it (make it yours, and `chmod 700` it)"
+
+
+def _read(directory: int, key: str) -> SeccompFilter | None:
+    """The stored filter, or None for every reason not to take it."""
+    try:
+        # O_NONBLOCK: a FIFO in the place of the file must not hold us.
+        fd = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        regular = status.st_mode & 0o170000 == 0o100000
+        if not regular or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            return None
+        if not _HEADER_SIZE < status.st_size <= _MAX_FILE:
+            return None
+        return _decode(os.read(fd, status.st_size), key)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _decode(data: bytes, key: str) -> SeccompFilter | None:
+    body = data[len(_MAGIC) + _SUM_SIZE :]
+    if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : -len(body)] != _checksum(key, body):
+        return None
+    end = 8 + int.from_bytes(body[4:8], "little") * INSTRUCTION_SIZE
+    warnings = body[end:].decode()
+    return SeccompFilter(
+        body[8:end],
+        int.from_bytes(body[:4], "little"),
+        cached=True,
+        warnings=warnings.split("\n") if warnings else [],
+    )
+
+
+def _encode(result: SeccompFilter, key: str) -> bytes:
+    body = b"".join(
+        (
+            result.flags.to_bytes(4, "little"),
+            result.instructions.to_bytes(4, "little"),
+            result.program,
+            "\n".join(result.warnings).encode(),
+        )
+    )
+    return _MAGIC + _checksum(key, body) + body
+
+
+def _checksum(key: str, body: bytes) -> bytes:
+    """Over the key too, so that a file under another's name is as broken as a torn one."""
+    return blake2b(key.encode() + body, digest_size=_SUM_SIZE).digest()
+
+
+def _write(directory: int, key: str, result: SeccompFilter) -> None:
+    """Stores a filter whole or not at all; a cache that cannot be written is no error."""
+    data = _encode(result, key)
+    if len(data) > _MAX_FILE:
+        return
+    partial = f".{key[:16]}.{os.urandom(8).hex()}"
+    try:
+        _prune(directory)
+        creation = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(partial, creation, 0o600, dir_fd=directory)
+    except OSError:
+        return
+    try:
+        try:
+            written = os.write(fd, data)
+        finally:
+            os.close(fd)
+        if written == len(data):
+            os.rename(partial, key, src_dir_fd=directory, dst_dir_fd=directory)
+            return
+    except OSError:
+        pass
+    try:
+        os.unlink(partial, dir_fd=directory)
+    except OSError:
+        pass
+
+
+def _prune(directory: int) -> None:
+    """Keeps the directory small: new kernels, libraries and profiles leave old filters behind."""
+    names = os.listdir(directory)
+    if len(names) < _MAX_ENTRIES:
+        return
+
+    def age(name: str) -> int:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns
+
+    for name in sorted(names, key=age)[: len(names) // 2]:
+        os.unlink(name, dir_fd=directory)
+
+
+def _make_directories(base: str, names: tuple[str, ...]) -> bool:
+    """Makes base/names[0]/… (0700); True if the last is there and ours. The base itself must be there.
+
+    A new directory is made only below one of our own, so that root never makes one where another user's
+    symbolic links lead it.
+    """
+    euid = os.geteuid()
+    path = base.rstrip("/")
+    try:
+        try:
+            return os.lstat("/".join((path, *names))).st_uid == euid
+        except FileNotFoundError:
+            pass
+        for name in names:
+            if os.stat(path or "/").st_uid != euid:
+                return False
+            path = f"{path}/{name}"
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                pass
+        return os.lstat(path).st_uid == euid
+    except OSError:
+        return False
