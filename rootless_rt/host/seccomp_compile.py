@@ -84,8 +84,8 @@ _NO_CALL = -1  # __NR_SCMP_ERROR; other negative numbers stand for calls that on
 _INSTALL = "install libseccomp 2.4 or newer (apt install libseccomp2, dnf install libseccomp)"
 
 
-# More 64-bit comparisons, at two instructions each, cannot fit in a program; and libseccomp up to 2.6.0 corrupts
-# its memory on the way to a far too long one (GHSA-2hqh-5c36-grrm).
+# More 64-bit comparisons, at two instructions each, cannot fit in a program; and on the way to a far too long
+# one, libseccomp up to 2.6.0 corrupts its memory (GHSA-2hqh-5c36-grrm).
 _MAX_COMPARISONS = MAX_INSTRUCTIONS // 2
 
 
