@@ -120,6 +120,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_ROOT: op_root(r, op); break;
 	case OP_MOUNT_FS: op_mount_fs(r, op); break;
 	case OP_MOUNT_BIND: op_mount_bind(r, op); break;
+	case OP_REMOUNT: op_remount(r, op); break;
 	case OP_DEVICE: op_device(r, op); break;
 	case OP_SYMLINK: op_symlink(r, op); break;
 	case OP_MASK: op_mask(r, op); break;

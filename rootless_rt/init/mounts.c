@@ -99,19 +99,24 @@ static int destination(struct run *r, int root, const char *path, int directory,
 	return fd;
 }
 
-static void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation)
+static void propagate(struct run *r, int mount, const char *path, const struct field *propagation)
 {
 	uint64_t flag;
 
-	if (k_move_mount(mount, at, "", ATTACH))
-		fail(r, "move_mount", path);
-	close(at);
 	for (uint32_t i = 0; i < propagation->n; i++) {
 		flag = vector_item(propagation, i);
 		if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0,
 			      flag & ~(uint64_t)MS_REC))
 			fail(r, "mount_setattr", path);
 	}
+}
+
+static void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation)
+{
+	if (k_move_mount(mount, at, "", ATTACH))
+		fail(r, "move_mount", path);
+	close(at);
+	propagate(r, mount, path, propagation);
 }
 
 /* The kernel says in the context's log what it disliked: "e tmpfs: Bad value for 'mode'". */
@@ -132,12 +137,15 @@ static void fail_context(struct run *r, int fs, const char *call, const char *pa
 	fail(r, call, text);
 }
 
+/* A new mount of a filesystem, or -1 where the caller has a substitute and the kernel says EPERM. */
 static int new_filesystem(struct run *r, const char *type, const char *source, char **data, uint64_t attrs,
-			  const char *path)
+			  const char *path, int substitute)
 {
 	int fs = k_fsopen(type), mount;
 	char key[256], *equals;
 
+	if (fs < 0 && substitute && errno == EPERM)
+		return -1;
 	if (fs < 0)
 		fail(r, "fsopen", type);
 	if (*source && k_fsconfig(fs, FSCONFIG_SET_STRING, "source", source))
@@ -158,26 +166,19 @@ static int new_filesystem(struct run *r, const char *type, const char *source, c
 		if (k_fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1))
 			fail_context(r, fs, "fsconfig", path);
 	}
-	if (k_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
+	if (k_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL)) {
+		if (substitute && errno == EPERM) {
+			close(fs);
+			errno = EPERM;
+			return -1;
+		}
 		fail_context(r, fs, "fsconfig-create", path);
+	}
 	mount = k_fsmount(fs, (unsigned)attrs);
 	if (mount < 0)
 		fail_context(r, fs, "fsmount", path);
 	close(fs);
 	return mount;
-}
-
-void op_mount_fs(struct run *r, const struct op *op)
-{
-	const char *path = S(op, F_MOUNT_FS_DEST);
-	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT));
-	int at = destination(r, root, path, 1, U(op, F_MOUNT_FS_STRICT) != 0, U(op, F_MOUNT_FS_IN_PROC) != 0);
-	char **data = list_strings(&op->f[F_MOUNT_FS_DATA], NULL);
-	int mount = new_filesystem(r, S(op, F_MOUNT_FS_FSTYPE), S(op, F_MOUNT_FS_SOURCE), data,
-				   U(op, F_MOUNT_FS_ATTRS), path);
-
-	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
-	close(mount);
 }
 
 /* The slot's tree: itself the first time, later a copy of where it went. */
@@ -195,12 +196,33 @@ static int tree_of(struct run *r, uint64_t slot, const char *path)
 	return fd;
 }
 
+void op_mount_fs(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_MOUNT_FS_DEST);
+	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT));
+	int at = destination(r, root, path, 1, U(op, F_MOUNT_FS_STRICT) != 0, U(op, F_MOUNT_FS_IN_PROC) != 0);
+	char **data = list_strings(&op->f[F_MOUNT_FS_DATA], NULL);
+	uint64_t fallback = U(op, F_MOUNT_FS_FALLBACK);
+	int mount = new_filesystem(r, S(op, F_MOUNT_FS_FSTYPE), S(op, F_MOUNT_FS_SOURCE), data,
+				   U(op, F_MOUNT_FS_ATTRS), path, fallback != NO_SLOT);
+
+	if (mount < 0) {
+		note(r, "fsopen", path);
+		mount = tree_of(r, fallback, path);
+		if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, U(op, F_MOUNT_FS_ATTRS) | MOUNT_ATTR_RDONLY, 0, 0))
+			fail(r, "mount_setattr", path);
+	}
+	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
+	close(mount);
+}
+
 void op_mount_bind(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_MOUNT_BIND_DEST);
 	uint64_t device = U(op, F_MOUNT_BIND_DEVICE);
 	uint64_t soft_set = U(op, F_MOUNT_BIND_SOFT_SET), soft_clear = U(op, F_MOUNT_BIND_SOFT_CLEAR);
 	int mount = tree_of(r, U(op, F_MOUNT_BIND_SLOT), path);
+	struct statfs fs;
 	struct stat st;
 	int at;
 
@@ -210,10 +232,15 @@ void op_mount_bind(struct run *r, const struct op *op)
 		errno = ENODEV;
 		fail(r, "device", path);
 	}
+	if (U(op, F_MOUNT_BIND_IN_PROC) == PROC_ITSELF && (fstatfs(mount, &fs) || fs.f_type != PROC_SUPER_MAGIC)) {
+		errno = EPERM;
+		fail(r, "not-proc", path);
+	}
 	at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode), 0,
-			 U(op, F_MOUNT_BIND_IN_PROC) != 0);
+			 U(op, F_MOUNT_BIND_IN_PROC) != NOT_IN_PROC);
 	if ((U(op, F_MOUNT_BIND_SET) || U(op, F_MOUNT_BIND_CLEAR)) &&
-	    k_setattr(mount, "", AT_EMPTY_PATH, U(op, F_MOUNT_BIND_SET), U(op, F_MOUNT_BIND_CLEAR), 0))
+	    k_setattr(mount, "", AT_EMPTY_PATH | (U(op, F_MOUNT_BIND_RECURSIVE) ? AT_RECURSIVE : 0),
+		      U(op, F_MOUNT_BIND_SET), U(op, F_MOUNT_BIND_CLEAR), 0))
 		fail(r, "mount_setattr", path);
 	/* Flags locked by an outer mount stay as they are: said, not fatal, and never less safe. */
 	if ((soft_set || soft_clear) && k_setattr(mount, "", AT_EMPTY_PATH, soft_set, soft_clear, 0)) {
@@ -222,6 +249,19 @@ void op_mount_bind(struct run *r, const struct op *op)
 		note(r, "mount_setattr", path);
 	}
 	attach(r, mount, at, path, &op->f[F_MOUNT_BIND_PROPAGATION]);
+}
+
+void op_remount(struct run *r, const struct op *op)
+{
+	const char *path = S(op, F_REMOUNT_DEST);
+	int mount = in_root(slot_fd(r, U(op, F_REMOUNT_ROOT)), path, O_PATH, 0);
+
+	if (mount < 0)
+		fail(r, "destination", path);
+	if (k_setattr(mount, "", AT_EMPTY_PATH, U(op, F_REMOUNT_SET), U(op, F_REMOUNT_CLEAR), 0))
+		fail(r, "mount_setattr", path);
+	propagate(r, mount, path, &op->f[F_REMOUNT_PROPAGATION]);
+	close(mount);
 }
 
 void op_device(struct run *r, const struct op *op)
@@ -296,7 +336,7 @@ void op_mask(struct run *r, const struct op *op)
 		set_slot(r, tmpfs, new_filesystem(r, "tmpfs", "tmpfs", options,
 						  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 							  MOUNT_ATTR_NOEXEC,
-						  path));
+						  path, 0));
 	attach(r, tree_of(r, tmpfs, path), at, path, &none);
 }
 
@@ -338,7 +378,7 @@ void op_cover(struct run *r, const struct op *op)
 	at = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (at < 0)
 		fail(r, "open", path);
-	int mount = new_filesystem(r, "tmpfs", "tmpfs", NULL, MOUNT_ATTR_RDONLY, path);
+	int mount = new_filesystem(r, "tmpfs", "tmpfs", NULL, MOUNT_ATTR_RDONLY, path, 0);
 	attach(r, mount, at, path, &none);
 	close(mount);
 }

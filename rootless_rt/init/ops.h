@@ -6,6 +6,8 @@
 #define SYNC_CREATED 3
 #define PIVOT_ROOT 0
 #define MOVE_ROOT 1
+#define NOT_IN_PROC 0
+#define PROC_ITSELF 2
 
 enum op_code {
 	OP_DUMPABLE = 1,
@@ -50,10 +52,11 @@ enum op_code {
 	OP_SECCOMP = 40,
 	OP_EXEC = 41,
 	OP_COVER = 42,
+	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 42
-#define OP_FIELDS 10
+#define OP_LAST 43
+#define OP_FIELDS 11
 
 /* X(code, name, field types) */
 #define OP_TABLE(X) \
@@ -71,8 +74,8 @@ enum op_code {
 	X(12, "propagation", "U") \
 	X(13, "source", "USU") \
 	X(14, "root", "SUU") \
-	X(15, "mount_fs", "USSSLUVUU") \
-	X(16, "mount_bind", "UUSUUUUVUU") \
+	X(15, "mount_fs", "USSSLUVUUU") \
+	X(16, "mount_bind", "UUSUUUUVUUU") \
 	X(17, "device", "USUUUU") \
 	X(18, "symlink", "USS") \
 	X(19, "mask", "USUU") \
@@ -98,7 +101,8 @@ enum op_code {
 	X(39, "keep_fds", "V") \
 	X(40, "seccomp", "UB") \
 	X(41, "exec", "LL") \
-	X(42, "cover", "S")
+	X(42, "cover", "S") \
+	X(43, "remount", "USUUV")
 
 /* Places of the fields in an op. */
 enum op_field {
@@ -134,6 +138,7 @@ enum op_field {
 	F_MOUNT_FS_PROPAGATION = 6,
 	F_MOUNT_FS_STRICT = 7,
 	F_MOUNT_FS_IN_PROC = 8,
+	F_MOUNT_FS_FALLBACK = 9,
 	F_MOUNT_BIND_ROOT = 0,
 	F_MOUNT_BIND_SLOT = 1,
 	F_MOUNT_BIND_DEST = 2,
@@ -144,6 +149,7 @@ enum op_field {
 	F_MOUNT_BIND_PROPAGATION = 7,
 	F_MOUNT_BIND_DEVICE = 8,
 	F_MOUNT_BIND_IN_PROC = 9,
+	F_MOUNT_BIND_RECURSIVE = 10,
 	F_DEVICE_ROOT = 0,
 	F_DEVICE_PATH = 1,
 	F_DEVICE_MODE = 2,
@@ -205,6 +211,11 @@ enum op_field {
 	F_EXEC_ARGS = 0,
 	F_EXEC_ENV = 1,
 	F_COVER_PATH = 0,
+	F_REMOUNT_ROOT = 0,
+	F_REMOUNT_DEST = 1,
+	F_REMOUNT_SET = 2,
+	F_REMOUNT_CLEAR = 3,
+	F_REMOUNT_PROPAGATION = 4,
 };
 
 #endif

@@ -74,6 +74,7 @@ void op_root(struct run *r, const struct op *op);
 void op_propagation(struct run *r, const struct op *op);
 void op_mount_fs(struct run *r, const struct op *op);
 void op_mount_bind(struct run *r, const struct op *op);
+void op_remount(struct run *r, const struct op *op);
 void op_device(struct run *r, const struct op *op);
 void op_symlink(struct run *r, const struct op *op);
 void op_mask(struct run *r, const struct op *op);

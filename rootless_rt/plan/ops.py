@@ -37,7 +37,12 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("join", 2, (("slot", "U"), ("flag", "U"), ("kind", "S")), "join the {kind} namespace of slot {slot}"),
     ("clone", 3, (("flags", "U"), ("cgroup", "U")), "make the container's process with flags {flags:#x}"),
     ("sync", 4, (("marker", "U"),), "wait for the runtime: {marker}"),
-    ("become", 5, (("uid", "U"), ("gid", "U"), ("drop_groups", "U")), "become uid {uid}, gid {gid} of the user namespace"),
+    (
+        "become",
+        5,
+        (("uid", "U"), ("gid", "U"), ("drop_groups", "U")),
+        "become uid {uid}, gid {gid} of the user namespace",
+    ),
     ("unshare", 6, (("flags", "U"),), "unshare {flags:#x}"),
     ("hostname", 7, (("name", "S"),), "set the host name to {name}"),
     ("domainname", 8, (("name", "S"),), "set the domain name to {name}"),
@@ -45,8 +50,18 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("sysctl", 10, (("path", "S"), ("value", "S")), "write {value} to /proc/sys/{path}"),
     ("oom_score_adj", 11, (("value", "S"),), "set oom_score_adj to {value}"),
     ("propagation", 12, (("flag", "U"),), "set the propagation of every mount to {flag:#x}"),
-    ("source", 13, (("slot", "U"), ("path", "S"), ("recursive", "U")), "take a copy of the mount at {path} into slot {slot}"),
-    ("root", 14, (("path", "S"), ("slot", "U"), ("private_parent", "U")), "bind the rootfs {path} on itself, slot {slot}"),
+    (
+        "source",
+        13,
+        (("slot", "U"), ("path", "S"), ("recursive", "U")),
+        "take a copy of the mount at {path} into slot {slot}",
+    ),
+    (
+        "root",
+        14,
+        (("path", "S"), ("slot", "U"), ("private_parent", "U")),
+        "bind the rootfs {path} on itself, slot {slot}",
+    ),
     (
         "mount_fs",
         15,
@@ -60,6 +75,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
             ("propagation", "V"),
             ("strict", "U"),
             ("in_proc", "U"),
+            ("fallback", "U"),
         ),
         "mount {fstype} on {dest}, attributes {attrs:#x}, data {data}",
     ),
@@ -77,6 +93,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
             ("propagation", "V"),
             ("device", "U"),
             ("in_proc", "U"),
+            ("recursive", "U"),
         ),
         "bind slot {slot} on {dest}, attributes +{set:#x} -{clear:#x}",
     ),
@@ -99,7 +116,12 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("pivot", 23, (("root", "U"), ("how", "U")), "change the root to the rootfs ({how})"),
     ("root_propagation", 24, (("flag", "U"),), "set the propagation of / to {flag:#x}"),
     ("chdir", 25, (("path", "S"),), "enter {path}"),
-    ("rlimit", 26, (("resource", "U"), ("soft", "U"), ("hard", "U")), "limit resource {resource} to {soft}:{hard}"),
+    (
+        "rlimit",
+        26,
+        (("resource", "U"), ("soft", "U"), ("hard", "U")),
+        "limit resource {resource} to {soft}:{hard}",
+    ),
     ("keyring", 27, (("name", "S"),), "join a new session keyring {name}"),
     (
         "hook",
@@ -118,22 +140,45 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ),
     ("no_new_privs", 29, (), "set no_new_privs"),
     ("bounding", 30, (("keep", "U"),), "reduce the bounding set to {keep:#x}"),
-    ("ids", 31, (("uid", "U"), ("gid", "U"), ("groups", "V"), ("set_groups", "U"), ("umask", "U")), "become user {uid}:{gid}, umask {umask:#o}"),
-    ("caps", 32, (("effective", "U"), ("permitted", "U"), ("inheritable", "U")), "set capabilities {effective:#x}/{permitted:#x}/{inheritable:#x}"),
+    (
+        "ids",
+        31,
+        (("uid", "U"), ("gid", "U"), ("groups", "V"), ("set_groups", "U"), ("umask", "U")),
+        "become user {uid}:{gid}, umask {umask:#o}",
+    ),
+    (
+        "caps",
+        32,
+        (("effective", "U"), ("permitted", "U"), ("inheritable", "U")),
+        "set capabilities {effective:#x}/{permitted:#x}/{inheritable:#x}",
+    ),
     ("ambient", 33, (("caps", "U"),), "raise the ambient capabilities {caps:#x}"),
     ("session", 34, (("console", "U"),), "start a new session, terminal slot {console}"),
     ("chown_stdio", 35, (("uid", "U"), ("gid", "U")), "give the pipes of stdio to {uid}:{gid}"),
     ("home", 36, (("root", "U"), ("uid", "U")), "take HOME from the container's passwd for uid {uid}"),
     ("find", 37, (("name", "S"), ("path", "S")), "find the program {name}"),
     ("wait_start", 38, (("listener", "U"),), "wait for start"),
-    ("keep_fds", 39, (("slots", "V"),), "keep the descriptors of slots {slots} as 3 and up, close all others"),
+    (
+        "keep_fds",
+        39,
+        (("slots", "V"),),
+        "keep the descriptors of slots {slots} as 3 and up, close all others",
+    ),
     ("seccomp", 40, (("flags", "U"), ("program", "B")), "load the seccomp filter, {program}"),
     ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
     ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
+    (
+        "remount",
+        43,
+        (("root", "U"), ("dest", "S"), ("set", "U"), ("clear", "U"), ("propagation", "V")),
+        "change the attributes of the mount at {dest}, +{set:#x} -{clear:#x}",
+    ),
 )
 
 BY_NAME = {row[0]: row for row in OPS}
+# How `pivot` changes the root, and what a mount may have to do with /proc (`in_proc`).
 PIVOT_ROOT, MOVE_ROOT, CHROOT = 0, 1, 2
+NOT_IN_PROC, IN_PROC, PROC_ITSELF = 0, 1, 2
 
 MAGIC = b"rtplan1\0"
 
@@ -169,6 +214,12 @@ class Op:
     def describe(self) -> str:
         """One line for people, as `rt plan` prints it."""
         return BY_NAME[self.name][3].format(**self.fields())
+
+
+def blank(name: str, label: str = "") -> Op:
+    """An op of that name without values, where only name and label count."""
+    values: dict[str, Any] = {"U": 0, "S": "", "L": [], "V": [], "B": b""}
+    return Op(name, *[values[kind] for _, kind in BY_NAME[name][2]], label=label)
 
 
 def _text(value: str) -> bytes:
@@ -214,14 +265,24 @@ def header() -> str:
         f"#define SYNC_CREATED {SYNC_CREATED}",
         f"#define PIVOT_ROOT {PIVOT_ROOT}",
         f"#define MOVE_ROOT {MOVE_ROOT}",
+        f"#define NOT_IN_PROC {NOT_IN_PROC}",
+        f"#define PROC_ITSELF {PROC_ITSELF}",
         "",
         "enum op_code {",
     ]
     lines += [f"\tOP_{name.upper()} = {number}," for name, number, _, _ in OPS]
-    lines += ["};", "", f"#define OP_LAST {OPS[-1][1]}", f"#define OP_FIELDS {max(len(row[2]) for row in OPS)}", ""]
+    lines += [
+        "};",
+        "",
+        f"#define OP_LAST {OPS[-1][1]}",
+        f"#define OP_FIELDS {max(len(row[2]) for row in OPS)}",
+        "",
+    ]
     lines.append("/* X(code, name, field types) */")
     lines.append("#define OP_TABLE(X) \\")
-    rows = [f'\tX({number}, "{name}", "{"".join(kind for _, kind in schema)}")' for name, number, schema, _ in OPS]
+    rows = [
+        f'\tX({number}, "{name}", "{"".join(kind for _, kind in schema)}")' for name, number, schema, _ in OPS
+    ]
     lines.append(" \\\n".join(rows))
     lines.append("")
     lines.append("/* Places of the fields in an op. */")

@@ -1,0 +1,22 @@
+"""`rt create`: make a container that waits for `rt start`."""
+
+from __future__ import annotations
+
+from rootless_rt.cli.argv import Invocation, text
+from rootless_rt.cli.common import container_options, log_of, store_of, tell
+from rootless_rt.container.create import build, prepare
+from rootless_rt.container.store import check_id
+from rootless_rt.spec.load import load
+
+
+def run(inv: Invocation) -> int:
+    """Create the container ID of the bundle."""
+    container_id = check_id(inv.args[0])
+    options = container_options(inv)
+    store = store_of(inv)
+    spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
+    prepared = prepare(spec, container_id, options)
+    container = build(store, prepared, container_id, options)
+    tell(log_of(inv), prepared.plan)
+    container.handle.close()
+    return 0

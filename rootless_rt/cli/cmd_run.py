@@ -1,0 +1,60 @@
+"""`rt run`: create, start and, unless detached, wait for a container."""
+
+from __future__ import annotations
+
+from rootless_rt.cli.argv import Invocation, flag, text
+from rootless_rt.cli.common import container_options, log_of, store_of, tell
+from rootless_rt.container.create import Container, build, prepare, run_hooks_of, start_now
+from rootless_rt.container.lifecycle import forget, kill_all
+from rootless_rt.container.store import check_id
+from rootless_rt.container.supervise import Wakeup, supervise, window_size
+from rootless_rt.spec.load import load
+
+_KILL_SECONDS = 10.0
+
+
+def run(inv: Invocation) -> int:
+    """Run the container ID of the bundle; the exit code is its process's."""
+    container_id = check_id(inv.args[0])
+    options = container_options(inv)
+    options.foreground = not flag(inv.options, "detach")
+    options.start_later = False
+    store = store_of(inv)
+    spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
+    prepared = prepare(spec, container_id, options, window_size(0))
+    if options.foreground and not prepared.plan.own_pid and not flag(inv.options, "no_subreaper"):
+        from rootless_rt.host.prctl import become_subreaper
+
+        become_subreaper()
+    container = build(store, prepared, container_id, options)
+    log = log_of(inv)
+    tell(log, prepared.plan)
+    try:
+        wakeup = Wakeup() if options.foreground else None
+        start_now(container)
+        run_hooks_of(container, spec.data.get("hooks", {}), "poststart", "running")
+    except BaseException:
+        _discard(container)
+        raise
+    if wakeup is None:
+        container.handle.close()
+        return 0
+    # Others may stop and delete it meanwhile.
+    container.handle.unlock()
+    code = supervise(container.pid, container.pidfd, container.console, wakeup)
+    if not flag(inv.options, "keep"):
+        _remove(container)
+    return code
+
+
+def _remove(container: Container) -> None:
+    if container.handle.lock():
+        if not container.plan.own_pid:
+            kill_all(container.handle, container.state, _KILL_SECONDS)
+        forget(container.handle, container.state)
+
+
+def _discard(container: Container) -> None:
+    """Nothing is left of a container whose program did not start."""
+    kill_all(container.handle, container.state, _KILL_SECONDS)
+    forget(container.handle, container.state)

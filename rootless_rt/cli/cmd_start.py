@@ -1,0 +1,13 @@
+"""`rt start`: let a created container execute its program."""
+
+from __future__ import annotations
+
+from rootless_rt.cli.argv import Invocation
+from rootless_rt.cli.common import store_of
+from rootless_rt.container.lifecycle import start
+
+
+def run(inv: Invocation) -> int:
+    """Start the container ID."""
+    start(store_of(inv), inv.args[0])
+    return 0

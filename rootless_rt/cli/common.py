@@ -1,0 +1,87 @@
+"""What several commands take from the command line: the store, the options of create and run, warnings."""
+
+from __future__ import annotations
+
+import os
+
+from rootless_rt.cli.argv import Invocation, flag, number, text
+from rootless_rt.cli.log import Log
+from rootless_rt.container.store import Store, default_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless_rt.container.create import Options
+    from rootless_rt.plan.model import Plan
+
+
+def log_of(inv: Invocation) -> Log:
+    """The log of this call."""
+    return Log(inv.globals, inv.prog)
+
+
+def store_of(inv: Invocation) -> Store:
+    """The state root that this call works on."""
+    given = text(inv.globals, "root")
+    if given is not None:
+        return Store(os.path.abspath(given), True)
+    euid = os.geteuid()
+    initial = True
+    if euid == 0:
+        from idmap.userns import in_user_namespace
+
+        initial = not in_user_namespace()
+    return Store(default_root(os.environ, euid, initial), False)
+
+
+def is_strict(inv: Invocation) -> bool:
+    """The policy of degradation: what --degrade says, else strict for the real root only."""
+    chosen = text(inv.globals, "degrade")
+    if chosen is not None:
+        return chosen == "strict"
+    if os.geteuid() != 0 or text(inv.globals, "rootless") == "true":
+        return False
+    from idmap.userns import in_user_namespace
+
+    return not in_user_namespace()
+
+
+def manager_of(inv: Invocation) -> str:
+    """Who makes the cgroup."""
+    if flag(inv.globals, "systemd_cgroup"):
+        return "systemd"
+    return text(inv.globals, "cgroup_manager") or "auto"
+
+
+def container_options(inv: Invocation) -> Options:
+    """The options of create and run, with absolute paths: hooks may change the working directory."""
+    from rootless_rt.container.create import Options
+
+    options = Options()
+    options.cgroup_manager = manager_of(inv)
+    for name in ("console_socket", "pidfd_socket", "pid_file"):
+        path = text(inv.options, name)
+        setattr(options, name, os.path.abspath(path) if path is not None else None)
+    options.keep_fds = number(inv.options, "preserve_fds")
+    options.new_keyring = not flag(inv.options, "no_new_keyring")
+    options.pivot = not flag(inv.options, "no_pivot")
+    options.strict = is_strict(inv)
+    close_inherited(options.keep_fds)
+    return options
+
+
+def close_inherited(kept: int) -> None:
+    """Close what the caller leaked: engines leave sockets and pipes open, and a hook must not have them."""
+    for fd in range(3, 3 + kept):
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:
+            pass  # not open: said by name later
+    os.closerange(3 + kept, 1 << 20)
+
+
+def tell(log: Log, plan: Plan) -> None:
+    """Announce what differs from what was asked."""
+    for degradation in plan.degradations:
+        log.warning(degradation.line(), degradation.fix or None)
+    for line in plan.warnings:
+        log.warning(line)

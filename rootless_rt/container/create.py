@@ -1,0 +1,476 @@
+"""Making a container: everything is checked and planned first, then rt-init performs the plan.
+
+Theory of operation. `prepare` opens nothing that outlives it but descriptors; every refusal comes from there.
+`build` has side effects in this order: state directory (locked), cgroup, rt-init. At the plan's sync points
+rt-init waits while this process writes the id maps and moves it into its cgroup, runs hooks, and at last
+saves the state. Whatever fails, all of it is taken back. When this process is killed, rt-init reads the end
+of the socket at its next sync point and ends; what is then left, `delete --force` removes.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from rootless_rt import cgroups
+from rootless_rt.container import processes
+from rootless_rt.container.store import CONFIG, START, Handle, Store
+from rootless_rt.errors import RtError
+from rootless_rt.host.facts import CgroupFacts, HostFacts, gather
+from rootless_rt.init import launch
+from rootless_rt.plan.build import plan as make_plan
+from rootless_rt.plan.model import Policy
+from rootless_rt.plan.ops import SYNC_CREATED, SYNC_HOOKS, SYNC_MAPS, encode
+from rootless_rt.spec.names import NAMESPACES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless_rt.plan.model import Plan
+    from rootless_rt.spec.load import Spec
+
+_NS_GET_NSTYPE = 0xB703
+_NSFS_MAGIC = 0x6E736673
+
+
+class Options:
+    """What the command line asks of `create` and `run`. Paths are absolute."""
+
+    __slots__ = (
+        "cgroup_manager",
+        "console_socket",
+        "foreground",
+        "keep_fds",
+        "new_keyring",
+        "pid_file",
+        "pidfd_socket",
+        "pivot",
+        "start_later",
+        "strict",
+    )
+
+    def __init__(self) -> None:
+        self.cgroup_manager = "auto"
+        self.console_socket: str | None = None
+        self.pidfd_socket: str | None = None
+        self.pid_file: str | None = None
+        self.foreground = False
+        self.keep_fds = 0
+        self.new_keyring = True
+        self.pivot = True
+        self.start_later = True
+        self.strict = False
+
+
+class Prepared:
+    """A container that can be made: its plan, and the manager of its cgroup."""
+
+    __slots__ = ("cgroup", "facts", "plan", "spec")
+
+    def __init__(self, spec: Spec, facts: HostFacts, plan: Plan, cgroup: cgroups.Manager) -> None:
+        self.spec = spec
+        self.facts = facts
+        self.plan = plan
+        self.cgroup = cgroup
+
+
+class Container:
+    """A made container, as its maker holds it: the locked directory, the state, rt-init and the terminal."""
+
+    __slots__ = ("console", "handle", "pid", "pidfd", "plan", "sock", "spec", "state")
+
+    def __init__(self, handle: Handle, spec: Spec, plan: Plan, state: dict[str, Any]) -> None:
+        self.handle = handle
+        self.spec = spec
+        self.plan = plan
+        self.state = state
+        self.sock: socket | None = None
+        self.pid = 0
+        self.pidfd = -1
+        self.console = -1
+
+
+def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, int] = (0, 0)) -> Prepared:
+    """Compile the container for this host. Raises RtError; nothing has happened then.
+
+    `size` is rows and columns of the caller's terminal.
+    """
+    facts = gather(spec.data, pivot=options.pivot)
+    _check_terminal(spec, options)
+    cgroup = _choose_cgroup(spec, container_id, options, facts)
+    profile = spec.data.get("linux", {}).get("seccomp")
+    if profile:
+        from rootless_rt.host import seccomp
+
+        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(os.environ))
+    policy = Policy(
+        container_id,
+        strict=options.strict,
+        start_later=options.start_later,
+        pivot=options.pivot,
+        new_keyring=options.new_keyring,
+        keep_fds=options.keep_fds,
+        rows=size[0],
+        cols=size[1],
+    )
+    plan = make_plan(spec, facts, policy)
+    if facts.filter is not None:
+        plan.warnings += facts.filter.warnings
+    return Prepared(spec, facts, plan, cgroup)
+
+
+def _check_terminal(spec: Spec, options: Options) -> None:
+    terminal = bool(spec.data["process"].get("terminal"))
+    if terminal and not options.foreground and not options.console_socket:
+        raise RtError(
+            "cannot allocate tty if rt will detach without setting console socket",
+            hint="set process.terminal to false, or give --console-socket",
+        )
+    if options.console_socket and (options.foreground or not terminal):
+        raise RtError(
+            "cannot use console socket if rt will not detach or allocate tty",
+            hint="set process.terminal to true, and detach",
+        )
+
+
+def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostFacts) -> cgroups.Manager:
+    view = cgroups.view()
+    linux = spec.data.get("linux", {})
+    confined = facts.euid != 0 or not facts.initial_userns
+    manager = cgroups.choose(
+        view,
+        manager=options.cgroup_manager,
+        cgroups_path=linux.get("cgroupsPath") or None,
+        container_id=container_id,
+        euid=facts.euid,
+        strict=options.strict,
+        rootless=confined,
+    )
+    facts.cgroup = CgroupFacts(view.mode, manager.reason or "")
+    dirs = manager.to_state().get("dirs", {}) if manager.kind == "v1" else {}
+    if manager.kind == "v2":
+        facts.cgroup.container_dirs[""] = manager.paths[0]
+    for name, mount in view.mounts.items():
+        # Without a cgroup of its own the container sees the one it shares with its caller.
+        path = dirs.get(name) or view.own_dir(name)
+        if path:
+            facts.cgroup.container_dirs[name] = path
+            facts.cgroup.folders[name] = os.path.basename(mount)
+    if view.mode == "v2" and manager.kind == "none":
+        own = view.own_dir()
+        if own:
+            facts.cgroup.container_dirs[""] = own
+    return manager
+
+
+def build(store: Store, prepared: Prepared, container_id: str, options: Options) -> Container:
+    """Make the container up to where it waits for start. Raises RtError, having taken everything back."""
+    fds = _open_fds(prepared.plan)
+    console = pidfd_to = None
+    try:
+        if options.console_socket:
+            console = _connect(options.console_socket, "--console-socket")
+        if options.pidfd_socket:
+            pidfd_to = _connect(options.pidfd_socket, "--pidfd-socket")
+        handle = store.create(container_id)
+        container = Container(handle, prepared.spec, prepared.plan, _new_state(prepared, container_id))
+        try:
+            _make(container, prepared, options, fds, console)
+            if pidfd_to is not None:
+                _send(pidfd_to, container.pidfd, "standard")
+        except BaseException:
+            _take_back(container, prepared, options)
+            raise
+        return container
+    finally:
+        for connection in (console, pidfd_to):
+            if connection is not None:
+                connection.close()
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+
+def _connect(path: str, option: str) -> socket:
+    from rootless_rt.container.console import connect
+
+    return connect(path, option)
+
+
+def _send(connection: socket, fd: int, text: str) -> None:
+    from rootless_rt.container.console import send_fd
+
+    send_fd(connection, fd, text)
+
+
+def _open_fds(plan: Plan) -> list[int]:
+    """Open what fills the plan's first slots; -1 for those that come later. Raises RtError."""
+    fds: list[int] = []
+    try:
+        for kind, value in plan.fds:
+            if kind == "keep":
+                fds.append(_kept_fd(int(value)))
+            elif kind in NAMESPACES:
+                fds.append(_namespace_fd(kind, value))
+            else:
+                fds.append(-1)
+    except BaseException:
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+        raise
+    return fds
+
+
+def _kept_fd(number: int) -> int:
+    try:
+        return os.dup(number)
+    except OSError:
+        raise RtError(
+            f"--preserve-fds: file descriptor {number} is not open", hint="give the number of fds from 3 on"
+        ) from None
+
+
+def _namespace_fd(kind: str, path: str) -> int:
+    where = f"linux.namespaces ({kind}): {path}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise RtError(f"{where}: {os.strerror(error.errno or 0).lower()}") from None
+    import fcntl
+
+    try:
+        found = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        found = 0
+    if found != NAMESPACES[kind][0]:
+        os.close(fd)
+        raise RtError(f"{where}: is not a {kind} namespace", hint="name a file such as /proc/PID/ns/net")
+    return fd
+
+
+def _new_state(prepared: Prepared, container_id: str) -> dict[str, Any]:
+    from rootless_rt.spec.times import now
+
+    config = prepared.spec.data
+    state: dict[str, Any] = {
+        "version": 1,
+        "id": container_id,
+        "ociVersion": config["ociVersion"],
+        "phase": "creating",
+        "pid": 0,
+        "startTime": "",
+        "bootId": "",
+        "bundle": prepared.spec.bundle,
+        "rootfs": prepared.spec.rootfs,
+        "created": now(),
+        "annotations": config.get("annotations", {}),
+        "ownPid": prepared.plan.own_pid,
+        "maker": processes.identity(os.getpid()),
+        "cgroup": prepared.cgroup.to_state(),
+        "degraded": [item.as_dict() for item in prepared.plan.degradations],
+    }
+    if prepared.plan.listens:
+        # For `start`, which has to explain a failure of these.
+        first = next(index for index, op in enumerate(prepared.plan.ops) if op.name == "wait_start")
+        rest = [[op.name, op.label] for op in prepared.plan.ops[first:]]
+        state["startOps"] = {"first": first, "ops": rest}
+    return state
+
+
+def _make(
+    container: Container, prepared: Prepared, options: Options, fds: list[int], console: socket | None
+) -> None:
+    handle, plan = container.handle, container.plan
+    handle.write(CONFIG, prepared.spec.raw)
+    # Written before there is anything to clean up, so that whoever finds it knows what to look for.
+    handle.write_state(container.state)
+    prepared.cgroup.create()
+    _set_devices(container, prepared, options)
+    slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
+    if "cgroup" in slots:
+        fds[slots["cgroup"]] = prepared.cgroup.open_dir() or -1
+    if "listener" in slots:
+        fds[slots["listener"]] = _listener(handle)
+    container.sock, starter = launch.start(encode(plan.ops), fds)
+    while True:
+        message = launch.receive(container.sock)
+        if message.type == launch.MSG_PID:
+            container.pid, container.pidfd = message.value, message.fd
+            os.waitpid(starter, 0)
+        elif message.type == launch.MSG_SYNC:
+            if message.value == SYNC_CREATED:
+                break
+            _at_sync(container, prepared, message.value)
+            launch.go_on(container.sock, container.pid)
+        elif message.type == launch.MSG_CONSOLE:
+            if console is not None:
+                _send(console, message.fd, "/dev/ptmx")
+                os.close(message.fd)
+            else:
+                container.console = message.fd
+        else:
+            _outcome(container, message)
+    container.state["degraded"] = [item.as_dict() for item in plan.degradations]
+    container.state["phase"] = "created"
+    handle.write_state(container.state)
+    if options.pid_file:
+        _write_pid_file(options.pid_file, container.pid)
+    if options.start_later:
+        launch.go_on(container.sock, container.pid)
+
+
+def _outcome(container: Container, message: launch.Message) -> None:
+    """Act on a note; raise for a report or for silence."""
+    if message.type == launch.MSG_NOTE:
+        degradation = container.plan.tolerated.get(message.op)
+        if degradation is not None:
+            container.plan.degradations.append(degradation)
+        return
+    from rootless_rt.container.report import failure
+
+    if message.type == launch.MSG_ERROR:
+        raise failure(container.plan, message)
+    raise RtError(
+        "the container's process ended before it could start", hint="was it killed? (out of memory, a signal)"
+    )
+
+
+def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
+    if marker == SYNC_MAPS:
+        container.state.update(processes.identity(container.pid))
+        prepared.cgroup.add(container.pid)
+        _write_maps(container, prepared.facts)
+        container.handle.write_state(container.state)
+    elif marker == SYNC_HOOKS:
+        hooks = prepared.spec.data.get("hooks", {})
+        for kind in ("prestart", "createRuntime"):
+            run_hooks_of(container, hooks, kind, "creating")
+
+
+def _write_maps(container: Container, facts: HostFacts) -> None:
+    plan = container.plan
+    if plan.uid_map is None or plan.gid_map is None:
+        return
+    from idmap.write import write_maps
+
+    write_maps(
+        container.pid,
+        plan.uid_map,
+        plan.gid_map,
+        euid=facts.euid,
+        egid=facts.egid,
+        privileged=facts.can_map_all,
+        setgroups=None if plan.set_groups else "deny",
+    )
+
+
+def run_hooks_of(container: Container, hooks: dict[str, Any], kind: str, status: str) -> None:
+    """Run the hooks of one kind, if there are any, for a container that this process holds."""
+    if hooks.get(kind):
+        from rootless_rt.container.hooks import run_hooks
+        from rootless_rt.plan.hooks import hook_state
+
+        spec = container.spec
+        pid = container.pid
+        text = hook_state(spec.data, spec.bundle, container.handle.id, status, pid)
+        run_hooks(kind, hooks[kind], text, spec.bundle)
+
+
+def _set_devices(container: Container, prepared: Prepared, options: Options) -> None:
+    rules = prepared.spec.data.get("linux", {}).get("resources", {}).get("devices")
+    if not rules:
+        return
+    manager = prepared.cgroup
+    reason = manager.set_devices(rules) if manager.kind != "none" else manager.reason
+    if reason is None:
+        return
+    if prepared.facts.euid != 0 or not prepared.facts.initial_userns:
+        return  # no device can be made there: the user namespace already says what the rules would
+    from rootless_rt.plan.model import Degradation
+
+    field = "linux.resources.devices"
+    if options.strict and manager.kind == "none":
+        container.plan.warnings.append(f"{field}: not enforced: {reason}")
+        return
+    container.plan.degradations.append(Degradation(field, "device rules", "not enforced", reason or ""))
+
+
+def _listener(handle: Handle) -> int:
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        listener.bind(handle.place(START))
+        os.chmod(START, 0o600, dir_fd=handle.fd)
+        listener.listen(16)
+    except OSError as error:
+        listener.close()
+        raise RtError(f"cannot make {handle.path}/{START}: {os.strerror(error.errno or 0).lower()}") from None
+    return listener.detach()
+
+
+def _write_pid_file(path: str, pid: int) -> None:
+    parent, name = os.path.split(path)
+    temporary = os.path.join(parent, f".{name}.{os.getpid()}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise RtError(f"--pid-file {path}: {os.strerror(error.errno or 0).lower()}") from None
+
+
+def _take_back(container: Container, prepared: Prepared, options: Options) -> None:
+    """Undo what was made, as far as it was made; the error that is under way is the one that counts."""
+    if container.sock is not None:
+        container.sock.close()
+    if container.pidfd >= 0:
+        processes.send_signal(container.pidfd, 9)
+    _reap(container.pid)
+    if container.console >= 0:
+        os.close(container.console)
+    if container.state["phase"] == "created" and options.pid_file:
+        try:
+            os.unlink(options.pid_file)
+        except OSError:
+            pass
+    try:
+        prepared.cgroup.undo()
+    finally:
+        container.handle.remove()
+        container.handle.close()
+
+
+def _reap(pid: int) -> None:
+    """Wait for our children: the container's process, and a starter that failed."""
+    try:
+        if pid:
+            os.waitpid(pid, 0)
+        while os.waitpid(-1, 0)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def start_now(container: Container) -> None:
+    """Let a container made by this very process go on to exec. Raises RtError when it does not get there."""
+    if container.sock is None:
+        raise RtError("the container's process has ended")
+    launch.go_on(container.sock, container.pid)
+    wait_exec(container, container.sock)
+
+
+def wait_exec(container: Container, sock: socket) -> None:
+    """Read rt-init's last messages: its end of the socket closes when the program starts. Raises RtError."""
+    while True:
+        message = launch.receive(sock)
+        if message.type == launch.MSG_GONE:
+            return
+        _outcome(container, message)

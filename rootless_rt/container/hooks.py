@@ -1,0 +1,93 @@
+"""Hooks of the runtime's namespaces: prestart, createRuntime, poststart, poststop (runtime-spec, "Hooks").
+
+A hook is executed directly, never through a shell; it reads the state from a file in memory and writes to
+another, of which an error shows the beginning; when its time is over its process group is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+import select
+
+from rootless_rt.errors import RtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SHOWN = 1024
+_ALL_SIGNALS = range(1, 65)
+
+
+def run_hooks(kind: str, hooks: list[dict[str, Any]], state: str, bundle: str) -> None:
+    """Run the hooks of one kind in order, in the bundle directory. Raises RtError at the first that fails."""
+    if hooks:
+        try:
+            os.chdir(bundle)
+        except OSError:
+            os.chdir("/")
+    for index, hook in enumerate(hooks):
+        _run(f"hooks.{kind}[{index}]", hook, state)
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _run(where: str, hook: dict[str, Any], state: str) -> None:
+    path: str = hook["path"]
+    env = dict(item.partition("=")[::2] for item in hook.get("env", []))
+    given = _memory_file("state", state.encode("utf-8", "surrogateescape"))
+    said = _memory_file("output", b"")
+    try:
+        try:
+            pid = posix.posix_spawn(
+                path,
+                hook.get("args") or [path],
+                env,
+                file_actions=[(posix.POSIX_SPAWN_DUP2, given, 0)]
+                + [(posix.POSIX_SPAWN_DUP2, said, number) for number in (1, 2)],
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=[number for number in _ALL_SIGNALS if number not in (9, 19, 32, 33)],
+            )
+        except OSError as error:
+            raise RtError(f"{where}: {path}: {os.strerror(error.errno or 0).lower()}") from None
+        status = _wait(pid, hook.get("timeout"))
+        if status != 0:
+            text = os.pread(said, _SHOWN, 0).decode("utf-8", "replace").strip()
+            raise RtError(f"{where}: {path}: {_ended(status, hook)}" + (f": {text}" if text else ""))
+    finally:
+        os.close(given)
+        os.close(said)
+
+
+def _wait(pid: int, timeout: int | None) -> int | None:
+    """The wait status, or None when the hook was killed because its time was over."""
+    late = False
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        late = not poll.poll(timeout * 1000 if timeout else None)
+        if late:
+            os.killpg(pid, 9)
+    except BaseException:
+        os.killpg(pid, 9)
+        raise
+    finally:
+        os.close(pidfd)
+        status = os.waitpid(pid, 0)[1]
+    return None if late else status
+
+
+def _ended(status: int | None, hook: dict[str, Any]) -> str:
+    if status is None:
+        return f"no end within its timeout of {hook.get('timeout')} s"
+    if os.WIFSIGNALED(status):
+        return f"killed by signal {os.WTERMSIG(status)}"
+    return f"exit status {os.WEXITSTATUS(status)}"

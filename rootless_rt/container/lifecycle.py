@@ -1,0 +1,316 @@
+"""The verbs on a container that exists: its status, start, kill, delete.
+
+The status is never written down: it is derived each time from the recorded process, the socket that a created
+container listens on, and the freezer of its cgroup.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+
+from rootless_rt.container import processes
+from rootless_rt.container.store import CONFIG, START, Handle, Store, check_id, missing
+from rootless_rt.errors import RtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless_rt import cgroups
+    from rootless_rt.init.launch import Message
+
+_FORCE_SECONDS = 10.0
+
+
+def status_of(handle: Handle, state: dict[str, Any]) -> str:
+    """One of creating, created, running, paused, stopped (runtime-spec, "State"; paused is an extension)."""
+    if not processes.is_alive(state):
+        maker = state.get("maker")
+        if state.get("phase") == "creating" and isinstance(maker, dict) and processes.is_alive(maker):
+            return "creating"
+        return "stopped"
+    if state.get("phase") == "creating":
+        return "creating"
+    if handle.has(START) and _listens(handle):
+        return "created"
+    if state.get("cgroup", {}).get("kind", "none") != "none" and _manager(state).frozen():
+        return "paused"
+    return "running"
+
+
+def _connect(handle: Handle) -> socket | None:
+    """A connection to the container's process that waits for start; None when it does not wait any more."""
+    connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    try:
+        connection.connect(handle.place(START))
+    except (ConnectionRefusedError, FileNotFoundError):
+        connection.close()
+        return None
+    except OSError as error:
+        connection.close()
+        raise RtError(
+            f"cannot reach the container's process: {os.strerror(error.errno or 0).lower()}"
+        ) from None
+    return connection
+
+
+def _listens(handle: Handle) -> bool:
+    connection = _connect(handle)
+    if connection is None:
+        return False
+    connection.close()
+    return True
+
+
+def _manager(state: dict[str, Any]) -> cgroups.Manager:
+    from rootless_rt import cgroups
+
+    return cgroups.load(state["cgroup"])
+
+
+def public_state(handle: Handle, state: dict[str, Any]) -> dict[str, Any]:
+    """What `rt state` prints, in runc's order of keys."""
+    status = status_of(handle, state)
+    shown: dict[str, Any] = {
+        "ociVersion": state.get("ociVersion", ""),
+        "id": handle.id,
+        "pid": 0 if status == "stopped" else state["pid"],
+        "status": status,
+        "bundle": state.get("bundle", ""),
+        "rootfs": state.get("rootfs", ""),
+        "created": state.get("created", ""),
+    }
+    if state.get("annotations"):
+        shown["annotations"] = state["annotations"]
+    shown["owner"] = ""
+    if state.get("degraded"):
+        shown["degraded"] = state["degraded"]
+    return shown
+
+
+def start(store: Store, container_id: str) -> None:
+    """Let a created container execute its program. Raises RtError."""
+    handle = store.open(check_id(container_id))
+    try:
+        if not handle.lock():
+            raise missing(container_id)
+        state = handle.read_state()
+        status = status_of(handle, state)
+        if status == "stopped":
+            raise RtError("cannot start a container that has stopped", hint=f"rt delete {container_id}")
+        connection = _connect(handle) if status == "created" else None
+        if connection is None:
+            raise RtError(f"cannot start an already running container ({status})")
+        try:
+            _start(handle, state, connection)
+        finally:
+            connection.close()
+    finally:
+        handle.close()
+
+
+def _start(handle: Handle, state: dict[str, Any], connection: socket) -> None:
+    from rootless_rt.container.hooks import run_hooks
+    from rootless_rt.init import launch
+
+    launch.go_on(connection, state["pid"])
+    message = launch.receive(connection)
+    if message.type == launch.MSG_ERROR:
+        handle.unlink(START)
+        raise _start_failure(handle, state, message)
+    handle.unlink(START)
+    config = _config(handle)
+    hooks = config.get("hooks", {}).get("poststart")
+    if hooks:
+        text = _hook_state(handle, state, config, "running", state["pid"])
+        try:
+            run_hooks("poststart", hooks, text, state["bundle"])
+        except RtError:
+            kill_all(handle, state, _FORCE_SECONDS)
+            raise
+
+
+def _start_failure(handle: Handle, state: dict[str, Any], message: Message) -> RtError:
+    """Name the op that failed: those that `start` can reach were written down by `create`."""
+    from rootless_rt.container.report import failure
+    from rootless_rt.plan.model import Plan
+    from rootless_rt.plan.ops import blank
+
+    plan = Plan()
+    first = state.get("startOps", {}).get("first", 0)
+    plan.ops = [blank("wait_start")] * first
+    plan.ops += [blank(name, label) for name, label in state.get("startOps", {}).get("ops", [])]
+    kill_all(handle, state, _FORCE_SECONDS)
+    return failure(plan, message)
+
+
+def _config(handle: Handle) -> dict[str, Any]:
+    from rootless_rt.spec.jsonio import parse
+
+    try:
+        config = parse(handle.read(CONFIG), CONFIG)
+    except (OSError, RtError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _hook_state(
+    handle: Handle, state: dict[str, Any], config: dict[str, Any], status: str, pid: int | None
+) -> str:
+    from rootless_rt.plan.hooks import hook_state
+
+    return hook_state({"ociVersion": state["ociVersion"], **config}, state["bundle"], handle.id, status, pid)
+
+
+def kill(store: Store, container_id: str, number: int, *, everyone: bool = False) -> None:
+    """Send a signal to the container's process. Raises RtError when it does not run."""
+    handle = store.open(check_id(container_id))
+    try:
+        state = handle.read_state()
+        if status_of(handle, state) == "stopped":
+            if everyone and _manager(state).kind != "none":
+                _manager(state).kill()
+                return
+            raise RtError("container not running", hint=f"it has stopped: rt delete {container_id}")
+        if number == 9 and not state.get("ownPid") and _manager(state).kind != "none":
+            _manager(state).kill()
+            return
+        pidfd = processes.open_process(state)
+        if pidfd < 0:
+            raise RtError("container not running", hint=f"it has stopped: rt delete {container_id}")
+        try:
+            processes.send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
+    finally:
+        handle.close()
+
+
+def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
+    """SIGKILL everything of the container and wait until it has ended. Raises RtError when it does not."""
+    pidfd = processes.open_process(state)
+    if pidfd >= 0:
+        try:
+            processes.send_signal(pidfd, 9)
+            if not processes.wait_end(pidfd, seconds):
+                raise RtError(
+                    f'container "{handle.id}" does not end: its process {state["pid"]} has not died of SIGKILL',
+                    hint="a process in uninterruptible sleep ends when its disk or network answers; try again then",
+                )
+        finally:
+            os.close(pidfd)
+    if not state.get("ownPid") and state.get("cgroup", {}).get("kind", "none") != "none":
+        _manager(state).kill(seconds)
+
+
+def delete(store: Store, container_id: str, *, force: bool) -> None:
+    """Remove a container that has stopped, or with `force` any. Raises RtError.
+
+    A created container that was never started is removed without force, as runc does. With force a container
+    that does not exist is fine, and one with a damaged state is cleaned up as far as can be known.
+    """
+    try:
+        handle = store.open(check_id(container_id))
+    except RtError:
+        if force and not store.has(container_id):
+            return
+        raise
+    try:
+        try:
+            state = handle.read_state()
+        except RtError:
+            if not force and handle.has("state.json"):
+                raise
+            _remove_unknown(handle, force)
+            return
+        status = status_of(handle, state)
+        if status in ("running", "paused", "creating") and not force:
+            raise RtError(
+                f'cannot delete container "{container_id}" that is not stopped: {status}',
+                hint=f"rt kill {container_id} KILL, or: rt delete --force {container_id}",
+            )
+        if status != "stopped":
+            kill_all(handle, state, _FORCE_SECONDS)
+        if not _lock_in_time(handle, force):
+            return
+        # A `create` that was under way has either finished or taken itself back by now.
+        state = handle.read_state()
+        kill_all(handle, state, _FORCE_SECONDS)
+        forget(handle, state)
+    finally:
+        handle.close()
+
+
+def _lock_in_time(handle: Handle, force: bool) -> bool:
+    """Take the lock; False when the container is gone. With force a stuck holder is waited for, then an error."""
+    if not force:
+        if handle.lock():
+            return True
+        raise missing(handle.id)
+    deadline = time.monotonic() + _FORCE_SECONDS
+    while not handle.lock(wait=False):
+        if not handle.exists():
+            return False
+        if time.monotonic() > deadline:
+            raise RtError(
+                f'container "{handle.id}" is held by another rt command', hint="end that command first"
+            )
+        # flock(2) has no time-out; this only waits where two commands meet on one container.
+        time.sleep(0.01)
+    return True
+
+
+def _remove_unknown(handle: Handle, force: bool) -> None:
+    if _lock_in_time(handle, force):
+        handle.remove()
+
+
+def forget(handle: Handle, state: dict[str, Any]) -> None:
+    """Remove cgroup, poststop hooks' turn included, and directory of a container that has ended."""
+    if state.get("cgroup", {}).get("kind", "none") != "none":
+        _manager(state).delete()
+    _poststop(handle, state)
+    handle.remove()
+
+
+def _poststop(handle: Handle, state: dict[str, Any]) -> None:
+    """Run the poststop hooks: all of them, whatever they say (runtime-spec, "Lifecycle")."""
+    hooks = _config(handle).get("hooks", {}).get("poststop") if _has_hooks(handle) else None
+    if not hooks:
+        return
+    from rootless_rt.container.hooks import run_hooks
+
+    text = _hook_state(handle, state, _config(handle), "stopped", None)
+    for hook in hooks:
+        try:
+            run_hooks("poststop", [hook], text, state["bundle"])
+        except RtError as error:
+            os.write(2, f"rt: warning: {error.message}\n".encode("utf-8", "replace"))
+
+
+def _has_hooks(handle: Handle) -> bool:
+    try:
+        return b'"poststop"' in handle.read(CONFIG)
+    except (OSError, RtError):
+        return False
+
+
+def listing(store: Store) -> list[dict[str, Any]]:
+    """All containers of the store as `rt list` shows them; those that cannot be read are left out."""
+    found = []
+    for container_id in store.ids():
+        try:
+            handle = store.open(container_id)
+        except RtError:
+            continue
+        try:
+            shown = public_state(handle, handle.read_state())
+            shown["uid"] = os.fstat(handle.fd).st_uid
+        except RtError:
+            continue
+        finally:
+            handle.close()
+        found.append(shown)
+    return found

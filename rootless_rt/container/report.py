@@ -1,0 +1,143 @@
+"""From rt-init's report {op, call, errno, text} to the one line and the one hint that a user reads.
+
+Knows the ops and the errnos that users meet; looks at the system only through `host.userns`, and only when a
+report calls for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rootless_rt.errors import RtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless_rt.init.launch import Message
+    from rootless_rt.plan.model import Plan
+    from rootless_rt.plan.ops import Op
+
+# What a call that is not a system call's name means.
+_WORDS = {
+    "inside-proc": "its destination leads into /proc through a symbolic link of the rootfs",
+    "not-proc": "only a proc filesystem can be mounted on /proc",
+    "cwd-outside": "the working directory is outside of the container's root",
+}
+
+
+def failure(plan: Plan, message: Message) -> RtError:
+    """The error for a report of type MSG_ERROR."""
+    if message.call in ("plan", "slot", "mmap", "close_range", "proc") and message.op == 0:
+        return _before_the_plan(message)
+    op = plan.ops[message.op] if message.op < len(plan.ops) else plan.ops[-1]
+    number = message.err
+    text, _, detail = message.text.partition("\n")
+    if op.name in ("find", "exec") and message.call in ("find", "execve"):
+        from rootless_rt.plan.process import program_error
+
+        return program_error(text, number)
+    if op.name == "clone":
+        from rootless_rt.host.userns import clone_failure
+
+        return clone_failure(number, op.args[0])
+    if op.name == "hook" and message.call == "hook":
+        return _hook(op, text, detail, number)
+    reason = _WORDS.get(message.call) or os.strerror(number).lower()
+    where = op.label or op.describe()
+    subject = f"{op.args[2]} on {op.args[1]}" if op.name == "mount_fs" else text
+    parts = [where, subject if subject and subject != where else "", f"{message.call}: {reason}"]
+    if message.call in _WORDS:
+        parts[2] = reason
+    line = ": ".join(part for part in parts if part)
+    if detail.strip():
+        line += f" ({_kernel_says(detail)})"
+    return RtError(line, hint=_hint(op, message.call, number))
+
+
+def _before_the_plan(message: Message) -> RtError:
+    if message.call == "proc":
+        return RtError(
+            "/proc is not the proc filesystem",
+            hint="mount it: mount -t proc proc /proc (rt works through it)",
+        )
+    return RtError(f"rt-init: {message.call}: {message.text}: {os.strerror(message.err).lower()}")
+
+
+def _kernel_says(detail: str) -> str:
+    """The kernel's own words from the log of a mount context: lines such as `e tmpfs: Bad value for 'mode'`."""
+    lines = [line[2:] if line[1:2] == " " else line for line in detail.strip().split("\n")]
+    return "; ".join(line for line in lines if line)
+
+
+def _hook(op: Op, path: str, detail: str, number: int) -> RtError:
+    how, _, output = detail.partition("\n")
+    word, _, value = how.partition(" ")
+    said = {
+        "exec": os.strerror(number).lower(),
+        "timeout": f"no end within its timeout of {value} ms",
+        "signal": f"killed by signal {value}",
+        "exit": f"exit status {value}",
+    }.get(word, how)
+    output = " ".join(output.split())
+    return RtError(f"{op.label}: {path}: {said}" + (f": {output}" if output else ""))
+
+
+def _hint(op: Op, call: str, number: int) -> str | None:
+    """What mends it, for the cases that users meet (reference: error table of docs/rootless.md)."""
+    if op.name == "mount_fs":
+        kind = op.args[2]
+        if kind == "proc" and number == errno.EPERM:
+            return (
+                "the host's /proc is partly hidden, as in most containers, so the kernel refuses a new one: "
+                "run the outer container with unmasked paths (podman/docker: --security-opt systempaths=unconfined; "
+                "Kubernetes: procMount: Unmasked)"
+            )
+        if kind == "sysfs" and number == errno.EPERM:
+            return "sysfs needs a network namespace of this user namespace: add one, or bind /sys read-only instead"
+        if kind == "devpts" and number == errno.EINVAL:
+            return "are the ids of its gid= and uid= options mapped into the user namespace?"
+        if number == errno.ENODEV:
+            return f"the kernel has no filesystem called {kind}"
+        if call == "destination":
+            return _destination_hint(number)
+    if op.name == "mount_bind":
+        if call == "destination":
+            return _destination_hint(number)
+        if number == errno.EPERM:
+            return "the mount it comes from belongs to another user namespace, which locks its flags"
+        if call == "device":
+            return "the host's node is not the device that was asked for"
+    if op.name == "source" and number == errno.EACCES or op.name == "root" and number == errno.EACCES:
+        return "each directory on the way must be searchable (x) for your user"
+    if op.name == "source" and number == errno.ENOENT:
+        return "make it on the host first, or remove the mount"
+    if op.name == "join":
+        if number == errno.EPERM:
+            return (
+                "a namespace can be joined by root, or by the owner of the user namespace that it belongs to"
+            )
+        return "is the path a namespace file such as /proc/PID/ns/net?"
+    if op.name == "sysctl":
+        if number == errno.EINVAL and "ping_group_range" in op.args[0]:
+            return "are all its groups mapped into the user namespace?"
+        if number in (errno.EROFS, errno.EXDEV):
+            return "/proc/sys is read-only here, as in most containers"
+    if op.name == "chdir":
+        return "process.cwd must be a directory of the rootfs, or one that can be made in it"
+    if op.name == "caps" and number == errno.EPERM:
+        return "process.capabilities asks for more than the caller has itself"
+    if op.name == "rlimit" and number == errno.EPERM:
+        return "raising a hard limit takes CAP_SYS_RESOURCE"
+    if op.name == "seccomp" and number == errno.EACCES:
+        return "a filter needs process.noNewPrivileges, or CAP_SYS_ADMIN in the user namespace"
+    return None
+
+
+def _destination_hint(number: int) -> str | None:
+    if number in (errno.EACCES, errno.EROFS):
+        return "the mount point does not exist in the rootfs and cannot be made: make it there beforehand"
+    if number == errno.ELOOP:
+        return "a symbolic link stands there (proc and sysfs are never mounted through one)"
+    if number == errno.ENOTDIR:
+        return "a file and a directory cannot be mounted on each other"
+    return None

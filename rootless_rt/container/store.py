@@ -1,0 +1,330 @@
+"""Where containers are remembered: the state root, a directory a container, its lock and its files.
+
+    ROOT/ID/            owned by the runtime's user, 0711; flock(2) on it is the container's lock
+    ROOT/ID/state.json  written to a temporary name and renamed
+    ROOT/ID/config.json the config as it was at create: used from then on
+    ROOT/ID/start       socket that a created container listens on until it is started
+
+Everything works on descriptors of the two directories; no name is followed through a symbolic link. Must not
+know what a state means.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from rootless_rt.errors import RtError
+from rootless_rt.spec.jsonio import dumps, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+STATE, CONFIG, START = "state.json", "config.json", "start"
+_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_STATE = 16 << 20
+_ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
+
+
+def check_id(container_id: str) -> str:
+    """Return a valid container id unchanged; raise RtError for one that is no plain name."""
+    if container_id in ("", ".", "..") or not _ID_CHARS.issuperset(container_id) or len(container_id) > 1024:
+        raise RtError(
+            f"invalid container id {container_id[:80]!r}",
+            hint="use letters, digits and _ + . -, at most 1024 of them",
+        )
+    return container_id
+
+
+def missing(container_id: str) -> RtError:
+    """The error for a container that nobody knows; engines look for its words."""
+    return RtError(
+        f'container "{container_id}" does not exist', hint="rt list shows the containers of this --root"
+    )
+
+
+def default_root(environ: Mapping[str, str], euid: int, initial_userns: bool) -> str:
+    """The state root when --root is not given.
+
+    root: /run/rt. Others, and root of a user namespace: $XDG_RUNTIME_DIR/rt, /run/user/UID/rt, ~/.rt/run,
+    /tmp/rt-UID: the first whose parent is a directory of this user that nobody else can write to.
+    """
+    if euid == 0 and initial_userns:
+        return "/run/rt"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and _is_ours(runtime, euid):
+        return runtime + "/rt"
+    if _is_ours(f"/run/user/{euid}", euid):
+        return f"/run/user/{euid}/rt"
+    home = environ.get("HOME", "")
+    if home.startswith("/") and home != "/" and _is_ours(home, euid) and os.access(home, os.W_OK):
+        return home + "/.rt/run"
+    return f"/tmp/rt-{euid}"
+
+
+def _is_ours(path: str, euid: int) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == euid and not status.st_mode & 0o022
+
+
+class Store:
+    """The containers below one state root. `root` is absolute; `given` tells that the user named it."""
+
+    __slots__ = ("given", "root")
+
+    def __init__(self, root: str, given: bool) -> None:
+        if os.path.normpath(root) == "/":
+            raise RtError(
+                "--root: / cannot be the state root", hint="name a directory of its own, such as /run/rt"
+            )
+        self.root = root
+        self.given = given
+
+    def _open_root(self, make: bool) -> int:
+        """A descriptor of the state root. Raises FileNotFoundError when it is missing and not to be made."""
+        if make and not os.path.isdir(self.root):
+            try:
+                os.makedirs(self.root, 0o700, exist_ok=True)
+                # Sticky: systemd-tmpfiles leaves such directories alone (XDG base directory specification).
+                os.chmod(self.root, 0o1700)
+            except OSError as error:
+                raise _cannot("make the state root", self.root, error) from None
+        try:
+            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _cannot("open the state root", self.root, error) from None
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            os.close(fd)
+            problem = (
+                f"belongs to uid {status.st_uid}"
+                if status.st_uid != os.geteuid()
+                else "can be written by other users"
+            )
+            raise RtError(
+                f"state root {self.root} {problem}",
+                hint="name a directory of your own with --root, or: chmod go-w " + self.root,
+            )
+        return fd
+
+    def create(self, container_id: str) -> Handle:
+        """Make the directory of a new container and lock it. Raises RtError when the id is taken."""
+        root = self._open_root(make=True)
+        try:
+            os.mkdir(container_id, 0o711, dir_fd=root)
+            handle = self._handle(root, container_id)
+        except FileExistsError:
+            raise RtError(
+                f'container with id "{container_id}" exists: container with given ID already exists',
+                hint=f"choose another id, or remove it: rt delete {container_id}",
+            ) from None
+        except FileNotFoundError:
+            raise RtError(f'container "{container_id}" was deleted while it was made') from None
+        except OSError as error:
+            raise _cannot("make the state directory", f"{self.root}/{container_id}", error) from None
+        finally:
+            os.close(root)
+        if not handle.lock(wait=False):
+            handle.close()
+            raise RtError(f'container "{container_id}" was deleted while it was made')
+        return handle
+
+    def open(self, container_id: str) -> Handle:
+        """The container's directory, not locked. Raises RtError when there is none."""
+        try:
+            root = self._open_root(make=False)
+        except FileNotFoundError:
+            raise missing(container_id) from None
+        try:
+            return self._handle(root, container_id)
+        except FileNotFoundError:
+            raise missing(container_id) from None
+        except OSError as error:
+            raise _cannot("open the state directory", f"{self.root}/{container_id}", error) from None
+        finally:
+            os.close(root)
+
+    def _handle(self, root: int, container_id: str) -> Handle:
+        fd = os.open(container_id, _DIR, dir_fd=root)
+        if os.fstat(fd).st_uid != os.geteuid():
+            os.close(fd)
+            raise RtError(f"{self.root}/{container_id} belongs to another user")
+        return Handle(self.root, container_id, fd)
+
+    def has(self, container_id: str) -> bool:
+        """Whether anything of that name is there."""
+        return os.path.lexists(f"{self.root}/{container_id}")
+
+    def ids(self) -> list[str]:
+        """The ids of all containers, sorted. A missing root is empty, but an error when the user named it."""
+        try:
+            root = self._open_root(make=False)
+        except FileNotFoundError:
+            if self.given:
+                raise RtError(f"state root {self.root}: no such directory") from None
+            return []
+        try:
+            return sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+        finally:
+            os.close(root)
+
+
+class Handle:
+    """The open directory of one container."""
+
+    __slots__ = ("fd", "id", "path", "root")
+
+    def __init__(self, root: str, container_id: str, fd: int) -> None:
+        self.root = root
+        self.id = container_id
+        self.path = f"{root}/{container_id}"
+        self.fd = fd
+
+    def lock(self, *, wait: bool = True) -> bool:
+        """Take the container's lock; False when it is held (and not to be waited for) or the directory gone."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return self.exists()
+
+    def unlock(self) -> None:
+        """Let others have the lock; the directory stays open."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def exists(self) -> bool:
+        """Whether this directory is still the one of that name."""
+        try:
+            status = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        mine = os.fstat(self.fd)
+        return (status.st_dev, status.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def close(self) -> None:
+        """Give up the lock and the descriptor; harmless when done already."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def place(self, name: str) -> str:
+        """A path to a file of this directory that fits in a socket's address, however long the real one is."""
+        return f"/proc/self/fd/{self.fd}/{name}"
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name is there."""
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def read(self, name: str) -> bytes:
+        """A file's content. Raises RtError when it is not a plain file of ours, FileNotFoundError when missing."""
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            status = os.fstat(fd)
+            if (
+                not stat.S_ISREG(status.st_mode)
+                or status.st_uid != os.geteuid()
+                or status.st_mode & 0o022
+                or status.st_size > _MAX_STATE
+            ):
+                raise RtError(
+                    f"{self.path}/{name} is not a file that rt wrote",
+                    hint=f"remove the container: rt delete --force {self.id}",
+                )
+            parts = []
+            while part := os.read(fd, 1 << 20):
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file in one step. Raises RtError (a full disk, for example)."""
+        temporary = f".{name}.{os.getpid()}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            try:
+                os.unlink(temporary, dir_fd=self.fd)
+            except OSError:
+                pass
+            raise _cannot("write", f"{self.path}/{name}", error) from None
+
+    def unlink(self, name: str) -> None:
+        """Remove a file; fine when it is gone."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass
+
+    def read_state(self) -> dict[str, Any]:
+        """state.json as a dict. Raises RtError when it is missing, torn or not ours."""
+        broken = f"remove the container: rt delete --force {self.id}"
+        try:
+            state = parse(self.read(STATE), STATE)
+        except FileNotFoundError:
+            raise RtError(f"{self.path} has no {STATE}: it was never finished", hint=broken) from None
+        except RtError as error:
+            raise RtError(f"{self.path}: {error.message}", hint=broken) from None
+        except OSError as error:
+            raise _cannot("read", f"{self.path}/{STATE}", error) from None
+        if not isinstance(state, dict) or state.get("id") != self.id or not isinstance(state.get("pid"), int):
+            raise RtError(f"{self.path}/{STATE} is damaged", hint=broken)
+        return state
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Replace state.json."""
+        self.write(STATE, dumps(state).encode("utf-8", "surrogateescape"))
+
+    def remove(self) -> None:
+        """Remove the directory with everything in it; links are removed, never followed."""
+        try:
+            for name in os.listdir(self.fd):
+                try:
+                    os.unlink(name, dir_fd=self.fd)
+                except IsADirectoryError:
+                    self._remove_tree(name)
+                except FileNotFoundError:
+                    pass
+            if self.exists():
+                os.rmdir(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _cannot("remove", self.path, error) from None
+
+    def _remove_tree(self, name: str) -> None:
+        import shutil
+
+        shutil.rmtree(name, dir_fd=self.fd)
+
+
+def _cannot(verb: str, path: str, error: OSError) -> RtError:
+    hints = {
+        errno.EROFS: "name a writable directory with --root",
+        errno.EACCES: "name a directory of your own with --root",
+        errno.ENOSPC: "make room there, or name another place with --root",
+        errno.EDQUOT: "make room there, or name another place with --root",
+    }
+    reason = os.strerror(error.errno or 0).lower()
+    return RtError(f"cannot {verb} {path}: {reason}", hint=hints.get(error.errno or 0))

@@ -1,0 +1,197 @@
+"""HostFacts: what the plan needs to know of the kernel, the user and the session, as plain data.
+
+`gather` reads files and asks the kernel about this process, and only for what the given config can depend on;
+it decides nothing. Tests build HostFacts by hand.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless_rt.host.seccomp import SeccompFilter
+
+Extent = tuple[int, int, int]
+_IDENTITY = [(0, 0, 0xFFFFFFFF)]
+_RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
+
+
+class CgroupFacts:
+    """What can be shown of cgroups inside the container.
+
+    mode "v2", "v1", "hybrid" or "none"; container_dirs: controller -> directory of the container's cgroup on
+    the host ("" for v2); folders: v1 controller -> name of its hierarchy's directory; reason: why there is none.
+    """
+
+    __slots__ = ("container_dirs", "enter_by_clone", "folders", "mode", "reason")
+
+    def __init__(self, mode: str = "none", reason: str = "") -> None:
+        self.mode = mode
+        self.reason = reason
+        self.container_dirs: dict[str, str] = {}
+        self.folders: dict[str, str] = {}
+        self.enter_by_clone = False
+
+
+class HostFacts:
+    """Evidence about host and caller.
+
+    euid, egid         of the runtime
+    uid_map, gid_map   extents (inside, outside, count) of the runtime's own user namespace
+    capabilities       effective capabilities of the runtime, as a mask
+    last_capability    the highest that the kernel knows
+    rlimits            resource number -> (soft, hard) of the runtime
+    oom_score_adj      of the runtime
+    may_set_groups     whether setgroups(2) is allowed in the runtime's user namespace
+    paths              host paths that exist, among those the config can depend on -> device number (0: none)
+    kernel_mounts      where proc and sysfs are mounted on the host; only filled for --no-pivot
+    cgroup             see CgroupFacts
+    filter             the compiled seccomp filter, or None
+    """
+
+    __slots__ = (
+        "capabilities",
+        "cgroup",
+        "egid",
+        "euid",
+        "filter",
+        "gid_map",
+        "kernel_mounts",
+        "last_capability",
+        "may_set_groups",
+        "oom_score_adj",
+        "paths",
+        "rlimits",
+        "uid_map",
+    )
+
+    def __init__(self, euid: int = 0, egid: int = 0) -> None:
+        self.euid = euid
+        self.egid = egid
+        self.uid_map: list[Extent] = list(_IDENTITY)
+        self.gid_map: list[Extent] = list(_IDENTITY)
+        self.capabilities = 0
+        self.last_capability = 40
+        self.rlimits: dict[int, tuple[int, int]] = {
+            number: (_RLIM_INFINITY, _RLIM_INFINITY) for number in range(16)
+        }
+        self.oom_score_adj = 0
+        self.may_set_groups = True
+        self.paths: dict[str, int] = {}
+        self.kernel_mounts: list[str] = []
+        self.cgroup = CgroupFacts()
+        self.filter: SeccompFilter | None = None
+
+    @property
+    def initial_userns(self) -> bool:
+        """Whether the runtime is in the initial user namespace."""
+        return self.uid_map == _IDENTITY
+
+    @property
+    def can_map_all(self) -> bool:
+        """Whether the runtime may write any id map itself: CAP_SETUID and CAP_SETGID where it is."""
+        return self.capabilities >> 6 & 3 == 3
+
+
+def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
+    """Look at the host and this process. `config` is a checked config.json."""
+    facts = HostFacts(os.geteuid(), os.getegid())
+    from idmap.userns import own_map
+
+    facts.uid_map = own_map("uid")
+    facts.gid_map = own_map("gid")
+    status = _read("/proc/self/status")
+    facts.capabilities = _hex_field(status, b"CapEff:")
+    facts.last_capability = _number(_read("/proc/sys/kernel/cap_last_cap"), 40)
+    process = config.get("process", {})
+    facts.rlimits = {}
+    for number in {7, *(_rlimit_number(limit["type"]) for limit in process.get("rlimits", []))}:
+        soft, hard = resource.getrlimit(number)
+        facts.rlimits[number] = (_unsigned(soft), _unsigned(hard))
+    if process.get("oomScoreAdj") is not None:
+        facts.oom_score_adj = _signed(_read("/proc/self/oom_score_adj"))
+    if not facts.initial_userns:
+        facts.may_set_groups = _read("/proc/self/setgroups").strip() != b"deny"
+    facts.paths = _paths(config)
+    if not pivot:
+        facts.kernel_mounts = _kernel_mounts(_read("/proc/self/mountinfo"))
+    return facts
+
+
+def _rlimit_number(name: str) -> int:
+    from rootless_rt.spec.names import RLIMITS
+
+    return RLIMITS[name]
+
+
+def _paths(config: dict[str, Any]) -> dict[str, int]:
+    """Which of the paths that a fall-back may use exist, with their device numbers."""
+    candidates = ["/proc/kcore", "/dev/mqueue"]
+    candidates += [f"/dev/{name}" for name in ("null", "zero", "full", "tty", "random", "urandom")]
+    candidates += [os.path.normpath(device["path"]) for device in config.get("linux", {}).get("devices", [])]
+    found = {}
+    for path in candidates:
+        try:
+            status = os.stat(path, follow_symlinks=True)
+        except OSError:
+            continue
+        found[path] = status.st_rdev
+    return found
+
+
+def _kernel_mounts(mountinfo: bytes) -> list[str]:
+    """Mount points of complete proc and sysfs mounts (root "/"), deepest first (proc_pid_mountinfo(5))."""
+    found = []
+    for line in mountinfo.split(b"\n"):
+        left, _, right = line.partition(b" - ")
+        fields, kind = left.split(b" "), right.split(b" ", 1)[0]
+        if kind in (b"proc", b"sysfs") and len(fields) > 5 and fields[3] == b"/":
+            found.append(os.fsdecode(_unescape(fields[4])))
+    return sorted(found, key=len, reverse=True)
+
+
+def _unescape(field: bytes) -> bytes:
+    for code, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(code, char)
+    return field
+
+
+def _read(path: str) -> bytes:
+    """A small file of /proc; empty when it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return b""
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _hex_field(status: bytes, name: bytes) -> int:
+    at = status.find(b"\n" + name)
+    return int(status[at + 1 + len(name) :].split(None, 1)[0], 16) if at >= 0 else 0
+
+
+def _number(text: bytes, default: int) -> int:
+    text = text.strip()
+    return int(text) if text.isdigit() else default
+
+
+def _signed(text: bytes) -> int:
+    text = text.strip()
+    return -_number(text[1:], 0) if text.startswith(b"-") else _number(text, 0)
+
+
+def _unsigned(value: int) -> int:
+    return _RLIM_INFINITY if value < 0 else value

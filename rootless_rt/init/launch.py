@@ -1,0 +1,173 @@
+"""The Python end of the hand-shake with rt-init: start it from a sealed memfd, hand it a plan, read its messages.
+
+Knows bytes and descriptors; must not know what a plan means. rt-init runs from a file in memory that nobody can
+write to: `/proc/PID/exe` of a process that the container sees is never a program of the host (CVE-2019-5736),
+and no Python is ever in the container's namespaces.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import posix
+from _socket import (
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    SCM_RIGHTS,
+    SOCK_CLOEXEC,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socket,
+    socketpair,
+)
+
+from rootless_rt.errors import RtError
+
+MSG_PID, MSG_SYNC, MSG_ERROR, MSG_NOTE, MSG_CONSOLE, MSG_GONE = 1, 2, 3, 4, 5, 0
+_MSG_GO = 100
+_HEAD = 20 + 24  # five i32 and the name of the call, as in report.c
+_MFD_EXEC = 0x10
+_F_ADD_SEALS = 1033
+_SEAL_ALL = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
+_SOCKET_FD = 3
+_FDS_A_PACKET = 200
+
+
+class Message:
+    """One message of rt-init.
+
+    type   MSG_PID (value: the process id), MSG_SYNC (value: the marker), MSG_ERROR, MSG_NOTE, MSG_CONSOLE,
+           or MSG_GONE when rt-init has closed its end
+    op     index of the op in the plan;  err, call, text: of a failed system call;  fd: a descriptor, or -1
+    """
+
+    __slots__ = ("call", "err", "fd", "op", "text", "type", "value")
+
+    def __init__(self, data: bytes, fd: int) -> None:
+        self.fd = fd
+        if not data:
+            self.type = MSG_GONE
+            self.op = self.value = self.err = 0
+            self.call = self.text = ""
+            return
+        self.type, self.op, self.value, self.err = (
+            int.from_bytes(data[at : at + 4], "little", signed=True) for at in (0, 4, 8, 12)
+        )
+        self.call = data[20:_HEAD].split(b"\0", 1)[0].decode("ascii", "replace")
+        self.text = os.fsdecode(data[_HEAD:])
+
+
+def receive(sock: socket) -> Message:
+    """Wait for the next message on a connection to rt-init."""
+    try:
+        data, ancillary, _, _ = sock.recvmsg(8192, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return Message(b"", -1)
+    fd = -1
+    for level, kind, content in ancillary:
+        if level == SOL_SOCKET and kind == SCM_RIGHTS and len(content) >= 4:
+            fd = int.from_bytes(content[:4], "little")
+    return Message(data, fd)
+
+
+def go_on(sock: socket, pid: int) -> None:
+    """Tell rt-init to go on after a sync point; `pid` is its process id as the runtime sees it."""
+    try:
+        sock.send(_MSG_GO.to_bytes(4, "little") + pid.to_bytes(4, "little"))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it has failed meanwhile: its report, or its silence, is read next
+
+
+def program_path() -> str:
+    """The installed rt-init, or that of the source tree. Raises RtError when there is none."""
+    here = os.path.dirname(__file__)
+    for path in (here + "/rt-init", os.path.dirname(os.path.dirname(here)) + "/build/rt-init"):
+        if os.path.exists(path):
+            return path
+    raise RtError(
+        "rt-init is missing from the installation", hint="install rt again, or in a source tree: make build"
+    )
+
+
+def sealed_program(path: str) -> int:
+    """A descriptor of a copy of the program in memory that nobody can change (memfd_create(2))."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        memory = os.memfd_create("rt-init", flags | _MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 6.3
+            raise
+        memory = os.memfd_create("rt-init", flags)
+    program = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(program).st_size
+        at = 0
+        while at < size:
+            sent = os.sendfile(memory, program, at, size - at)
+            if not sent:
+                raise RtError(f"{path} became shorter while it was read")
+            at += sent
+    finally:
+        os.close(program)
+    fcntl.fcntl(memory, _F_ADD_SEALS, _SEAL_ALL)
+    return memory
+
+
+def _sealed_plan(wire: bytes) -> int:
+    memory = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(wire)
+    while view:
+        view = view[os.write(memory, view) :]
+    fcntl.fcntl(memory, _F_ADD_SEALS, _SEAL_ALL)
+    return memory
+
+
+def start(wire: bytes, fds: list[int]) -> tuple[socket, int]:
+    """Start rt-init on an encoded plan; `fds` fill its first slots (they stay open here).
+
+    Returns the connection and the process id of the starter, which ends once the container's process exists
+    and must be waited for. Raises RtError when the program cannot be started.
+    """
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    plan = _sealed_plan(wire)
+    program = -1
+    far = -1
+    try:
+        program = sealed_program(program_path())
+        # Above the number it is copied to, since dup2 onto itself would leave it close-on-exec.
+        far = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, _SOCKET_FD + 1)
+        try:
+            pid = posix.posix_spawn(
+                f"/proc/self/fd/{program}",
+                ["rt-init"],
+                {},
+                file_actions=[(posix.POSIX_SPAWN_DUP2, far, _SOCKET_FD)],
+            )
+        except OSError as error:
+            raise RtError(
+                f"cannot start rt-init from memory: {os.strerror(error.errno or 0).lower()}",
+                hint="/proc must be mounted, and memory files executable: sysctl vm.memfd_noexec (0 or 1)",
+            ) from None
+        _send_plan(ours, [plan, *fds])
+        return ours, pid
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in (plan, program, far):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _send_plan(sock: socket, fds: list[int]) -> None:
+    """The plan's descriptor and those of the slots, with the number of slots, in packets the kernel takes."""
+    count = (len(fds) - 1).to_bytes(8, "little")
+    for at in range(0, len(fds), _FDS_A_PACKET):
+        rights = b"".join([fd.to_bytes(4, "little") for fd in fds[at : at + _FDS_A_PACKET]])
+        try:
+            sock.sendmsg([count], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+        except BrokenPipeError:
+            return  # it died: the caller will find that it has gone

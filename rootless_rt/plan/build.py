@@ -1,0 +1,95 @@
+"""plan(): from a checked config and the facts of the host to the ops of a container. Pure.
+
+The order of the lists below is forced by the kernel; each step says by what.
+"""
+
+from __future__ import annotations
+
+from rootless_rt.errors import SpecError
+from rootless_rt.plan import devices, hooks, mounts, namespaces, process, rootfs
+from rootless_rt.plan.model import Draft, Plan, Policy
+from rootless_rt.plan.ops import NO_SLOT, SYNC_HOOKS, Op
+from rootless_rt.spec.names import RLIMITS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless_rt.host.facts import HostFacts
+    from rootless_rt.spec.load import Spec
+
+# Descriptors beside those of mounts: the soft limit of 1024 is raised only where it could be reached.
+_SPARE_FDS = 64
+
+
+def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
+    """Compile a container. Raises RtError for what cannot be done here, and for degradations if strict."""
+    draft = Draft(spec, facts, policy)
+    namespaces.namespaces(draft)
+    joined = namespaces.joins(draft)
+    cgroup = draft.fd_slot("cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
+    listener = draft.fd_slot("listener") if policy.start_later else NO_SLOT
+    kept = [draft.fd_slot("keep", str(3 + index)) for index in range(policy.keep_fds)]
+    draft.root_slot = draft.new_slot()
+
+    limits = process.host_ops(draft)
+    before, after_clone = namespaces.entry_ops(draft, joined, cgroup)
+    null = draft.source("/dev/null", False) if draft.linux.get("maskedPaths") else NO_SLOT
+    mount_ops = mounts.mounts(draft)
+    device_ops = devices.devices(draft)
+    console, console_ops = _console(draft)
+    hiding = rootfs.hiding_ops(draft, null)
+
+    ops = _room_for_fds(draft) + limits + before + after_clone
+    ops += rootfs.first_ops(draft)
+    # With the caller's own ids: root of the user namespace may be somebody who cannot search the way there.
+    ops += draft.sources
+    ops.append(rootfs.root_op(draft))
+    ops += namespaces.become_ops(draft)
+    ops += namespaces.identity_ops(draft)
+    ops += mount_ops + device_ops + console_ops
+    asked = draft.config.get("hooks", {})
+    if asked.get("prestart") or asked.get("createRuntime"):
+        ops.append(Op("sync", SYNC_HOOKS))
+    ops += hooks.hook_ops(draft, "createContainer", "creating")
+    # After the hooks: they may mount, and what they mount must not uncover a masked path.
+    ops += hiding
+    ops += rootfs.pivot_ops(draft)
+    ops += process.session_ops(draft, console)
+    ops += process.credential_ops(draft)
+    ops.append(Op("wait_start", listener))
+    ops += hooks.hook_ops(draft, "startContainer", "created")
+    ops += process.last_ops(draft, kept)
+    return _finish(draft, ops)
+
+
+def _console(draft: Draft) -> tuple[int, list[Op]]:
+    if not draft.process.get("terminal"):
+        return NO_SLOT, []
+    if not any(mounts.normal(mount["destination"]) == "/dev/pts" for mount in draft.config.get("mounts", [])):
+        raise SpecError(
+            "process.terminal",
+            "needs a devpts mounted on /dev/pts",
+            hint='add {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": '
+            '["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]} to mounts',
+        )
+    slot = draft.new_slot()
+    size = draft.process.get("consoleSize") or {}
+    rows, cols = size.get("height") or draft.policy.rows, size.get("width") or draft.policy.cols
+    return slot, [Op("console", draft.root_slot, slot, rows, cols, label="process.terminal")]
+
+
+def _room_for_fds(draft: Draft) -> list[Op]:
+    nofile = RLIMITS["RLIMIT_NOFILE"]
+    soft, hard = draft.facts.rlimits[nofile]
+    if len(draft.sources) + len(draft.plan.fds) + _SPARE_FDS <= soft:
+        return []
+    return [Op("rlimit", nofile, hard, hard)]
+
+
+def _finish(draft: Draft, ops: list[Op]) -> Plan:
+    made = draft.plan
+    made.ops = ops
+    places = {id(op): index for index, op in enumerate(ops)}
+    for op, degradation in draft.notes:
+        made.tolerated[places[id(op)]] = degradation
+    made.warnings += [f"{path}: {text}" for path, text in draft.spec.notes]
+    return made

@@ -1,0 +1,212 @@
+"""What a plan is made of, and the draft that the subjects of this room write into.
+
+Theory of operation: `build.plan` hands one Draft through the subjects (namespaces, rootfs, mounts, …);
+each appends ops to one of the draft's lists and notes what it could not do as asked. The lists are then put
+in the order that the kernel forces. Nothing here opens, asks or starts anything.
+"""
+
+from __future__ import annotations
+
+from rootless_rt.errors import RtError
+from rootless_rt.plan.ops import NO_SLOT, Op
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless_rt.host.facts import HostFacts
+    from rootless_rt.spec.load import Spec
+
+
+class Degradation:
+    """One thing that will differ from what config.json asks, and why.
+
+    `field` is the JSON path, `asked` and `got` are short texts, `why` names the cause, `fix` what would mend it.
+    """
+
+    __slots__ = ("asked", "field", "fix", "got", "why")
+
+    def __init__(self, field: str, asked: str, got: str, why: str, fix: str = "") -> None:
+        self.field = field
+        self.asked = asked
+        self.got = got
+        self.why = why
+        self.fix = fix
+
+    def line(self) -> str:
+        """One line for stderr and the log."""
+        return f"{self.field}: {self.asked} -> {self.got}: {self.why}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The five parts by name, for `rt plan --format json` and state.json."""
+        return {name: getattr(self, name) for name in ("field", "asked", "got", "why", "fix")}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Degradation) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.line())
+
+    def __repr__(self) -> str:
+        return f"Degradation({self.line()!r})"
+
+
+class Policy:
+    """What the command line decides, as far as the plan depends on it.
+
+    `strict` turns degradations into errors; `start_later` leaves the container waiting for `start`;
+    `keep_fds` is the count of --preserve-fds; `rows` and `cols` are the caller's terminal (0: unknown).
+    """
+
+    __slots__ = (
+        "cols",
+        "container_id",
+        "keep_fds",
+        "new_keyring",
+        "pivot",
+        "rows",
+        "start_later",
+        "strict",
+    )
+
+    def __init__(
+        self,
+        container_id: str,
+        *,
+        strict: bool = False,
+        start_later: bool = True,
+        pivot: bool = True,
+        new_keyring: bool = True,
+        keep_fds: int = 0,
+        rows: int = 0,
+        cols: int = 0,
+    ) -> None:
+        self.container_id = container_id
+        self.strict = strict
+        self.start_later = start_later
+        self.pivot = pivot
+        self.new_keyring = new_keyring
+        self.keep_fds = keep_fds
+        self.rows = rows
+        self.cols = cols
+
+
+class Plan:
+    """A container as an ordered list of ops, ready to be encoded or printed.
+
+    fds           descriptors the runtime must hand over, one a slot from 0 on: ("listener", ""),
+                  ("cgroup", ""), ("keep", "3"), or a namespace type and the path of its file
+    uid_map, gid_map   extents to write for the new user namespace; None when none is made
+    set_groups    whether setgroups(2) stays allowed in it
+    degradations  what differs from what was asked
+    tolerated     op index -> what it means when rt-init notes that this op failed
+    """
+
+    __slots__ = (
+        "degradations",
+        "fds",
+        "gid_map",
+        "ops",
+        "own_pid",
+        "set_groups",
+        "tolerated",
+        "uid_map",
+        "warnings",
+    )
+
+    @property
+    def listens(self) -> bool:
+        """Whether the container will wait for a `start` of its own."""
+        return any(kind == "listener" for kind, _ in self.fds)
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.fds: list[tuple[str, str]] = []
+        self.uid_map: list[tuple[int, int, int]] | None = None
+        self.gid_map: list[tuple[int, int, int]] | None = None
+        self.set_groups = True
+        self.own_pid = False
+        self.degradations: list[Degradation] = []
+        self.warnings: list[str] = []
+        self.tolerated: dict[int, Degradation] = {}
+
+
+class Draft:
+    """A plan in the making. `before` is performed in the host's namespaces; the other lists follow the clone."""
+
+    def __init__(self, spec: Spec, facts: HostFacts, policy: Policy) -> None:
+        self.spec = spec
+        self.config: dict[str, Any] = spec.data
+        self.linux: dict[str, Any] = spec.data.get("linux", {})
+        self.process: dict[str, Any] = spec.data.get("process", {})
+        self.facts = facts
+        self.policy = policy
+        self.plan = Plan()
+        self.before: list[Op] = []
+        self.sources: list[Op] = []
+        self.setup: list[Op] = []
+        self.late: list[Op] = []
+        self.notes: list[tuple[Op, Degradation]] = []
+        self._next_slot = 0
+        # What the namespaces part finds out, for all others.
+        self.new: dict[str, int] = {}
+        self.joined: dict[str, str] = {}
+        self.in_userns = not facts.initial_userns
+        self.root_slot = NO_SLOT
+
+    def fd_slot(self, kind: str, value: str = "") -> int:
+        """A slot filled by the runtime. All of these come before the first new_slot()."""
+        self.plan.fds.append((kind, value))
+        self._next_slot = len(self.plan.fds)
+        return self._next_slot - 1
+
+    def new_slot(self) -> int:
+        """A slot that an op fills."""
+        self._next_slot += 1
+        return self._next_slot - 1
+
+    def source(self, path: str, recursive: bool, label: str = "") -> int:
+        """Have the mount at a path of the host copied before anything is changed; its slot."""
+        slot = self.new_slot()
+        self.sources.append(Op("source", slot, path, int(recursive), label=label))
+        return slot
+
+    def degrade(self, field: str, asked: str, got: str, why: str, fix: str = "") -> None:
+        """Note a safe fall-back, or refuse it when the policy is strict. Raises RtError."""
+        if self.policy.strict:
+            raise RtError(
+                f"{field}: {asked} is not possible: {why}",
+                hint=(fix + "; " if fix else "") + f"--degrade=warn goes on with: {got}",
+            )
+        self.plan.degradations.append(Degradation(field, asked, got, why, fix))
+
+    def warn(self, text: str) -> None:
+        """Note something odd that changes nothing of what was asked."""
+        self.plan.warnings.append(text)
+
+    def tolerate(self, op: Op, degradation: Degradation) -> Op:
+        """Say what it means when rt-init notes that `op` failed and goes on."""
+        self.notes.append((op, degradation))
+        return op
+
+    def uid_mapped(self, number: int) -> bool:
+        """Whether a uid of the container exists in its user namespace (unknown ones count as mapped)."""
+        return _inside(self.plan.uid_map, number, self.in_userns, self.facts.uid_map, self.joined)
+
+    def gid_mapped(self, number: int) -> bool:
+        """Whether a gid of the container exists in its user namespace."""
+        return _inside(self.plan.gid_map, number, self.in_userns, self.facts.gid_map, self.joined)
+
+
+def _inside(
+    extents: list[tuple[int, int, int]] | None,
+    number: int,
+    in_userns: bool,
+    own: list[tuple[int, int, int]],
+    joined: dict[str, str],
+) -> bool:
+    if extents is None:
+        if not in_userns or "user" in joined:
+            return True
+        extents = own
+    return any(inside <= number < inside + count for inside, _, count in extents)

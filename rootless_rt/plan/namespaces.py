@@ -1,0 +1,113 @@
+"""Namespaces: which are made, which are joined, in what order, and the maps of a new user namespace.
+
+The order is the kernel's: an existing user namespace is joined first, since it gives the privilege to join
+those it owns; the others next; all new ones are made by one clone(2), so that they belong to the
+new user namespace (user_namespaces(7)). The cgroup namespace is made last of all, after the process has moved
+into its cgroup: its root is the cgroup at that moment (cgroup_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+from rootless_rt.errors import SpecError
+from rootless_rt.plan.model import Draft
+from rootless_rt.plan.ops import SYNC_MAPS, Op
+from rootless_rt.spec.names import NAMESPACES, sysctl_parts
+
+CLONE_NEWUSER = NAMESPACES["user"][0]
+_ORDER = ("user", "ipc", "uts", "network", "pid", "mount", "cgroup")
+
+
+def namespaces(draft: Draft) -> None:
+    """Decide on namespaces and maps; fill draft.new, draft.joined and the maps of the plan. Raises RtError."""
+    for entry in draft.linux.get("namespaces", []):
+        kind = entry["type"]
+        if entry.get("path"):
+            draft.joined[kind] = entry["path"]
+        else:
+            draft.new[kind] = NAMESPACES[kind][0]
+    facts = draft.facts
+    if "user" not in draft.new and "user" not in draft.joined and facts.euid != 0:
+        draft.degrade(
+            "linux.namespaces",
+            "no user namespace",
+            "one that maps only your own ids",
+            "an ordinary user can make the others only inside one",
+            "rt spec --rootless writes such a config",
+        )
+        draft.new["user"] = CLONE_NEWUSER
+        draft.plan.uid_map = [(0, facts.euid, 1)]
+        draft.plan.gid_map = [(0, facts.egid, 1)]
+    elif "user" in draft.new:
+        draft.plan.uid_map = _extents(draft, "uidMappings")
+        draft.plan.gid_map = _extents(draft, "gidMappings")
+    if "mount" not in draft.new and "mount" not in draft.joined:
+        raise SpecError(
+            "linux.namespaces",
+            "there is no mount namespace: rt does not mount in the host's",
+            hint='add {"type": "mount"}',
+        )
+    if draft.plan.gid_map is not None:
+        draft.plan.set_groups = facts.can_map_all or draft.plan.gid_map != [
+            (draft.plan.gid_map[0][0], facts.egid, 1)
+        ]
+    draft.in_userns = draft.in_userns or "user" in draft.new or "user" in draft.joined
+    draft.plan.own_pid = "pid" in draft.new
+
+
+def _extents(draft: Draft, field: str) -> list[tuple[int, int, int]]:
+    return [(line["containerID"], line["hostID"], line["size"]) for line in draft.linux[field]]
+
+
+def joins(draft: Draft) -> list[tuple[str, int]]:
+    """Take a slot for every joined namespace, in the order of joining."""
+    return [(kind, draft.fd_slot(kind, draft.joined[kind])) for kind in _ORDER if kind in draft.joined]
+
+
+def entry_ops(draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int) -> tuple[list[Op], list[Op]]:
+    """The ops around the clone: (those up to it, those right after it)."""
+    ops = []
+    if joined:
+        # What is joined may hold processes that would look into ours.
+        ops.append(Op("dumpable", 0))
+        ops += [Op("join", slot, NAMESPACES[kind][0], kind) for kind, slot in joined]
+        if "user" in draft.new and not draft.facts.can_map_all:
+            ops.append(Op("dumpable", 1))  # the helpers must be able to write our maps
+    flags = 0
+    for kind, flag in draft.new.items():
+        if kind != "cgroup":
+            flags |= flag
+    ops.append(Op("clone", flags, cgroup_slot))
+    after = [Op("sync", SYNC_MAPS)]
+    if joined:
+        after.append(Op("dumpable", 0))
+    if "cgroup" in draft.new:
+        after.append(Op("unshare", draft.new["cgroup"]))
+    return ops, after
+
+
+def become_ops(draft: Draft) -> list[Op]:
+    """Become root of the user namespace, when it has one, for the work to come."""
+    if "user" not in draft.new and "user" not in draft.joined:
+        return []
+    if not (draft.uid_mapped(0) and draft.gid_mapped(0)):
+        return []
+    drop = "user" in draft.new and draft.plan.set_groups
+    ops = [Op("become", 0, 0, int(drop))]
+    if not draft.joined:
+        # Alone in fresh namespaces: hooks of the user may look at /proc/PID/ns, which a changed uid forbids.
+        ops.append(Op("dumpable", 1))
+    return ops
+
+
+def identity_ops(draft: Draft) -> list[Op]:
+    """Host name, domain name, loopback and sysctls."""
+    ops = []
+    if name := draft.config.get("hostname"):
+        ops.append(Op("hostname", name))
+    if name := draft.config.get("domainname"):
+        ops.append(Op("domainname", name))
+    if "network" in draft.new:
+        ops.append(Op("loopback"))
+    for key, value in draft.linux.get("sysctl", {}).items():
+        ops.append(Op("sysctl", "/".join(sysctl_parts(key) or ()), value, label=f"linux.sysctl.{key}"))
+    return ops

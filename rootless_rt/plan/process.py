@@ -1,0 +1,250 @@
+"""The process: limits, ids, groups, capabilities, environment, working directory, seccomp, program.
+
+Capabilities, no_new_privs and seccomp never degrade. The filter is loaded as the very last step but exec, so
+that nothing of ours runs under it; without no_new_privs loading needs CAP_SYS_ADMIN, which is then kept up to
+that point and dropped right behind it.
+"""
+
+from __future__ import annotations
+
+from rootless_rt.errors import RtError, SpecError
+from rootless_rt.plan.model import Degradation, Draft
+from rootless_rt.plan.ops import NO_SLOT, Op
+from rootless_rt.spec.names import CAPABILITIES, RLIMITS
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CAP_SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
+CAP_SYS_RESOURCE = 1 << CAPABILITIES["CAP_SYS_RESOURCE"]
+_NO_LIMIT = 0xFFFFFFFFFFFFFFFF
+
+
+def host_ops(draft: Draft) -> list[Op]:
+    """What must be done with the caller's own privileges, before the user namespace."""
+    ops = []
+    for number, soft, hard, where in _rlimits(draft):
+        # Raised here, where CAP_SYS_RESOURCE may count; the final values are set inside.
+        if hard > draft.facts.rlimits[number][1]:
+            ops.append(Op("rlimit", number, draft.facts.rlimits[number][0], hard, label=where))
+    score = draft.process.get("oomScoreAdj")
+    if score is not None:
+        ops += _oom_score_adj(draft, score)
+    return ops
+
+
+def _privileged(draft: Draft) -> bool:
+    return draft.facts.initial_userns and bool(draft.facts.capabilities & CAP_SYS_RESOURCE)
+
+
+def _rlimits(draft: Draft) -> list[tuple[int, int, int, str]]:
+    """(resource, soft, hard, JSON path), with values that this caller may set."""
+    limits = []
+    for index, limit in enumerate(draft.process.get("rlimits", [])):
+        where = f"process.rlimits[{index}]"
+        number = RLIMITS[limit["type"]]
+        soft, hard = limit["soft"], limit["hard"]
+        most = draft.facts.rlimits[number][1]
+        if hard > most and not _privileged(draft):
+            draft.degrade(
+                where,
+                f"{limit['type']} {_limit(hard)}",
+                _limit(most),
+                f"the hard limit here is {_limit(most)}",
+                "an admin can raise it in /etc/security/limits.d or with systemctl edit user@.service",
+            )
+            soft, hard = min(soft, most), most
+        limits.append((number, soft, hard, where))
+    return limits
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value == _NO_LIMIT else str(value)
+
+
+def _oom_score_adj(draft: Draft, score: int) -> list[Op]:
+    now = draft.facts.oom_score_adj
+    if score < now and not _privileged(draft):
+        draft.degrade(
+            "process.oomScoreAdj",
+            str(score),
+            str(now),
+            f"only CAP_SYS_RESOURCE may go below the current {now}",
+        )
+        return []
+    return [Op("oom_score_adj", str(score), label="process.oomScoreAdj")] if score != now else []
+
+
+def session_ops(draft: Draft, console_slot: int) -> list[Op]:
+    """A session of its own (no TIOCSTI into the caller's terminal), stdio, keyring."""
+    user = draft.process.get("user", {})
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    ops = [Op("session", console_slot)]
+    if uid or console_slot != NO_SLOT:
+        ops.append(Op("chown_stdio", uid, gid))
+    if draft.policy.new_keyring:
+        name = f"_ses.{draft.policy.container_id}"
+        why = "the kernel gives no more keys to this user, or none at all"
+        fix = "more keys: sysctl kernel.keys.maxkeys; none wanted: --no-new-keyring"
+        degradation = Degradation("session keyring", "a new one", "the caller's", why, fix)
+        ops.append(draft.tolerate(Op("keyring", name), degradation))
+    return ops
+
+
+def credential_ops(draft: Draft) -> list[Op]:
+    """Limits, working directory, HOME, ids and capabilities: all but what waits for start."""
+    process = draft.process
+    user = process.get("user", {})
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    _check_mapped(draft, uid, gid)
+    groups, set_groups = _groups(draft, user.get("additionalGids", []), gid)
+    sets = capability_sets(draft)
+    effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
+    late_filter = _filter_needs_admin(draft)
+    ops = [
+        Op("rlimit", number, soft, hard, label=where) for number, soft, hard, where in _rlimits_done(draft)
+    ]
+    ops.append(Op("chdir", process.get("cwd", "/"), label="process.cwd"))
+    if not any(item.startswith("HOME=") for item in process.get("env", [])):
+        ops.append(Op("home", draft.root_slot, uid))
+    ops.append(Op("bounding", sets["bounding"], label="process.capabilities.bounding"))
+    ops.append(Op("ids", uid, gid, groups, int(set_groups), user.get("umask", 0o022), label="process.user"))
+    extra = CAP_SYS_ADMIN if late_filter else 0
+    ops.append(Op("caps", effective | extra, permitted | extra, inheritable, label="process.capabilities"))
+    # The kernel raises only what is permitted and inheritable too (capabilities(7)); common configs name more.
+    ambient = sets["ambient"] & permitted & inheritable
+    ops.append(Op("ambient", ambient, label="process.capabilities.ambient"))
+    if process.get("noNewPrivileges"):
+        ops.append(Op("no_new_privs"))
+    if not draft.joined:
+        ops.append(Op("dumpable", 1))  # still alone; engines look at /proc/PID/ns of a created container
+    ops.append(Op("find", process["args"][0], _path(process.get("env", [])), label="process.args[0]"))
+    return ops
+
+
+def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
+    """What comes after start and its hooks: files, filter, program."""
+    process = draft.process
+    ops = [Op("keep_fds", kept)]
+    if draft.facts.filter is not None:
+        ops.append(Op("seccomp", draft.facts.filter.flags, draft.facts.filter.program, label="linux.seccomp"))
+        if _filter_needs_admin(draft):
+            sets = capability_sets(draft, quiet=True)
+            ops.append(Op("caps", sets["effective"], sets["permitted"], sets["inheritable"]))
+    ops.append(Op("exec", process["args"], environment(process.get("env", [])), label="process.args[0]"))
+    return ops
+
+
+def _filter_needs_admin(draft: Draft) -> bool:
+    return draft.facts.filter is not None and not draft.process.get("noNewPrivileges")
+
+
+def _rlimits_done(draft: Draft) -> list[tuple[int, int, int, str]]:
+    """The final limits; what had to be degraded was said by host_ops."""
+    limits = []
+    for index, limit in enumerate(draft.process.get("rlimits", [])):
+        number, soft, hard = RLIMITS[limit["type"]], limit["soft"], limit["hard"]
+        if not _privileged(draft):
+            most = draft.facts.rlimits[number][1]
+            soft, hard = min(soft, most), min(hard, most)
+        limits.append((number, soft, hard, f"process.rlimits[{index}]"))
+    return limits
+
+
+def _check_mapped(draft: Draft, uid: int, gid: int) -> None:
+    for name, number, mapped in (("uid", uid, draft.uid_mapped(uid)), ("gid", gid, draft.gid_mapped(gid))):
+        if not mapped:
+            raise SpecError(
+                f"process.user.{name}",
+                f"cannot set {name} to unmapped user: {number} is not in linux.{name}Mappings",
+                hint=f"map {name} {number}, for example with: rt spec --rootless --idmap full; or use {name} 0",
+            )
+
+
+def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], bool]:
+    """The supplementary groups to set, and whether setgroups(2) is to be called at all."""
+    if "user" in draft.new and not draft.plan.set_groups:
+        lost = [number for number in asked if number != gid]
+        if lost:
+            draft.degrade(
+                "process.user.additionalGids",
+                ", ".join(map(str, lost)),
+                "the caller's own groups",
+                "setgroups(2) is denied where only the own group is mapped",
+                "map a range of groups: rt spec --rootless --idmap full",
+            )
+        return [], False
+    unmapped = [number for number in asked if not draft.gid_mapped(number)]
+    if unmapped:
+        draft.degrade(
+            "process.user.additionalGids",
+            ", ".join(map(str, unmapped)),
+            "without them",
+            "they are not in linux.gidMappings",
+            "map them, or remove them",
+        )
+    if draft.in_userns and "user" not in draft.new and not draft.facts.may_set_groups:
+        return [], False
+    return [number for number in asked if number not in unmapped], True
+
+
+def capability_sets(draft: Draft, quiet: bool = False) -> dict[str, int]:
+    """The five sets as masks. A name that the kernel's list does not have is left out with a warning."""
+    asked = draft.process.get("capabilities", {})
+    masks = {}
+    for name in ("bounding", "effective", "inheritable", "permitted", "ambient"):
+        mask = 0
+        for capability in asked.get(name, []):
+            bit = CAPABILITIES.get(capability)
+            if bit is not None and bit <= draft.facts.last_capability:
+                mask |= 1 << bit
+            elif not quiet:
+                draft.warn(f"process.capabilities.{name}: {capability} is unknown here and left out")
+        masks[name] = mask
+    return masks
+
+
+def environment(items: list[str]) -> list[str]:
+    """Without duplicates: the last value of a name wins, at the place of the first."""
+    values: dict[str, str] = {}
+    for item in items:
+        name = item.partition("=")[0]
+        values[name] = item
+    return list(values.values())
+
+
+def _path(items: list[str]) -> str:
+    for item in reversed(items):
+        if item.startswith("PATH="):
+            return item[5:]
+    return DEFAULT_PATH
+
+
+def program_error(name: str, number: int) -> RtError:
+    """Why a program cannot be started, in the words that engines look for (Go's exec package)."""
+    import errno
+
+    if number == errno.ENOENT and "/" not in name:
+        return RtError(
+            f'exec: "{name}": executable file not found in $PATH',
+            hint="name a program of the rootfs in process.args, or set PATH in process.env",
+        )
+    reason = {
+        errno.ENOENT: "no such file or directory",
+        errno.EACCES: "permission denied",
+        errno.EISDIR: "is a directory",
+        errno.ENOTDIR: "not a directory",
+        errno.ENOEXEC: "exec format error",
+        errno.ELOOP: "too many levels of symbolic links",
+        errno.E2BIG: "argument list too long",
+        errno.ETXTBSY: "text file busy",
+    }.get(number)
+    if reason is None:
+        import os
+
+        reason = os.strerror(number).lower()
+    verb = f"stat {name}: " if number == errno.ENOENT else ""
+    hints = {
+        errno.ENOENT: "is it in the rootfs, and so are the interpreter of its #! line or its dynamic loader?",
+        errno.EACCES: "make it executable for the container's user (chmod +x), on a mount without noexec",
+        errno.ENOEXEC: "is it a program for this machine's architecture, or a script without its #! line?",
+    }
+    return RtError(f'exec: "{name}": {verb}{reason}', hint=hints.get(number))

@@ -1,0 +1,67 @@
+"""The root file system as a whole: binding it, hiding parts of it, making it the root."""
+
+from __future__ import annotations
+
+from rootless_rt.errors import RtError
+from rootless_rt.plan.model import Draft
+from rootless_rt.plan.ops import CHROOT, MOVE_ROOT, NO_SLOT, PIVOT_ROOT, Op
+from rootless_rt.spec.mountopts import ATTR_RDONLY
+from rootless_rt.spec.names import MS_REC, PROPAGATION
+
+MS_UNBINDABLE, MS_PRIVATE = PROPAGATION["unbindable"][0], PROPAGATION["private"][0]
+MS_SLAVE, MS_SHARED = PROPAGATION["slave"][0], PROPAGATION["shared"][0]
+
+
+def first_ops(draft: Draft) -> list[Op]:
+    """Cut the mounts off from the host's, as far as rootfsPropagation says."""
+    flag, _ = PROPAGATION[draft.linux.get("rootfsPropagation") or "rslave"]
+    if flag in (MS_PRIVATE, MS_SLAVE) and not draft.policy.pivot and flag == MS_PRIVATE:
+        raise RtError(
+            "rootfsPropagation of [r]private is not safe without pivot_root", hint="leave out --no-pivot"
+        )
+    # Unbindable mounts could not be bound below: that is set at the end.
+    return [Op("propagation", MS_PRIVATE if flag == MS_UNBINDABLE else flag)]
+
+
+def root_op(draft: Draft) -> Op:
+    """Bind the rootfs on itself, so that it is a mount."""
+    shared = PROPAGATION[draft.linux.get("rootfsPropagation") or "rslave"][0] == MS_SHARED
+    return Op("root", draft.spec.rootfs, draft.root_slot, int(shared), label="root.path")
+
+
+def hiding_ops(draft: Draft, null_slot: int) -> list[Op]:
+    """Masked and read-only paths, and the read-only root."""
+    ops: list[Op] = []
+    masked = draft.linux.get("maskedPaths", [])
+    tmpfs_slot = draft.new_slot() if masked else NO_SLOT
+    for index, path in enumerate(draft.linux.get("readonlyPaths", [])):
+        ops.append(Op("readonly", draft.root_slot, path, label=f"linux.readonlyPaths[{index}]"))
+    for index, path in enumerate(masked):
+        ops.append(
+            Op("mask", draft.root_slot, path, null_slot, tmpfs_slot, label=f"linux.maskedPaths[{index}]")
+        )
+    if draft.config["root"].get("readonly"):
+        ops.append(Op("root_attrs", draft.root_slot, ATTR_RDONLY, label="root.readonly"))
+    return ops
+
+
+def pivot_ops(draft: Draft) -> list[Op]:
+    """Make the rootfs the root."""
+    if draft.joined.get("mount"):
+        # Others live in that namespace: its root is theirs.
+        return [Op("pivot", draft.root_slot, CHROOT)]
+    ops = []
+    if not draft.policy.pivot:
+        ops += [
+            Op("cover", path) for path in draft.facts.kernel_mounts if not _below(path, draft.spec.rootfs)
+        ]
+    ops.append(Op("pivot", draft.root_slot, PIVOT_ROOT if draft.policy.pivot else MOVE_ROOT))
+    name = draft.linux.get("rootfsPropagation")
+    if name and PROPAGATION[name][0] in (MS_SHARED, MS_UNBINDABLE):
+        flag, recursive = PROPAGATION[name]
+        ops.append(Op("root_propagation", flag | (MS_REC if recursive else 0)))
+    return ops
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")
