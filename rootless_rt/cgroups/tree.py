@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from _signal import pidfd_send_signal  # type: ignore[import-not-found]
+from _signal import pidfd_send_signal
 
 from rootless_rt.errors import RtError
 

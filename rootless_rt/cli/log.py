@@ -13,7 +13,8 @@ import posix
 import time
 from _json import encode_basestring, encode_basestring_ascii
 
-from rootless_rt.cli.output import printable, rfc3339_nano, write_fd
+from rootless_rt.cli.output import printable, write_fd
+from rootless_rt.spec.times import rfc3339
 
 _APPEND = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
 _LEVELS = ("error", "warning", "info", "debug")
@@ -76,7 +77,7 @@ class Log:
         """Append one record to the file of --log, in one write, so that parallel calls do not mix."""
         if self.path is None:
             return
-        now = rfc3339_nano(int(time.time()), 0)
+        now = rfc3339(int(time.time()))
         if self.structured:
             quote = encode_basestring_ascii
             extra = f',"hint":{quote(hint)}' if hint else ""

@@ -7,7 +7,6 @@ absent when the descriptor was closed at start, and fails on a non-blocking pipe
 from __future__ import annotations
 
 import posix
-import time
 
 from rootless_rt.errors import RtError
 
@@ -70,14 +69,3 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
         lines.append("".join(padded) + row[-1] + "\n")
     return "".join(lines)
-
-
-def rfc3339_nano(seconds: int, nanoseconds: int) -> str:
-    """A time since the epoch in UTC as RFC 3339 text with the fraction's last zeros left out.
-
-    `rfc3339_nano(0, 500_000_000)` is `1970-01-01T00:00:00.5Z`: what Go's time.RFC3339Nano prints.
-    """
-    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    text = f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
-    fraction = f"{nanoseconds:09d}".rstrip("0")
-    return f"{text}.{fraction}Z" if fraction else f"{text}Z"

@@ -178,8 +178,8 @@ COMMANDS = (
             Option(
                 "idmap",
                 CHOICE,
-                "ids of the container: only the caller, or all that /etc/subuid and /etc/subgid grant",
-                default="auto",
+                "with --rootless, the container's ids: the caller's alone (single, as without this option),"
+                " all that /etc/subuid and /etc/subgid grant (full), or full where that works (auto)",
                 choices=("auto", "single", "full"),
             ),
             Option("from", TEXT, "start from this config.json instead of the built-in one", "FILE"),

@@ -196,8 +196,8 @@ def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
             processes.send_signal(pidfd, 9)
             if not processes.wait_end(pidfd, seconds):
                 raise RtError(
-                    f'container "{handle.id}" does not end: its process {state["pid"]} has not died of SIGKILL',
-                    hint="a process in uninterruptible sleep ends when its disk or network answers; try again then",
+                    f'container "{handle.id}": process {state["pid"]} has not died of SIGKILL',
+                    hint="it may be waiting for a disk or the network: try again when that answers",
                 )
         finally:
             os.close(pidfd)
@@ -244,7 +244,10 @@ def delete(store: Store, container_id: str, *, force: bool) -> None:
 
 
 def _lock_in_time(handle: Handle, force: bool) -> bool:
-    """Take the lock; False when the container is gone. With force a stuck holder is waited for, then an error."""
+    """Take the lock; False when the container is gone.
+
+    With force a stuck holder is waited for, and is an error then.
+    """
     if not force:
         if handle.lock():
             return True

@@ -64,7 +64,7 @@ def _before_the_plan(message: Message) -> RtError:
 
 
 def _kernel_says(detail: str) -> str:
-    """The kernel's own words from the log of a mount context: lines such as `e tmpfs: Bad value for 'mode'`."""
+    """The kernel's words from the log of a mount context, such as `e tmpfs: Bad value for 'mode'`."""
     lines = [line[2:] if line[1:2] == " " else line for line in detail.strip().split("\n")]
     return "; ".join(line for line in lines if line)
 
@@ -89,11 +89,11 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         if kind == "proc" and number == errno.EPERM:
             return (
                 "the host's /proc is partly hidden, as in most containers, so the kernel refuses a new one: "
-                "run the outer container with unmasked paths (podman/docker: --security-opt systempaths=unconfined; "
-                "Kubernetes: procMount: Unmasked)"
+                "run the outer container with unmasked paths (podman, docker: "
+                "--security-opt systempaths=unconfined; Kubernetes: procMount: Unmasked)"
             )
         if kind == "sysfs" and number == errno.EPERM:
-            return "sysfs needs a network namespace of this user namespace: add one, or bind /sys read-only instead"
+            return "sysfs needs a network namespace of this user namespace: add one, or bind /sys read-only"
         if kind == "devpts" and number == errno.EINVAL:
             return "are the ids of its gid= and uid= options mapped into the user namespace?"
         if number == errno.ENODEV:
@@ -107,7 +107,7 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return "the mount it comes from belongs to another user namespace, which locks its flags"
         if call == "device":
             return "the host's node is not the device that was asked for"
-    if op.name == "source" and number == errno.EACCES or op.name == "root" and number == errno.EACCES:
+    if op.name in ("source", "root") and number == errno.EACCES:
         return "each directory on the way must be searchable (x) for your user"
     if op.name == "source" and number == errno.ENOENT:
         return "make it on the host first, or remove the mount"

@@ -190,7 +190,7 @@ class Handle:
         self.fd = fd
 
     def lock(self, *, wait: bool = True) -> bool:
-        """Take the container's lock; False when it is held (and not to be waited for) or the directory gone."""
+        """Take the container's lock; False when somebody holds it (wait=False) or the directory is gone."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -217,7 +217,7 @@ class Handle:
             self.fd = -1
 
     def place(self, name: str) -> str:
-        """A path to a file of this directory that fits in a socket's address, however long the real one is."""
+        """A path to a file of this directory, short enough for a socket's address."""
         return f"/proc/self/fd/{self.fd}/{name}"
 
     def has(self, name: str) -> bool:
@@ -229,7 +229,7 @@ class Handle:
         return True
 
     def read(self, name: str) -> bytes:
-        """A file's content. Raises RtError when it is not a plain file of ours, FileNotFoundError when missing."""
+        """A file's content. Raises RtError when it is no plain file of ours, FileNotFoundError if missing."""
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
         try:
             status = os.fstat(fd)

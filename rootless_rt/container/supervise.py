@@ -150,11 +150,11 @@ class Terminal:
 
     def carry(self, ready: dict[int, int], poll: select.poll) -> None:
         """Move what is ready."""
-        if self.master in ready and ready[self.master] & (select.POLLIN | select.POLLHUP | select.POLLERR):
-            if not self._to_caller():
-                poll.unregister(self.master)
-                self._stop_input(poll)
-                return
+        readable = ready.get(self.master, 0) & (select.POLLIN | select.POLLHUP | select.POLLERR)
+        if readable and not self._to_caller():
+            poll.unregister(self.master)
+            self._stop_input(poll)
+            return
         if self._input and 0 in ready and not self._pending:
             try:
                 self._pending = os.read(0, _CHUNK)

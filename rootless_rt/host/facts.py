@@ -24,8 +24,11 @@ _RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
 class CgroupFacts:
     """What can be shown of cgroups inside the container.
 
-    mode "v2", "v1", "hybrid" or "none"; container_dirs: controller -> directory of the container's cgroup on
-    the host ("" for v2); folders: v1 controller -> name of its hierarchy's directory; reason: why there is none.
+    mode            "v2", "v1", "hybrid" or "none"
+    container_dirs  controller -> directory of the container's cgroup on the host ("" for v2)
+    folders         v1 controller -> name of its hierarchy's directory
+    enter_by_clone  whether the process can be made right inside its cgroup (CLONE_INTO_CGROUP)
+    reason          why there is none
     """
 
     __slots__ = ("container_dirs", "enter_by_clone", "folders", "mode", "reason")
@@ -77,9 +80,7 @@ class HostFacts:
         self.gid_map: list[Extent] = list(_IDENTITY)
         self.capabilities = 0
         self.last_capability = 40
-        self.rlimits: dict[int, tuple[int, int]] = {
-            number: (_RLIM_INFINITY, _RLIM_INFINITY) for number in range(16)
-        }
+        self.rlimits: dict[int, tuple[int, int]] = dict.fromkeys(range(16), (_RLIM_INFINITY,) * 2)
         self.oom_score_adj = 0
         self.may_set_groups = True
         self.paths: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Process control of the runtime's own process: prctl(2) through python-prctl, or ctypes where that is missing."""
+"""Control of the runtime's own process: prctl(2) through python-prctl, or ctypes without it."""
 
 from __future__ import annotations
 

@@ -13,9 +13,12 @@ CLONE_NEWUSER = 0x10000000
 class UsernsEvidence:
     """The gates of user namespaces: file contents as found (None: no such file) and facts of this process.
 
-    unprivileged_clone  kernel.unprivileged_userns_clone     apparmor  kernel.apparmor_restrict_unprivileged_userns
-    maximum             user.max_user_namespaces             supported whether the kernel has user namespaces
-    seccomp             the Seccomp mode of this process     chrooted  whether it seems to be in a chroot
+    unprivileged_clone  kernel.unprivileged_userns_clone
+    apparmor            kernel.apparmor_restrict_unprivileged_userns
+    maximum             user.max_user_namespaces
+    supported           whether the kernel has user namespaces
+    seccomp             the Seccomp mode of this process
+    chrooted            whether it seems to be in a chroot
     """
 
     __slots__ = ("apparmor", "chrooted", "maximum", "seccomp", "supported", "unprivileged_clone")

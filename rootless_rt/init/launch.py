@@ -1,8 +1,8 @@
-"""The Python end of the hand-shake with rt-init: start it from a sealed memfd, hand it a plan, read its messages.
+"""The Python end of the hand-shake with rt-init: start it, hand it a plan, read its messages.
 
-Knows bytes and descriptors; must not know what a plan means. rt-init runs from a file in memory that nobody can
-write to: `/proc/PID/exe` of a process that the container sees is never a program of the host (CVE-2019-5736),
-and no Python is ever in the container's namespaces.
+Knows bytes and descriptors; must not know what a plan means. rt-init runs from a sealed file in memory:
+`/proc/PID/exe` of a process that the container sees is never a program of the host (CVE-2019-5736), and no
+Python is ever in the container's namespaces.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rootless_rt.plan.model import Draft
 from rootless_rt.plan.mounts import normal
-from rootless_rt.plan.ops import ANY_DEVICE, NOT_IN_PROC, Op
+from rootless_rt.plan.ops import NOT_IN_PROC, Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
 
-# What every container has (runtime-spec, config-linux, "Default Devices"); ptmx, console and pts come by mounts.
+# What every container has (runtime-spec, "Default Devices"); ptmx, console and pts come by mounts.
 DEFAULT_DEVICES: tuple[dict[str, Any], ...] = tuple(
     {
         "path": f"/dev/{name}",

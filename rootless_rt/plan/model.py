@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Degradation:
     """One thing that will differ from what config.json asks, and why.
 
-    `field` is the JSON path, `asked` and `got` are short texts, `why` names the cause, `fix` what would mend it.
+    `field` is the JSON path, `asked` and `got` are short texts, `why` names the cause, `fix` the remedy.
     """
 
     __slots__ = ("asked", "field", "fix", "got", "why")
@@ -132,7 +132,7 @@ class Plan:
 
 
 class Draft:
-    """A plan in the making. `before` is performed in the host's namespaces; the other lists follow the clone."""
+    """A plan in the making: what the subjects share, and what they have found out."""
 
     def __init__(self, spec: Spec, facts: HostFacts, policy: Policy) -> None:
         self.spec = spec
@@ -142,10 +142,7 @@ class Draft:
         self.facts = facts
         self.policy = policy
         self.plan = Plan()
-        self.before: list[Op] = []
         self.sources: list[Op] = []
-        self.setup: list[Op] = []
-        self.late: list[Op] = []
         self.notes: list[tuple[Op, Degradation]] = []
         self._next_slot = 0
         # What the namespaces part finds out, for all others.

@@ -18,7 +18,7 @@ _ORDER = ("user", "ipc", "uts", "network", "pid", "mount", "cgroup")
 
 
 def namespaces(draft: Draft) -> None:
-    """Decide on namespaces and maps; fill draft.new, draft.joined and the maps of the plan. Raises RtError."""
+    """Decide on namespaces and maps: draft.new, draft.joined, the plan's maps. Raises RtError."""
     for entry in draft.linux.get("namespaces", []):
         kind = entry["type"]
         if entry.get("path"):

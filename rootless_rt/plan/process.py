@@ -21,7 +21,7 @@ _NO_LIMIT = 0xFFFFFFFFFFFFFFFF
 def host_ops(draft: Draft) -> list[Op]:
     """What must be done with the caller's own privileges, before the user namespace."""
     ops = []
-    for number, soft, hard, where in _rlimits(draft):
+    for number, _, hard, where in _rlimits(draft):
         # Raised here, where CAP_SYS_RESOURCE may count; the final values are set inside.
         if hard > draft.facts.rlimits[number][1]:
             ops.append(Op("rlimit", number, draft.facts.rlimits[number][0], hard, label=where))
@@ -109,7 +109,7 @@ def credential_ops(draft: Draft) -> list[Op]:
     ops.append(Op("ids", uid, gid, groups, int(set_groups), user.get("umask", 0o022), label="process.user"))
     extra = CAP_SYS_ADMIN if late_filter else 0
     ops.append(Op("caps", effective | extra, permitted | extra, inheritable, label="process.capabilities"))
-    # The kernel raises only what is permitted and inheritable too (capabilities(7)); common configs name more.
+    # The kernel raises only what is permitted and inheritable too (capabilities(7)); many configs name more.
     ambient = sets["ambient"] & permitted & inheritable
     ops.append(Op("ambient", ambient, label="process.capabilities.ambient"))
     if process.get("noNewPrivileges"):
@@ -155,7 +155,7 @@ def _check_mapped(draft: Draft, uid: int, gid: int) -> None:
             raise SpecError(
                 f"process.user.{name}",
                 f"cannot set {name} to unmapped user: {number} is not in linux.{name}Mappings",
-                hint=f"map {name} {number}, for example with: rt spec --rootless --idmap full; or use {name} 0",
+                hint=f"map {name} {number} (rt spec --rootless --idmap full), or use {name} 0",
             )
 
 

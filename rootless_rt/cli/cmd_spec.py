@@ -1,0 +1,112 @@
+"""`rt spec`: write a config.json to start from, and if asked a small rootfs beside it."""
+
+from __future__ import annotations
+
+import os
+
+from rootless_rt import cgroups
+from rootless_rt.cli.argv import Invocation, flag, text
+from rootless_rt.cli.common import log_of
+from rootless_rt.cli.log import Log
+from rootless_rt.errors import RtError
+from rootless_rt.spec.defaults import default_spec, rootless
+from rootless_rt.spec.jsonio import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Maps = list[dict[str, int]]
+
+
+def run(inv: Invocation) -> int:
+    """Write the config; with --rootfs-from-host also make the directory that it names."""
+    bundle = text(inv.options, "bundle") or "."
+    out = text(inv.options, "file") or os.path.join(bundle, "config.json")
+    if out != "-" and os.path.lexists(out):
+        raise RtError(f"File {os.path.basename(out)} exists. Remove it first", hint=f"rm {out}")
+    config = _config(inv, bundle)
+    if flag(inv.options, "rootfs_from_host"):
+        from rootless_rt.host.rootfs import make_rootfs
+
+        make_rootfs(os.path.join(bundle, config["root"]["path"]))
+    _write(out, dumps(config, "\t") + "\n")
+    return 0
+
+
+def _config(inv: Invocation, bundle: str) -> dict[str, Any]:
+    cgroup2 = cgroups.view().mode == "v2"
+    source = text(inv.options, "from")
+    if source is None:
+        config = default_spec(cgroup2=cgroup2)
+    else:
+        from rootless_rt.spec.load import from_bytes
+
+        try:
+            with open(source, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise RtError(f"--from {source}: {os.strerror(error.errno or 0).lower()}") from None
+        config = from_bytes(data, os.path.abspath(bundle)).data
+    idmap = text(inv.options, "idmap")
+    if not flag(inv.options, "rootless"):
+        if idmap is not None:
+            raise RtError("--idmap goes with --rootless", hint=f"rt spec --rootless --idmap {idmap}")
+        return config
+    euid, egid = os.geteuid(), os.getegid()
+    uids, gids = _maps(idmap or "single", euid, egid, log_of(inv))
+    return rootless(config, euid, egid, uids, gids, cgroup2=cgroup2)
+
+
+def _maps(kind: str, euid: int, egid: int, log: Log) -> tuple[Maps | None, Maps | None]:
+    """The maps of --idmap; None is the own id alone."""
+    if kind == "single":
+        return None, None
+    from idmap.auto import full
+    from idmap.helpers import find_helper
+    from idmap.subid import granted, user_name
+
+    name = user_name(euid)
+    ranges = {which: granted(which, euid, name) for which in ("uid", "gid")}
+    missing = [f"/etc/sub{which}" for which in ranges if not ranges[which]]
+    helpers = [tool for tool in ("newuidmap", "newgidmap") if euid != 0 and find_helper(tool) is None]
+    if missing or helpers:
+        who = name or str(euid)
+        what = f"{' and '.join(missing)} grant {who} nothing" if missing else f"{helpers[0]} is not installed"
+        fix = _grant_hint(who) if missing else "sudo apt install uidmap"
+        if kind == "full":
+            raise RtError(f"--idmap full: {what}", hint=fix)
+        log.warning(f"only your own ids are mapped: {what}", fix)
+        return None, None
+    return _lines(full(euid, ranges["uid"])), _lines(full(egid, ranges["gid"]))
+
+
+def _grant_hint(name: str) -> str:
+    from idmap.auto import propose_range
+    from idmap.subid import read_file
+
+    try:
+        found = propose_range([read_file("/etc/subuid"), read_file("/etc/subgid")])
+    except OSError:
+        found = None
+    start, count = found or (100000, 65536)
+    last = start + count - 1
+    return f"sudo usermod --add-subuids {start}-{last} --add-subgids {start}-{last} {name}"
+
+
+def _lines(extents: list[tuple[int, int, int]]) -> Maps:
+    return [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in extents]
+
+
+def _write(path: str, content: str) -> None:
+    if path == "-":
+        from rootless_rt.cli.output import write
+
+        write(content)
+        return
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with open(fd, "wb") as file:
+            file.write(content.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise RtError(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}") from None
