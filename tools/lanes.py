@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import setup
@@ -51,6 +53,8 @@ LANES = (
     Lane("bats", ["bats", "--formatter", "pretty", "--recursive", "bats"], "bats/**/*.bats"),
 )
 GROUPS = {"check": ["ruff", "mypy", "unit"]}
+
+LANE_LIMIT = 1800  # seconds; a test that hangs must not take the whole run with it
 
 # The word after a number in a closing line of pytest or bats, and what it counts as here.
 COUNTED = {
@@ -93,20 +97,31 @@ def run(lane: Lane, environment: dict[str, str]) -> list[int]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        process_group=0,
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            line = plain(line)
-            print(line, end="", flush=True)
-            if CLOSING.match(line):
-                closing = line
+        guard = threading.Timer(LANE_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        guard.daemon = True
+        guard.start()
+        try:
+            for line in process.stdout:
+                line = plain(line)
+                print(line, end="", flush=True)
+                if CLOSING.match(line):
+                    closing = line
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+        process.wait()
+        guard.cancel()
     status = process.returncode
     if not lane.tests:  # a checker: it has no tests to count, itself it is one
         print(f"{lane.name}: {'clean' if status == 0 else 'not clean'}", flush=True)
         return [1, 0, 0] if status == 0 else [0, 1, 0]
     found = counts(closing)
     if status not in (0, 5) and not found[1]:  # 5: pytest found no test
-        print(f"{lane.name}: ended with status {status}", flush=True)
+        why = f"stopped after {LANE_LIMIT} s" if status == -signal.SIGKILL else f"ended with status {status}"
+        print(f"\n{lane.name}: {why}", flush=True)
         found[1] = 1
     return found
 
