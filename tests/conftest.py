@@ -1,0 +1,108 @@
+"""Fixtures of every lane: who runs, on which state root, which bundle.
+
+    alice   an ordinary user with a subuid range       bare   one without
+    rt      the command as alice, on a state root of its own; leaves nothing behind
+    bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of alice's, own id mapped
+    root_rt, root_bundle   the same as root, without a user namespace
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
+from lab.runtime import Runtime, program_problem
+from lab.users import User, can_make_users, made_user, own_user
+
+MakeBundle = Callable[[list[str] | str], Bundle]
+
+
+def _need_program() -> None:
+    problem = program_problem()
+    if problem:
+        pytest.fail(problem)
+    if not os.access(BUSYBOX, os.X_OK):
+        pytest.skip("needs a static busybox: apt install busybox-static")
+
+
+@pytest.fixture(scope="session")
+def alice() -> Iterator[User]:
+    """An ordinary user with a subuid range: a fresh one as root, else whoever runs the tests."""
+    if not can_make_users():
+        yield own_user()
+        return
+    with made_user("alice", ranges=True) as user:
+        yield user
+
+
+@pytest.fixture(scope="session")
+def bare() -> Iterator[User]:
+    """An ordinary user to whom no subordinate ids are granted."""
+    if not can_make_users():
+        pytest.skip("needs root, to make a user without a subuid range")
+    with made_user("bare", ranges=False) as user:
+        yield user
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user can reach (pytest's own are closed to others)."""
+    path = Path(tempfile.mkdtemp(prefix="rt-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def rt(alice: User, place: Path) -> Iterator[Runtime]:
+    _need_program()
+    root = place / "alice-state"
+    root.mkdir(mode=0o700)
+    alice.owns(root)
+    runtime = Runtime(alice, root)
+    yield runtime
+    runtime.clean()
+
+
+@pytest.fixture
+def bundle(alice: User, place: Path) -> MakeBundle:
+    numbers = itertools.count()
+
+    def make(args: list[str] | str = ["/bin/true"]) -> Bundle:  # noqa: B006
+        path = place / f"bundle{next(numbers)}"
+        busybox_rootfs(path / "rootfs")
+        made = Bundle(path, rootless_config(alice.uid, alice.gid, args=args))
+        alice.owns(path)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def root_rt(place: Path) -> Iterator[Runtime]:
+    _need_program()
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    root = place / "root-state"
+    root.mkdir(mode=0o700)
+    runtime = Runtime(own_user(), root)
+    yield runtime
+    runtime.clean()
+
+
+@pytest.fixture
+def root_bundle(place: Path) -> MakeBundle:
+    numbers = itertools.count()
+
+    def make(args: list[str] | str = ["/bin/true"]) -> Bundle:  # noqa: B006
+        path = place / f"root-bundle{next(numbers)}"
+        busybox_rootfs(path / "rootfs")
+        return Bundle(path, plain_config(args=args))
+
+    return make
