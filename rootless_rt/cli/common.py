@@ -7,9 +7,12 @@ import os
 from rootless_rt.cli.argv import Invocation, flag, number, text
 from rootless_rt.cli.log import Log
 from rootless_rt.container.store import Store, default_root
+from rootless_rt.spec.names import decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rootless_rt.container.create import Options
     from rootless_rt.plan.model import Plan
 
@@ -65,8 +68,19 @@ def container_options(inv: Invocation) -> Options:
     options.new_keyring = not flag(inv.options, "no_new_keyring")
     options.pivot = not flag(inv.options, "no_pivot")
     options.strict = is_strict(inv)
+    log = log_of(inv)
+    if log.debugging:
+        options.debug = log.debug
+    options.listen_fds = listen_fds(os.environ)
+    options.keep_fds += options.listen_fds
     close_inherited(options.keep_fds)
     return options
+
+
+def listen_fds(environ: Mapping[str, str]) -> int:
+    """How many sockets the service manager passes to this very process (sd_listen_fds(3))."""
+    count = decimal(environ.get("LISTEN_FDS", ""))
+    return count or 0 if environ.get("LISTEN_PID") == str(os.getpid()) else 0
 
 
 def close_inherited(kept: int) -> None:

@@ -25,6 +25,7 @@ from rootless_rt.spec.names import NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless_rt.plan.model import Plan
@@ -40,8 +41,10 @@ class Options:
     __slots__ = (
         "cgroup_manager",
         "console_socket",
+        "debug",
         "foreground",
         "keep_fds",
+        "listen_fds",
         "new_keyring",
         "pid_file",
         "pidfd_socket",
@@ -56,7 +59,9 @@ class Options:
         self.pidfd_socket: str | None = None
         self.pid_file: str | None = None
         self.foreground = False
+        self.debug: Callable[[str], None] | None = None
         self.keep_fds = 0
+        self.listen_fds = 0
         self.new_keyring = True
         self.pivot = True
         self.start_later = True
@@ -78,10 +83,13 @@ class Prepared:
 class Container:
     """A made container, as its maker holds it: the locked directory, the state, rt-init and the terminal."""
 
-    __slots__ = ("console", "handle", "pid", "pidfd", "plan", "sock", "spec", "state")
+    __slots__ = ("console", "handle", "options", "pid", "pidfd", "plan", "sock", "spec", "state")
 
-    def __init__(self, handle: Handle, spec: Spec, plan: Plan, state: dict[str, Any]) -> None:
+    def __init__(
+        self, handle: Handle, spec: Spec, plan: Plan, state: dict[str, Any], options: Options
+    ) -> None:
         self.handle = handle
+        self.options = options
         self.spec = spec
         self.plan = plan
         self.state = state
@@ -111,6 +119,8 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
         pivot=options.pivot,
         new_keyring=options.new_keyring,
         keep_fds=options.keep_fds,
+        listen_fds=options.listen_fds,
+        trace=options.debug is not None,
         rows=size[0],
         cols=size[1],
     )
@@ -151,6 +161,7 @@ def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostF
     dirs = manager.to_state().get("dirs", {}) if manager.kind == "v1" else {}
     if manager.kind == "v2":
         facts.cgroup.container_dirs[""] = manager.paths[0]
+        facts.cgroup.enter_by_clone = True
     for name, mount in view.mounts.items():
         # Without a cgroup of its own the container sees the one it shares with its caller.
         path = dirs.get(name) or view.own_dir(name)
@@ -174,7 +185,8 @@ def build(store: Store, prepared: Prepared, container_id: str, options: Options)
         if options.pidfd_socket:
             pidfd_to = _connect(options.pidfd_socket, "--pidfd-socket")
         handle = store.create(container_id)
-        container = Container(handle, prepared.spec, prepared.plan, _new_state(prepared, container_id))
+        state = _new_state(prepared, container_id)
+        container = Container(handle, prepared.spec, prepared.plan, state, options)
         try:
             _make(container, prepared, options, fds, console)
             if pidfd_to is not None:
@@ -289,8 +301,8 @@ def _make(
     prepared.cgroup.create()
     _set_devices(container, prepared, options)
     slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
-    if "cgroup" in slots:
-        fds[slots["cgroup"]] = prepared.cgroup.open_dir() or -1
+    if "into-cgroup" in slots:
+        fds[slots["into-cgroup"]] = _cgroup_fd(prepared.cgroup)
     if "listener" in slots:
         fds[slots["listener"]] = _listener(handle)
     container.sock, starter = launch.start(encode(plan.ops), fds)
@@ -321,10 +333,24 @@ def _make(
         launch.go_on(container.sock, container.pid)
 
 
+def _cgroup_fd(manager: cgroups.Manager) -> int:
+    fd = manager.open_dir()
+    if fd is None:
+        raise RtError(f"cannot enter the cgroup {manager.paths[0]} by its directory")
+    return fd
+
+
 def _outcome(container: Container, message: launch.Message) -> None:
-    """Act on a note; raise for a report or for silence."""
+    """Act on a note or a time; raise for a report or for silence."""
+    if message.type == launch.MSG_TRACE:
+        if container.options.debug is not None:
+            op = container.plan.ops[message.op]
+            container.options.debug(f"op {message.op}: {message.value} us: {op.describe()}")
+        return
     if message.type == launch.MSG_NOTE:
         degradation = container.plan.tolerated.get(message.op)
+        if degradation is not None and container.options.strict:
+            raise RtError(f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}")
         if degradation is not None:
             container.plan.degradations.append(degradation)
         return
@@ -340,7 +366,8 @@ def _outcome(container: Container, message: launch.Message) -> None:
 def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
     if marker == SYNC_MAPS:
         container.state.update(processes.identity(container.pid))
-        prepared.cgroup.add(container.pid)
+        if not prepared.facts.cgroup.enter_by_clone:
+            prepared.cgroup.add(container.pid)
         _write_maps(container, prepared.facts)
         container.handle.write_state(container.state)
     elif marker == SYNC_HOOKS:

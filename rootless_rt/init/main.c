@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sched.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "rt.h"
@@ -35,16 +36,19 @@ void set_slot(struct run *r, uint64_t slot, int fd)
 	r->slots[slot] = fd;
 }
 
-/* Python, and some engines, leave signals ignored or blocked; the container starts with none so. */
+/*
+ * Python, and some engines, leave signals ignored or blocked; the container starts with none so.
+ * Raw calls: the C library keeps signals 32 and 33 for itself, and its posix_spawn(3) ignores them.
+ */
 void reset_signals(void)
 {
-	struct sigaction normal = {.sa_handler = SIG_DFL};
-	sigset_t none;
+	/* The kernel's struct sigaction, all zero: SIG_DFL. */
+	static const unsigned long normal[8];
+	uint64_t none = 0;
 
-	for (int number = 1; number <= SIGRTMAX; number++)
-		sigaction(number, &normal, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int number = 1; number <= 64; number++)
+		syscall(SYS_rt_sigaction, number, normal, NULL, sizeof none);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
 static void op_sync(struct run *r, const struct op *op)
@@ -93,6 +97,7 @@ static void perform(struct run *r, const struct op *op)
 		if (prctl(PR_SET_DUMPABLE, U(op, F_DUMPABLE_ON), 0, 0, 0))
 			fail(r, "PR_SET_DUMPABLE", "");
 		break;
+	case OP_TRACE: r->trace = 1; break;
 	case OP_JOIN: op_join(r, op); break;
 	case OP_CLONE: op_clone(r, op); break;
 	case OP_SYNC: op_sync(r, op); break;
@@ -153,6 +158,14 @@ static void perform(struct run *r, const struct op *op)
 	}
 }
 
+static int64_t microseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
 int main(void)
 {
 	struct run *r = &state;
@@ -185,7 +198,10 @@ int main(void)
 		fail(r, "proc", "/proc");
 	for (r->index = 0; r->index < plan.count; r->index++) {
 		plan_next(&plan, &op);
+		int64_t before = r->trace ? microseconds() : 0;
 		perform(r, &op);
+		if (before && r->trace)
+			send_message(r, MSG_TRACE, (int)(microseconds() - before), 0, "", "", -1);
 	}
 	errno = EBADMSG;
 	fail(r, "plan", "the plan ends without exec");

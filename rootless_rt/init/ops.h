@@ -51,11 +51,12 @@ enum op_code {
 	OP_KEEP_FDS = 39,
 	OP_SECCOMP = 40,
 	OP_EXEC = 41,
+	OP_TRACE = 44,
 	OP_COVER = 42,
 	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 43
+#define OP_LAST 44
 #define OP_FIELDS 11
 
 /* X(code, name, field types) */
@@ -101,6 +102,7 @@ enum op_code {
 	X(39, "keep_fds", "V") \
 	X(40, "seccomp", "UB") \
 	X(41, "exec", "LL") \
+	X(44, "trace", "") \
 	X(42, "cover", "S") \
 	X(43, "remount", "USUUV")
 

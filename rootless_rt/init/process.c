@@ -319,6 +319,7 @@ void op_seccomp(struct run *r, const struct op *op)
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, U(op, F_SECCOMP_FLAGS), &filter))
 		fail(r, "seccomp", "");
 	free(copy);
+	r->trace = 0; /* from here on every system call is the filter's to judge */
 }
 
 static int has_home(char **env)

@@ -40,6 +40,7 @@ struct run {
 	int sock;	/* to the runtime; -1 while a created container waits */
 	int proc;	/* the host's /proc, verified */
 	uint32_t index; /* of the op being performed */
+	int trace;	/* report the time of each op */
 	int32_t pid;	/* of this process, as the runtime sees it */
 	int slots[MAX_SLOTS];
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
@@ -54,7 +55,7 @@ char **list_strings(const struct field *f, const char *extra);
 uint64_t vector_item(const struct field *f, uint32_t i);
 
 /* report.c: messages to and from the runtime. */
-enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_GO = 100 };
+enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
 int receive_go(int sock, int32_t *pid);
 int receive_plan(struct run *r, int *plan_fd);

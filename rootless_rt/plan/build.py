@@ -25,7 +25,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     draft = Draft(spec, facts, policy)
     namespaces.namespaces(draft)
     joined = namespaces.joins(draft)
-    cgroup = draft.fd_slot("cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
+    cgroup = draft.fd_slot("into-cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
     listener = draft.fd_slot("listener") if policy.start_later else NO_SLOT
     kept = [draft.fd_slot("keep", str(3 + index)) for index in range(policy.keep_fds)]
     draft.root_slot = draft.new_slot()
@@ -38,7 +38,8 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     console, console_ops = _console(draft)
     hiding = rootfs.hiding_ops(draft, null)
 
-    ops = _room_for_fds(draft) + limits + before + after_clone
+    ops = [Op("trace")] if policy.trace else []
+    ops += _room_for_fds(draft) + limits + before + after_clone
     ops += rootfs.first_ops(draft)
     # With the caller's own ids: root of the user namespace may be somebody who cannot search the way there.
     ops += draft.sources

@@ -55,18 +55,22 @@ class Policy:
     """What the command line decides, as far as the plan depends on it.
 
     `strict` turns degradations into errors; `start_later` leaves the container waiting for `start`;
-    `keep_fds` is the count of --preserve-fds; `rows` and `cols` are the caller's terminal (0: unknown).
+    `keep_fds` is how many descriptors from 3 on are kept, `listen_fds` how many of the last of them are
+    sockets of socket activation (sd_listen_fds(3)); `trace` has rt-init report times; `rows` and `cols` are
+    the caller's terminal (0: unknown).
     """
 
     __slots__ = (
         "cols",
         "container_id",
         "keep_fds",
+        "listen_fds",
         "new_keyring",
         "pivot",
         "rows",
         "start_later",
         "strict",
+        "trace",
     )
 
     def __init__(
@@ -78,6 +82,8 @@ class Policy:
         pivot: bool = True,
         new_keyring: bool = True,
         keep_fds: int = 0,
+        listen_fds: int = 0,
+        trace: bool = False,
         rows: int = 0,
         cols: int = 0,
     ) -> None:
@@ -87,6 +93,8 @@ class Policy:
         self.pivot = pivot
         self.new_keyring = new_keyring
         self.keep_fds = keep_fds
+        self.listen_fds = listen_fds
+        self.trace = trace
         self.rows = rows
         self.cols = cols
 
@@ -95,7 +103,7 @@ class Plan:
     """A container as an ordered list of ops, ready to be encoded or printed.
 
     fds           descriptors the runtime must hand over, one a slot from 0 on: ("listener", ""),
-                  ("cgroup", ""), ("keep", "3"), or a namespace type and the path of its file
+                  ("into-cgroup", ""), ("keep", "3"), or a namespace type and the path of its file
     uid_map, gid_map   extents to write for the new user namespace; None when none is made
     set_groups    whether setgroups(2) stays allowed in it
     degradations  what differs from what was asked

@@ -166,6 +166,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ),
     ("seccomp", 40, (("flags", "U"), ("program", "B")), "load the seccomp filter, {program}"),
     ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
+    ("trace", 44, (), "report how long each op takes"),
     ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
     (
         "remount",
@@ -274,7 +275,7 @@ def header() -> str:
     lines += [
         "};",
         "",
-        f"#define OP_LAST {OPS[-1][1]}",
+        f"#define OP_LAST {max(row[1] for row in OPS)}",
         f"#define OP_FIELDS {max(len(row[2]) for row in OPS)}",
         "",
     ]

@@ -129,7 +129,10 @@ def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
         if _filter_needs_admin(draft):
             sets = capability_sets(draft, quiet=True)
             ops.append(Op("caps", sets["effective"], sets["permitted"], sets["inheritable"]))
-    ops.append(Op("exec", process["args"], environment(process.get("env", [])), label="process.args[0]"))
+    env = list(process.get("env", []))
+    if draft.policy.listen_fds:
+        env += [f"LISTEN_FDS={draft.policy.listen_fds}", "LISTEN_PID=1"]
+    ops.append(Op("exec", process["args"], environment(env), label="process.args[0]"))
     return ops
 
 
@@ -194,10 +197,12 @@ def capability_sets(draft: Draft, quiet: bool = False) -> dict[str, int]:
         mask = 0
         for capability in asked.get(name, []):
             bit = CAPABILITIES.get(capability)
-            if bit is not None and bit <= draft.facts.last_capability:
+            if bit is None:
+                continue  # said by `spec` as it read the config
+            if bit <= draft.facts.last_capability:
                 mask |= 1 << bit
             elif not quiet:
-                draft.warn(f"process.capabilities.{name}: {capability} is unknown here and left out")
+                draft.warn(f"process.capabilities.{name}: this kernel has no {capability}: left out")
         masks[name] = mask
     return masks
 
