@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from lab.bundles import Bundle, Config
-from lab.users import User
 
 from idmap.auto import full
 from idmap.subid import granted
+from lab.bundles import Bundle, Config
+from lab.users import User
 
 # What su, chown and package managers need of root; the default config gives none of them.
 TOOLS = [f"CAP_{name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SETFCAP", "KILL")]

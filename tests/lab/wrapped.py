@@ -7,6 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
+
 from lab.runtime import Runtime
 
 # Words of a wrapper's shell script: go on with the command.
