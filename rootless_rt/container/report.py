@@ -109,6 +109,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return "the host's node is not the device that was asked for"
     if op.name in ("source", "root") and number == errno.EACCES:
         return "each directory on the way must be searchable (x) for your user"
+    if op.name == "source" and number == errno.EINVAL:
+        return "mounts lie below it, and what they cover must stay so in a user namespace: use rbind"
     if op.name == "source" and number == errno.ENOENT:
         return "make it on the host first, or remove the mount"
     if op.name == "join":
@@ -138,6 +140,6 @@ def _destination_hint(number: int) -> str | None:
         return "the mount point does not exist in the rootfs and cannot be made: make it there beforehand"
     if number == errno.ELOOP:
         return "a symbolic link stands there (proc and sysfs are never mounted through one)"
-    if number == errno.ENOTDIR:
+    if number in (errno.ENOTDIR, errno.EISDIR):
         return "a file and a directory cannot be mounted on each other"
     return None

@@ -88,6 +88,7 @@ void op_root_propagation(struct run *r, const struct op *op)
 static int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
 {
 	struct statfs fs;
+	struct stat st;
 	int fd = make_in_root(root, path, directory, strict ? RESOLVE_NO_SYMLINKS : 0);
 
 	if (fd < 0)
@@ -95,6 +96,11 @@ static int destination(struct run *r, int root, const char *path, int directory,
 	if (!in_proc && (fstatfs(fd, &fs) || fs.f_type == PROC_SUPER_MAGIC)) {
 		errno = EPERM;
 		fail(r, "inside-proc", path);
+	}
+	/* The kernel would say EINVAL, which says nothing. */
+	if (!directory && (fstat(fd, &st) || S_ISDIR(st.st_mode))) {
+		errno = EISDIR;
+		fail(r, "destination", path);
 	}
 	return fd;
 }

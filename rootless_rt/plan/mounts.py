@@ -1,8 +1,8 @@
 """config.json's mounts as ops, and the fall-backs for those an ordinary user cannot make.
 
 A bind mount is two ops: its source is copied (open_tree(2)) before anything is changed, then attached.
-Attributes that restrict (ro, nosuid, nodev, noexec) are set or the container fails; those that only
-concern access times, or take a restriction back, may be locked by the mount they come from
+Attributes that restrict (ro, nosuid, nodev, noexec, nosymfollow) are set or the container fails; those that
+only concern access times, or take a restriction back, may be locked by the mount they come from
 (mount_namespaces(7)): then they stay, which is noted.
 """
 
@@ -16,10 +16,11 @@ from rootless_rt.spec.mountopts import (
     ATTR_NODEV,
     ATTR_NOEXEC,
     ATTR_NOSUID,
+    ATTR_NOSYMFOLLOW,
     ATTR_RDONLY,
     parse_options,
 )
-from rootless_rt.spec.names import MS_REC
+from rootless_rt.spec.names import MS_REC, decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ IN_PROC_ALLOWED = {
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 }
-_RESTRICT = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
+_RESTRICT = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | ATTR_NOSYMFOLLOW
 _SAFE = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 
 
@@ -195,9 +196,10 @@ def split_data(word: str) -> list[str]:
 def _mapped_option(draft: Draft, word: str, where: str, kind: str) -> bool:
     """False for a uid= or gid= that the user namespace does not know: the kernel would refuse the mount."""
     name, _, value = word.partition("=")
-    if name not in ("uid", "gid") or not draft.in_userns or not (value.isascii() and value.isdigit()):
+    number = decimal(value)
+    if name not in ("uid", "gid") or not draft.in_userns or number is None:
         return True
-    if draft.uid_mapped(int(value)) if name == "uid" else draft.gid_mapped(int(value)):
+    if draft.uid_mapped(number) if name == "uid" else draft.gid_mapped(number):
         return True
     draft.degrade(
         f"{where}.options",
@@ -227,7 +229,7 @@ def _substitute(draft: Draft, kind: str, where: str) -> tuple[str, bool] | None:
     draft.degrade(
         where,
         f"a new {kind}",
-        f"the host's {path}" + (", read-only" if kind == "sysfs" else ""),
+        f"the host's {path}" + (", read-only" if kind != "proc" else ""),
         f"only the owner of the {owner} namespace may mount {kind}",
         f'add {{"type": "{owner}"}} to linux.namespaces',
     )
