@@ -94,7 +94,7 @@ static void perform(struct run *r, const struct op *op)
 {
 	switch (op->code) {
 	case OP_DUMPABLE:
-		if (prctl(PR_SET_DUMPABLE, U(op, F_DUMPABLE_ON), 0, 0, 0))
+		if (prctl(PR_SET_DUMPABLE, (unsigned long)U(op, F_DUMPABLE_ON), 0, 0, 0))
 			fail(r, "PR_SET_DUMPABLE", "");
 		break;
 	case OP_TRACE: r->trace = 1; break;

@@ -21,21 +21,32 @@
 
 #include "rt.h"
 
+/* Where the plain numbers are those of calls with 16-bit ids (32-bit x86 and arm): uid 65536 would be root. */
+#ifdef SYS_setresuid32
+#define CALL_SETRESUID SYS_setresuid32
+#define CALL_SETRESGID SYS_setresgid32
+#define CALL_SETGROUPS SYS_setgroups32
+#else
+#define CALL_SETRESUID SYS_setresuid
+#define CALL_SETRESGID SYS_setresgid
+#define CALL_SETGROUPS SYS_setgroups
+#endif
+
 /* A passwd file larger than this is not read: the image chooses its size. */
 #define MAX_PASSWD (1 << 20)
 
 static void set_ids(struct run *r, uint64_t uid, uint64_t gid)
 {
 	/* Raw calls: this process has one thread, and the C library's need none of its bookkeeping. */
-	if (syscall(SYS_setresgid, (gid_t)gid, (gid_t)gid, (gid_t)gid))
+	if (syscall(CALL_SETRESGID, (gid_t)gid, (gid_t)gid, (gid_t)gid))
 		fail(r, "setresgid", "");
-	if (syscall(SYS_setresuid, (uid_t)uid, (uid_t)uid, (uid_t)uid))
+	if (syscall(CALL_SETRESUID, (uid_t)uid, (uid_t)uid, (uid_t)uid))
 		fail(r, "setresuid", "");
 }
 
 void op_become(struct run *r, const struct op *op)
 {
-	if (U(op, F_BECOME_DROP_GROUPS) && syscall(SYS_setgroups, 0, NULL))
+	if (U(op, F_BECOME_DROP_GROUPS) && syscall(CALL_SETGROUPS, 0, NULL))
 		fail(r, "setgroups", "");
 	set_ids(r, U(op, F_BECOME_UID), U(op, F_BECOME_GID));
 }
@@ -53,7 +64,7 @@ void op_ids(struct run *r, const struct op *op)
 		fail(r, "PR_SET_KEEPCAPS", "");
 	for (uint32_t i = 0; i < groups->n; i++)
 		list[i] = (gid_t)vector_item(groups, i);
-	if (U(op, F_IDS_SET_GROUPS) && syscall(SYS_setgroups, (size_t)groups->n, list))
+	if (U(op, F_IDS_SET_GROUPS) && syscall(CALL_SETGROUPS, (size_t)groups->n, list))
 		fail(r, "setgroups", "");
 	free(list);
 	set_ids(r, U(op, F_IDS_UID), U(op, F_IDS_GID));
@@ -312,11 +323,16 @@ void op_seccomp(struct run *r, const struct op *op)
 	struct sock_fprog filter = {.len = (unsigned short)(program->n / sizeof(struct sock_filter))};
 	void *copy = malloc(program->n);
 
+	/* The kernel counts in 16 bits: a longer program must not become its own beginning. */
+	if (program->n / sizeof(struct sock_filter) > BPF_MAXINSNS || program->n % sizeof(struct sock_filter)) {
+		errno = E2BIG;
+		fail(r, "seccomp", "");
+	}
 	if (!copy)
 		fail(r, "malloc", "");
 	memcpy(copy, program->s, program->n); /* the plan's bytes are not aligned */
 	filter.filter = copy;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, U(op, F_SECCOMP_FLAGS), &filter))
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, (unsigned)U(op, F_SECCOMP_FLAGS), &filter))
 		fail(r, "seccomp", "");
 	free(copy);
 	r->trace = 0; /* from here on every system call is the filter's to judge */

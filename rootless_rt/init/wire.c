@@ -76,6 +76,8 @@ static int take_field(struct plan *p, char type, struct field *f)
 		if (take_u32(p, &f->n))
 			return -1;
 		f->list = p->next;
+		if (f->n > (size_t)(p->end - p->next) / 8) /* first: the product may not fit a 32-bit size_t */
+			return -1;
 		return take(p, (size_t)f->n * 8) ? 0 : -1;
 	}
 	return -1;
