@@ -306,16 +306,14 @@ def _make(
     if "listener" in slots:
         fds[slots["listener"]] = _listener(handle)
     container.sock, starter = launch.start(encode(plan.ops), fds)
+    waiting = 0  # where rt-init waits: the new process may get there before its starter has told its pid
     while True:
         message = launch.receive(container.sock)
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
             os.waitpid(starter, 0)
         elif message.type == launch.MSG_SYNC:
-            if message.value == SYNC_CREATED:
-                break
-            _at_sync(container, prepared, message.value)
-            launch.go_on(container.sock, container.pid)
+            waiting = message.value
         elif message.type == launch.MSG_CONSOLE:
             if console is not None:
                 _send(console, message.fd, "/dev/ptmx")
@@ -324,6 +322,12 @@ def _make(
                 container.console = message.fd
         else:
             _outcome(container, message)
+        if waiting and container.pid:
+            if waiting == SYNC_CREATED:
+                break
+            _at_sync(container, prepared, waiting)
+            waiting = 0
+            launch.go_on(container.sock, container.pid)
     container.state["degraded"] = [item.as_dict() for item in plan.degradations]
     container.state["phase"] = "created"
     handle.write_state(container.state)
