@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation, text
 from rootless_rt.cli.common import container_options, log_of, store_of, tell
+from rootless_rt.container import signals
 from rootless_rt.container.create import build, prepare
 from rootless_rt.container.store import check_id
 from rootless_rt.spec.load import load
@@ -11,11 +12,14 @@ from rootless_rt.spec.load import load
 
 def run(inv: Invocation) -> int:
     """Create the container ID of the bundle."""
+    signals.catch()
     container_id = check_id(inv.args[0])
     options = container_options(inv)
     store = store_of(inv)
     spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
     prepared = prepare(spec, container_id, options)
+    # From here on a signal either takes everything back or finds a container that is made.
+    signals.hold()
     container = build(store, prepared, container_id, options)
     tell(log_of(inv), prepared.plan)
     container.handle.close()

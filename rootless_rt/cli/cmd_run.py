@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation, flag, text
 from rootless_rt.cli.common import container_options, log_of, store_of, tell
+from rootless_rt.container import signals
 from rootless_rt.container.create import Container, build, prepare, run_hooks_of, start_now
 from rootless_rt.container.lifecycle import forget, kill_all
 from rootless_rt.container.store import check_id
@@ -15,6 +16,7 @@ _KILL_SECONDS = 10.0
 
 def run(inv: Invocation) -> int:
     """Run the container ID of the bundle; the exit code is its process's."""
+    signals.catch()
     container_id = check_id(inv.args[0])
     options = container_options(inv)
     options.foreground = not flag(inv.options, "detach")
@@ -26,21 +28,24 @@ def run(inv: Invocation) -> int:
         from rootless_rt.host.prctl import become_subreaper
 
         become_subreaper()
+    # Let through again where the making waits, and for good once they can be forwarded.
+    signals.hold()
     container = build(store, prepared, container_id, options)
     log = log_of(inv)
     tell(log, prepared.plan)
     try:
-        wakeup = Wakeup() if options.foreground else None
         start_now(container)
+        # From here on others may stop and delete it, a hook among them.
+        container.handle.unlock()
         run_hooks_of(container, spec.data.get("hooks", {}), "poststart", "running")
     except BaseException:
         _discard(container)
         raise
-    if wakeup is None:
+    if not options.foreground:
         container.handle.close()
         return 0
-    # Others may stop and delete it meanwhile.
-    container.handle.unlock()
+    wakeup = Wakeup()
+    signals.release()
     code = supervise(container.pid, container.pidfd, container.console, wakeup)
     if not flag(inv.options, "keep"):
         _remove(container)
@@ -56,5 +61,7 @@ def _remove(container: Container) -> None:
 
 def _discard(container: Container) -> None:
     """Nothing is left of a container whose program did not start."""
+    if not container.handle.lock():
+        return
     kill_all(container.handle, container.state, _KILL_SECONDS)
     forget(container.handle, container.state)

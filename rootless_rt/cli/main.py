@@ -7,6 +7,7 @@ errors load what they need when they need it.
 
 from __future__ import annotations
 
+import _signal
 import posix
 import sys
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from rootless_rt.cli.log import Log
 
-INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 PIPE_CLOSED = 128 + 13  # as a shell reports SIGPIPE
 
 
@@ -27,9 +27,11 @@ def main(argv: list[str], prog: str = "rt") -> NoReturn:
     """Run the command line `argv` (without the program's name) and end the process with its status."""
     try:
         _occupy_standard_fds()
+        # A caller that ignores SIGCHLD passes that on, and the kernel would keep all exit statuses from us.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         status = _flush(run(argv, prog))
-    except KeyboardInterrupt:
-        status = INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        status = _interrupted(interrupt)
     # Nothing of value is left to tear down, and an interpreter's orderly end costs milliseconds.
     posix._exit(status)
 
@@ -42,14 +44,20 @@ def run(argv: list[str], prog: str = "rt") -> int:
         globals = inv.globals
         _anchor_log(globals)
         return _dispatch(inv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(interrupt)
     except UsageError as error:
         globals = error.globals
         _anchor_log(globals)
         return _report(error, globals, prog)
     except BaseException as error:
         return _report(error, globals, prog)
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    """The status as a shell reports the signal; those of `container.signals` say which it was."""
+    number: int = getattr(interrupt, "number", 2)
+    return 128 + number
 
 
 def _dispatch(inv: Invocation) -> int:

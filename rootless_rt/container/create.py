@@ -3,8 +3,9 @@
 Theory of operation. `prepare` opens nothing that outlives it but descriptors; every refusal comes from there.
 `build` has side effects in this order: state directory (locked), cgroup, rt-init. At the plan's sync points
 rt-init waits while this process writes the id maps and moves it into its cgroup, runs hooks, and at last
-saves the state. Whatever fails, all of it is taken back. When this process is killed, rt-init reads the end
-of the socket at its next sync point and ends; what is then left, `delete --force` removes.
+saves the state. Whatever fails, all of it is taken back, and so it is when a signal ends this process: those
+strike only while it waits (see `signals`). When it is killed, rt-init reads the end of the socket at its next
+sync point and ends; what is then left, `delete --force` removes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless_rt import cgroups
-from rootless_rt.container import processes
+from rootless_rt.container import processes, signals
 from rootless_rt.container.store import CONFIG, START, Handle, Store
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import CgroupFacts, HostFacts, gather
@@ -83,7 +84,19 @@ class Prepared:
 class Container:
     """A made container, as its maker holds it: the locked directory, the state, rt-init and the terminal."""
 
-    __slots__ = ("console", "handle", "options", "pid", "pidfd", "plan", "sock", "spec", "state")
+    __slots__ = (
+        "console",
+        "handle",
+        "options",
+        "pid",
+        "pid_file",
+        "pidfd",
+        "plan",
+        "sock",
+        "spec",
+        "starter",
+        "state",
+    )
 
     def __init__(
         self, handle: Handle, spec: Spec, plan: Plan, state: dict[str, Any], options: Options
@@ -94,9 +107,11 @@ class Container:
         self.plan = plan
         self.state = state
         self.sock: socket | None = None
+        self.starter = 0  # the process that makes the container's; 0 once it has been waited for
         self.pid = 0
         self.pidfd = -1
         self.console = -1
+        self.pid_file: str | None = None  # once it has been written
 
 
 def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, int] = (0, 0)) -> Prepared:
@@ -177,6 +192,12 @@ def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostF
 
 def build(store: Store, prepared: Prepared, container_id: str, options: Options) -> Container:
     """Make the container up to where it waits for start. Raises RtError, having taken everything back."""
+    with signals.held():
+        return _build(store, prepared, container_id, options)
+
+
+def _build(store: Store, prepared: Prepared, container_id: str, options: Options) -> Container:
+    state = _new_state(prepared, container_id)
     fds = _open_fds(prepared.plan)
     console = pidfd_to = None
     try:
@@ -185,14 +206,13 @@ def build(store: Store, prepared: Prepared, container_id: str, options: Options)
         if options.pidfd_socket:
             pidfd_to = _connect(options.pidfd_socket, "--pidfd-socket")
         handle = store.create(container_id)
-        state = _new_state(prepared, container_id)
         container = Container(handle, prepared.spec, prepared.plan, state, options)
         try:
             _make(container, prepared, options, fds, console)
             if pidfd_to is not None:
                 _send(pidfd_to, container.pidfd, "standard")
         except BaseException:
-            _take_back(container, prepared, options)
+            _take_back(container, prepared)
             raise
         return container
     finally:
@@ -305,13 +325,14 @@ def _make(
         fds[slots["into-cgroup"]] = _cgroup_fd(prepared.cgroup)
     if "listener" in slots:
         fds[slots["listener"]] = _listener(handle)
-    container.sock, starter = launch.start(encode(plan.ops), fds)
+    container.sock, container.starter = launch.start(encode(plan.ops), fds)
     waiting = 0  # where rt-init waits: the new process may get there before its starter has told its pid
     while True:
-        message = launch.receive(container.sock)
+        message = _receive(container.sock)
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
-            os.waitpid(starter, 0)
+            os.waitpid(container.starter, 0)
+            container.starter = 0
         elif message.type == launch.MSG_SYNC:
             waiting = message.value
         elif message.type == launch.MSG_CONSOLE:
@@ -333,8 +354,16 @@ def _make(
     handle.write_state(container.state)
     if options.pid_file:
         _write_pid_file(options.pid_file, container.pid)
+        container.pid_file = options.pid_file
+    with signals.let_through():
+        pass  # the last moment to end with nothing left: what comes from here on finds a container
     if options.start_later:
         launch.go_on(container.sock, container.pid)
+
+
+def _receive(sock: socket) -> launch.Message:
+    with signals.let_through():
+        return launch.receive(sock)
 
 
 def _cgroup_fd(manager: cgroups.Manager) -> int:
@@ -406,7 +435,8 @@ def run_hooks_of(container: Container, hooks: dict[str, Any], kind: str, status:
         spec = container.spec
         pid = container.pid
         text = hook_state(spec.data, spec.bundle, container.handle.id, status, pid)
-        run_hooks(kind, hooks[kind], text, spec.bundle)
+        # Before it runs, the end of the container's process means that somebody wants all of this to end.
+        run_hooks(kind, hooks[kind], text, spec.bundle, container.pidfd if status == "creating" else -1)
 
 
 def _set_devices(container: Container, prepared: Prepared, options: Options) -> None:
@@ -458,36 +488,36 @@ def _write_pid_file(path: str, pid: int) -> None:
         raise RtError(f"--pid-file {path}: {os.strerror(error.errno or 0).lower()}") from None
 
 
-def _take_back(container: Container, prepared: Prepared, options: Options) -> None:
+def _take_back(container: Container, prepared: Prepared) -> None:
     """Undo what was made, as far as it was made; the error that is under way is the one that counts."""
     if container.sock is not None:
         container.sock.close()
     if container.pidfd >= 0:
         processes.send_signal(container.pidfd, 9)
-    _reap(container.pid)
+    # By number: a program that calls us, or that became us, may have other children.
+    for child in (container.starter, container.pid):
+        if child:
+            _reap(child)
     if container.console >= 0:
         os.close(container.console)
-    if container.state["phase"] == "created" and options.pid_file:
+    if container.pid_file:
         try:
-            os.unlink(options.pid_file)
+            os.unlink(container.pid_file)
         except OSError:
             pass
+    prepared.cgroup.undo()
     try:
-        prepared.cgroup.undo()
-    finally:
         container.handle.remove()
-        container.handle.close()
+    except RtError:
+        pass  # the disk may be full or gone: `delete` tells, and tries again
+    container.handle.close()
 
 
 def _reap(pid: int) -> None:
-    """Wait for our children: the container's process, and a starter that failed."""
     try:
-        if pid:
-            os.waitpid(pid, 0)
-        while os.waitpid(-1, 0)[0]:
-            pass
+        os.waitpid(pid, 0)
     except ChildProcessError:
-        pass
+        pass  # the caller ignores SIGCHLD: the kernel has reaped it
 
 
 def start_now(container: Container) -> None:
@@ -501,7 +531,7 @@ def start_now(container: Container) -> None:
 def wait_exec(container: Container, sock: socket) -> None:
     """Read rt-init's last messages: its end of the socket closes when the program starts. Raises RtError."""
     while True:
-        message = launch.receive(sock)
+        message = _receive(sock)
         if message.type == launch.MSG_GONE:
             return
         _outcome(container, message)

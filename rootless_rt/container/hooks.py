@@ -10,6 +10,7 @@ import os
 import posix
 import select
 
+from rootless_rt.container import signals
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
@@ -20,15 +21,18 @@ _SHOWN = 1024
 _ALL_SIGNALS = range(1, 65)
 
 
-def run_hooks(kind: str, hooks: list[dict[str, Any]], state: str, bundle: str) -> None:
-    """Run the hooks of one kind in order, in the bundle directory. Raises RtError at the first that fails."""
+def run_hooks(kind: str, hooks: list[dict[str, Any]], state: str, bundle: str, pidfd: int = -1) -> None:
+    """Run the hooks of one kind in order, in the bundle directory. Raises RtError at the first that fails.
+
+    With a pidfd, the end of that process is such a failure too: the hook is killed then.
+    """
     if hooks:
         try:
             os.chdir(bundle)
         except OSError:
             os.chdir("/")
     for index, hook in enumerate(hooks):
-        _run(f"hooks.{kind}[{index}]", hook, state)
+        _run(f"hooks.{kind}[{index}]", hook, state, pidfd)
 
 
 def _memory_file(name: str, content: bytes) -> int:
@@ -38,7 +42,7 @@ def _memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def _run(where: str, hook: dict[str, Any], state: str) -> None:
+def _run(where: str, hook: dict[str, Any], state: str, container: int) -> None:
     path: str = hook["path"]
     env = dict(item.partition("=")[::2] for item in hook.get("env", []))
     given = _memory_file("state", state.encode("utf-8", "surrogateescape"))
@@ -57,7 +61,13 @@ def _run(where: str, hook: dict[str, Any], state: str) -> None:
             )
         except OSError as error:
             raise RtError(f"{where}: {path}: {os.strerror(error.errno or 0).lower()}") from None
-        status = _wait(pid, hook.get("timeout"))
+        try:
+            status = _wait(pid, hook.get("timeout"), container)
+        except ProcessLookupError:
+            raise RtError(
+                f"{where}: {path}: the container's process ended while it ran",
+                hint="was it killed or deleted?",
+            ) from None
         if status != 0:
             text = os.pread(said, _SHOWN, 0).decode("utf-8", "replace").strip()
             raise RtError(f"{where}: {path}: {_ended(status, hook)}" + (f": {text}" if text else ""))
@@ -66,23 +76,29 @@ def _run(where: str, hook: dict[str, Any], state: str) -> None:
         os.close(said)
 
 
-def _wait(pid: int, timeout: int | None) -> int | None:
-    """The wait status, or None when the hook was killed because its time was over."""
-    late = False
+def _wait(pid: int, timeout: int | None, container: int) -> int | None:
+    """The wait status, or None when the hook was killed because its time was over.
+
+    Raises ProcessLookupError when it was killed because the process of the pidfd `container` has ended.
+    """
     pidfd = os.pidfd_open(pid)
+    done = False
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        late = not poll.poll(timeout * 1000 if timeout else None)
-        if late:
-            os.killpg(pid, 9)
-    except BaseException:
-        os.killpg(pid, 9)
-        raise
+        if container >= 0:
+            poll.register(container, select.POLLIN)
+        with signals.let_through():
+            ready = dict(poll.poll(timeout * 1000 if timeout else None))
+        done = pidfd in ready
+        if ready and not done:
+            raise ProcessLookupError
     finally:
+        if not done:
+            os.killpg(pid, 9)
         os.close(pidfd)
         status = os.waitpid(pid, 0)[1]
-    return None if late else status
+    return status if done else None
 
 
 def _ended(status: int | None, hook: dict[str, Any]) -> str:

@@ -11,14 +11,14 @@ import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless_rt.container import processes
-from rootless_rt.container.store import CONFIG, START, Handle, Store, check_id, missing
+from rootless_rt.container.record import has_cgroup, manager
+from rootless_rt.container.store import CONFIG, START, STATE, Handle, Store, check_id, missing
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless_rt import cgroups
     from rootless_rt.init.launch import Message
 
 _FORCE_SECONDS = 10.0
@@ -35,39 +35,44 @@ def status_of(handle: Handle, state: dict[str, Any]) -> str:
         return "creating"
     if handle.has(START) and _listens(handle):
         return "created"
-    if state.get("cgroup", {}).get("kind", "none") != "none" and _manager(state).frozen():
+    if has_cgroup(state) and manager(state).frozen():
         return "paused"
     return "running"
 
 
 def _connect(handle: Handle) -> socket | None:
-    """A connection to the container's process that waits for start; None when it does not wait any more."""
+    """A connection to the container's process that waits for start; None when it does not wait any more.
+
+    Raises BlockingIOError when it waits but takes no more connections: it has been stopped or frozen.
+    """
     connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    connection.setblocking(False)
     try:
         connection.connect(handle.place(START))
     except (ConnectionRefusedError, FileNotFoundError):
         connection.close()
         return None
+    except BlockingIOError:
+        connection.close()
+        raise
     except OSError as error:
         connection.close()
         raise RtError(
             f"cannot reach the container's process: {os.strerror(error.errno or 0).lower()}"
         ) from None
+    connection.setblocking(True)
     return connection
 
 
 def _listens(handle: Handle) -> bool:
-    connection = _connect(handle)
+    try:
+        connection = _connect(handle)
+    except BlockingIOError:
+        return True
     if connection is None:
         return False
     connection.close()
     return True
-
-
-def _manager(state: dict[str, Any]) -> cgroups.Manager:
-    from rootless_rt import cgroups
-
-    return cgroups.load(state["cgroup"])
 
 
 def public_state(handle: Handle, state: dict[str, Any]) -> dict[str, Any]:
@@ -94,13 +99,22 @@ def start(store: Store, container_id: str) -> None:
     """Let a created container execute its program. Raises RtError."""
     handle = store.open(check_id(container_id))
     try:
-        if not handle.lock():
+        # Before the lock: a hook of `create` that starts its container must not wait for that very create.
+        if status_of(handle, handle.read_state()) == "creating":
+            raise RtError("cannot start a container that is still being created")
+        if not _lock_in_time(handle):
             raise missing(container_id)
         state = handle.read_state()
         status = status_of(handle, state)
         if status == "stopped":
             raise RtError("cannot start a container that has stopped", hint=f"rt delete {container_id}")
-        connection = _connect(handle) if status == "created" else None
+        try:
+            connection = _connect(handle) if status == "created" else None
+        except BlockingIOError:
+            raise RtError(
+                "the container's process does not answer",
+                hint=f"was it stopped or frozen? rt kill {container_id} CONT",
+            ) from None
         if connection is None:
             raise RtError(f"cannot start an already running container ({status})")
         try:
@@ -125,10 +139,13 @@ def _start(handle: Handle, state: dict[str, Any], connection: socket) -> None:
     hooks = config.get("hooks", {}).get("poststart")
     if hooks:
         text = _hook_state(handle, state, config, "running", state["pid"])
+        # Nothing is written any more, and a hook may well kill or delete its container.
+        handle.unlock()
         try:
             run_hooks("poststart", hooks, text, state["bundle"])
         except RtError:
-            kill_all(handle, state, _FORCE_SECONDS)
+            if _lock_in_time(handle):
+                kill_all(handle, state, _FORCE_SECONDS)
             raise
 
 
@@ -139,8 +156,7 @@ def _start_failure(handle: Handle, state: dict[str, Any], message: Message) -> R
     from rootless_rt.plan.ops import blank
 
     plan = Plan()
-    first = state.get("startOps", {}).get("first", 0)
-    plan.ops = [blank("wait_start")] * first
+    plan.ops = [blank("wait_start")] * state.get("startOps", {}).get("first", 0)
     plan.ops += [blank(name, label) for name, label in state.get("startOps", {}).get("ops", [])]
     kill_all(handle, state, _FORCE_SECONDS)
     return failure(plan, message)
@@ -170,12 +186,12 @@ def kill(store: Store, container_id: str, number: int, *, everyone: bool = False
     try:
         state = handle.read_state()
         if status_of(handle, state) == "stopped":
-            if everyone and _manager(state).kind != "none":
-                _manager(state).kill()
+            if everyone and has_cgroup(state):
+                manager(state).kill()
                 return
             raise RtError("container not running", hint=f"it has stopped: rt delete {container_id}")
-        if number == 9 and not state.get("ownPid") and _manager(state).kind != "none":
-            _manager(state).kill()
+        if number == 9 and not state["ownPid"] and has_cgroup(state):
+            manager(state).kill()
             return
         pidfd = processes.open_process(state)
         if pidfd < 0:
@@ -201,8 +217,8 @@ def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
                 )
         finally:
             os.close(pidfd)
-    if not state.get("ownPid") and state.get("cgroup", {}).get("kind", "none") != "none":
-        _manager(state).kill(seconds)
+    if not state["ownPid"] and has_cgroup(state):
+        manager(state).kill(seconds)
 
 
 def delete(store: Store, container_id: str, *, force: bool) -> None:
@@ -211,47 +227,48 @@ def delete(store: Store, container_id: str, *, force: bool) -> None:
     A created container that was never started is removed without force, as runc does. With force a container
     that does not exist is fine, and one with a damaged state is cleaned up as far as can be known.
     """
-    try:
-        handle = store.open(check_id(container_id))
-    except RtError:
-        if force and not store.has(container_id):
+    handle = store.find(check_id(container_id))
+    if handle is None:
+        if force:
             return
-        raise
+        raise missing(container_id)
     try:
-        try:
+        # Before the lock. With force, a `create` that is held up by a hook gives up when its process is
+        # killed; without, a hook that deletes its container must not wait for the command that runs it.
+        if force:
+            kill_all(handle, handle.salvage_state(), _FORCE_SECONDS)
+        elif handle.has(STATE):
+            _refuse_alive(handle, handle.read_state())
+        if not _lock_in_time(handle):
+            if force:
+                return
+            raise missing(container_id)
+        # A `create` or `start` that was under way has ended by now.
+        if not handle.has(STATE):
+            handle.remove()
+            return
+        if force:
+            state = handle.salvage_state()
+        else:
             state = handle.read_state()
-        except RtError:
-            if not force and handle.has("state.json"):
-                raise
-            _remove_unknown(handle, force)
-            return
-        status = status_of(handle, state)
-        if status in ("running", "paused", "creating") and not force:
-            raise RtError(
-                f'cannot delete container "{container_id}" that is not stopped: {status}',
-                hint=f"rt kill {container_id} KILL, or: rt delete --force {container_id}",
-            )
-        if status != "stopped":
-            kill_all(handle, state, _FORCE_SECONDS)
-        if not _lock_in_time(handle, force):
-            return
-        # A `create` that was under way has either finished or taken itself back by now.
-        state = handle.read_state()
+            _refuse_alive(handle, state)
         kill_all(handle, state, _FORCE_SECONDS)
         forget(handle, state)
     finally:
         handle.close()
 
 
-def _lock_in_time(handle: Handle, force: bool) -> bool:
-    """Take the lock; False when the container is gone.
+def _refuse_alive(handle: Handle, state: dict[str, Any]) -> None:
+    status = status_of(handle, state)
+    if status in ("running", "paused", "creating"):
+        raise RtError(
+            f'cannot delete container "{handle.id}" that is not stopped: {status}',
+            hint=f"rt kill {handle.id} KILL, or: rt delete --force {handle.id}",
+        )
 
-    With force a stuck holder is waited for, and is an error then.
-    """
-    if not force:
-        if handle.lock():
-            return True
-        raise missing(handle.id)
+
+def _lock_in_time(handle: Handle) -> bool:
+    """Take the lock; False when the container is gone. Raises RtError when somebody keeps it."""
     deadline = time.monotonic() + _FORCE_SECONDS
     while not handle.lock(wait=False):
         if not handle.exists():
@@ -261,19 +278,14 @@ def _lock_in_time(handle: Handle, force: bool) -> bool:
                 f'container "{handle.id}" is held by another rt command', hint="end that command first"
             )
         # flock(2) has no time-out; this only waits where two commands meet on one container.
-        time.sleep(0.01)
+        time.sleep(0.005)
     return True
-
-
-def _remove_unknown(handle: Handle, force: bool) -> None:
-    if _lock_in_time(handle, force):
-        handle.remove()
 
 
 def forget(handle: Handle, state: dict[str, Any]) -> None:
     """Remove cgroup, poststop hooks' turn included, and directory of a container that has ended."""
-    if state.get("cgroup", {}).get("kind", "none") != "none":
-        _manager(state).delete()
+    if has_cgroup(state):
+        manager(state).delete()
     _poststop(handle, state)
     handle.remove()
 

@@ -11,22 +11,28 @@ import os
 import select
 from _signal import pidfd_send_signal
 
+from rootless_rt.errors import RtError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
 def _read(path: str) -> bytes:
+    """A small file of /proc; empty when it, or its process, is not there.
+
+    Raises RtError for all else: without descriptors left, say, no process is to pass for one that has ended.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        try:
+            return os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
         return b""
-    try:
-        return os.read(fd, 4096)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise RtError(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}") from None
 
 
 def boot_id() -> str:
@@ -67,7 +73,9 @@ def open_process(state: dict[str, Any]) -> int:
     except OSError as error:
         if error.errno in (errno.ESRCH, errno.EINVAL):
             return -1
-        raise
+        raise RtError(
+            f"cannot hold on to process {state['pid']}: {os.strerror(error.errno or 0).lower()}"
+        ) from None
     # Only now compare: the pidfd holds on to whoever has the number at this moment.
     if is_alive(state):
         return fd
@@ -76,11 +84,13 @@ def open_process(state: dict[str, Any]) -> int:
 
 
 def send_signal(pidfd: int, number: int) -> bool:
-    """Signal through a pidfd; False when the process has ended."""
+    """Signal through a pidfd; False when the process has ended. Raises RtError."""
     try:
         pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return False
+    except OSError as error:
+        raise RtError(f"cannot send signal {number}: {os.strerror(error.errno or 0).lower()}") from None
     return True
 
 

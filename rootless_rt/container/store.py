@@ -16,6 +16,7 @@ import fcntl
 import os
 import stat
 
+from rootless_rt.container.record import salvage, wrong_field
 from rootless_rt.errors import RtError
 from rootless_rt.spec.jsonio import dumps, parse
 
@@ -89,32 +90,44 @@ class Store:
 
     def _open_root(self, make: bool) -> int:
         """A descriptor of the state root. Raises FileNotFoundError when it is missing and not to be made."""
+        made = False
         if make and not os.path.isdir(self.root):
             try:
                 os.makedirs(self.root, 0o700, exist_ok=True)
-                # Sticky: systemd-tmpfiles leaves such directories alone (XDG base directory specification).
-                os.chmod(self.root, 0o1700)
+                made = True
             except OSError as error:
                 raise _cannot("make the state root", self.root, error) from None
         try:
-            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # A root that nobody named may lie in /tmp: a link there is somebody else's idea.
+            fd = os.open(self.root, _DIR if not self.given else _DIR & ~os.O_NOFOLLOW)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise _cannot("open the state root", self.root, error) from None
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        try:
+            self._check_root(os.fstat(fd))
+            if made:
+                # Sticky: systemd-tmpfiles leaves such directories alone (XDG base directory specification).
+                os.fchmod(fd, 0o1700)
+        except BaseException:
             os.close(fd)
-            problem = (
-                f"belongs to uid {status.st_uid}"
-                if status.st_uid != os.geteuid()
-                else "can be written by other users"
-            )
-            raise RtError(
-                f"state root {self.root} {problem}",
-                hint="name a directory of your own with --root, or: chmod go-w " + self.root,
-            )
+            raise
         return fd
+
+    def _check_root(self, status: os.stat_result) -> None:
+        link = os.lstat(self.root)
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
+            problem = f"is a link of uid {link.st_uid}"
+        elif status.st_uid != os.geteuid():
+            problem = f"belongs to uid {status.st_uid}"
+        elif status.st_mode & 0o022:
+            problem = "can be written by other users"
+        else:
+            return
+        raise RtError(
+            f"state root {self.root} {problem}",
+            hint="name a directory of your own with --root, or: chmod go-w " + self.root,
+        )
 
     def create(self, container_id: str) -> Handle:
         """Make the directory of a new container and lock it. Raises RtError when the id is taken."""
@@ -133,22 +146,34 @@ class Store:
             raise _cannot("make the state directory", f"{self.root}/{container_id}", error) from None
         finally:
             os.close(root)
-        if not handle.lock(wait=False):
+        # Whoever got the lock first sees that nothing is here yet, and gives it back or removes it at once.
+        if not handle.lock():
             handle.close()
             raise RtError(f'container "{container_id}" was deleted while it was made')
         return handle
 
     def open(self, container_id: str) -> Handle:
         """The container's directory, not locked. Raises RtError when there is none."""
+        handle = self.find(container_id)
+        if handle is None:
+            raise missing(container_id)
+        return handle
+
+    def find(self, container_id: str) -> Handle | None:
+        """The container's directory, not locked; None when there is none. Raises RtError."""
         try:
             root = self._open_root(make=False)
         except FileNotFoundError:
-            raise missing(container_id) from None
+            return None
         try:
             return self._handle(root, container_id)
         except FileNotFoundError:
-            raise missing(container_id) from None
+            return None
         except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise RtError(
+                    f"{self.root}/{container_id} is not a directory that rt made", hint="remove it by hand"
+                ) from None
             raise _cannot("open the state directory", f"{self.root}/{container_id}", error) from None
         finally:
             os.close(root)
@@ -160,10 +185,6 @@ class Store:
             raise RtError(f"{self.root}/{container_id} belongs to another user")
         return Handle(self.root, container_id, fd)
 
-    def has(self, container_id: str) -> bool:
-        """Whether anything of that name is there."""
-        return os.path.lexists(f"{self.root}/{container_id}")
-
     def ids(self) -> list[str]:
         """The ids of all containers, sorted. A missing root is empty, but an error when the user named it."""
         try:
@@ -173,9 +194,13 @@ class Store:
                 raise RtError(f"state root {self.root}: no such directory") from None
             return []
         try:
-            return sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+            with os.scandir(root) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise _cannot("read the state root", self.root, error) from None
         finally:
             os.close(root)
+        return sorted(name for name in names if _ID_CHARS.issuperset(name))
 
 
 class Handle:
@@ -283,14 +308,27 @@ class Handle:
         try:
             state = parse(self.read(STATE), STATE)
         except FileNotFoundError:
+            if not self.exists():
+                raise missing(self.id) from None
             raise RtError(f"{self.path} has no {STATE}: it was never finished", hint=broken) from None
         except RtError as error:
             raise RtError(f"{self.path}: {error.message}", hint=broken) from None
         except OSError as error:
-            raise _cannot("read", f"{self.path}/{STATE}", error) from None
-        if not isinstance(state, dict) or state.get("id") != self.id or not isinstance(state.get("pid"), int):
-            raise RtError(f"{self.path}/{STATE} is damaged", hint=broken)
-        return state
+            raise RtError(
+                f"cannot read {self.path}/{STATE}: {os.strerror(error.errno or 0).lower()}", hint=broken
+            ) from None
+        wrong = wrong_field(state)
+        if wrong is None and isinstance(state, dict) and state["id"] == self.id:
+            return state
+        raise RtError(f"{self.path}/{STATE} is damaged: {wrong or 'id'}", hint=broken)
+
+    def salvage_state(self) -> dict[str, Any]:
+        """What can be believed of a damaged state.json; see `record.salvage`."""
+        try:
+            state = parse(self.read(STATE), STATE)
+        except (OSError, RtError):
+            state = None
+        return salvage(state, self.id)
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace state.json."""

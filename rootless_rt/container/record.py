@@ -1,0 +1,134 @@
+"""What a state file may say: it decides whom `kill` and `delete` signal and what they remove.
+
+Knows the types of its fields, and what a directory must be to pass for the container's cgroup. Must not know
+where the file is kept. A wrong record comes from a full disk, another program or a hand, not from `rt`: it is
+never guessed at, but `delete --force` uses the parts that are sound.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless_rt.errors import RtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless_rt import cgroups
+
+_FIELDS = {
+    "id": str,
+    "ociVersion": str,
+    "phase": str,
+    "pid": int,
+    "startTime": str,
+    "bootId": str,
+    "bundle": str,
+    "rootfs": str,
+    "created": str,
+    "annotations": dict,
+    "ownPid": bool,
+    "maker": dict,
+    "cgroup": dict,
+    "degraded": list,
+}
+_IDENTITY = ("pid", "startTime", "bootId")
+_PID_LIMIT = 1 << 31
+
+
+def wrong_field(state: object) -> str | None:
+    """The first field that is missing or of the wrong type; None for a sound record."""
+    if type(state) is not dict:
+        return "the whole"
+    for name, kind in _FIELDS.items():
+        if type(state.get(name)) is not kind:
+            return name
+    if not _is_identity(state):
+        return "pid"
+    if not _is_identity(state["maker"]):
+        return "maker"
+    if "startOps" in state and not _are_ops(state["startOps"]):
+        return "startOps"
+    return None
+
+
+def _is_identity(of: dict[str, Any]) -> bool:
+    pid, started, boot = (of.get(name) for name in _IDENTITY)
+    return type(pid) is int and 0 <= pid < _PID_LIMIT and type(started) is str and type(boot) is str
+
+
+def _are_ops(value: object) -> bool:
+    if type(value) is not dict:
+        return False
+    first, ops = value.get("first"), value.get("ops")
+    if type(first) is not int or not 0 <= first < 1 << 16 or type(ops) is not list:
+        return False
+    return all(type(op) is list and len(op) == 2 and type(op[0]) is type(op[1]) is str for op in ops)
+
+
+def salvage(state: object, container_id: str) -> dict[str, Any]:
+    """A sound record from what is sound of this one: with no process, and no cgroup, where that is not."""
+    given = state if type(state) is dict else {}
+    sound: dict[str, Any] = {name: kind() for name, kind in _FIELDS.items()}
+    for name, kind in _FIELDS.items():
+        if type(given.get(name)) is kind:
+            sound[name] = given[name]
+    if not _is_identity(sound):
+        sound.update(pid=0, startTime="", bootId="")
+    if not _is_identity(sound["maker"]):
+        sound["maker"] = {"pid": 0, "startTime": "", "bootId": ""}
+    try:
+        manager(sound)
+    except RtError:
+        sound["cgroup"] = {"kind": "none"}
+    sound["id"] = container_id
+    # Whether it had a pid namespace is not known; without, only its cgroup tells all its processes.
+    sound["ownPid"] = given.get("ownPid") is True
+    return sound
+
+
+def has_cgroup(state: dict[str, Any]) -> bool:
+    """Whether the container was given a cgroup."""
+    return bool(state["cgroup"].get("kind", "none") != "none")
+
+
+def manager(state: dict[str, Any]) -> cgroups.Manager:
+    """The manager of the container's cgroup. Raises RtError for a record of what cannot be one.
+
+    A directory that exists must be of a cgroup file system, and neither ours nor above ours: all processes in
+    it are going to be killed, all directories below it removed.
+    """
+    from rootless_rt import cgroups
+
+    if not has_cgroup(state):
+        return cgroups.load({"kind": "none"})
+    found = cgroups.load(state["cgroup"])
+    view = cgroups.view()
+    devices: dict[int, set[str]] = {}
+    for controller, mount in [*view.mounts.items(), ("", view.unified or "")]:
+        try:
+            device = os.stat(mount).st_dev
+        except OSError:
+            continue
+        devices.setdefault(device, set()).update({mount, view.own_dir(controller) or mount})
+    for path in found.paths:
+        if not _may_be_ours(path, devices):
+            raise RtError(
+                f"state: cgroup: {path} is no cgroup of a container",
+                hint="remove the container: rt delete --force " + state["id"],
+            )
+    return found
+
+
+def _may_be_ours(path: str, devices: dict[int, set[str]]) -> bool:
+    if "\0" in path or os.path.normpath(path) != path:
+        return False
+    try:
+        device = os.stat(path, follow_symlinks=False).st_dev
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # nothing can be done to it
+    except OSError:
+        return False
+    protected = devices.get(device)
+    return protected is not None and not any((own + "/").startswith(path + "/") for own in protected)

@@ -1,0 +1,86 @@
+"""Signals that end a command, and the places where they may strike.
+
+While `create` and `run` make a container they have things in hand that nobody else puts away: a directory,
+a cgroup, a process. SIGHUP, SIGINT, SIGQUIT and SIGTERM are therefore held back (blocked) while they work,
+and let through only where they wait: for rt-init and for hooks. What is raised there takes everything back on
+its way up. Must not know what is made. The mask is the calling thread's: other threads go on as before.
+"""
+
+from __future__ import annotations
+
+from _signal import SIG_BLOCK, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, getsignal, pthread_sigmask, signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import NoReturn
+
+ENDING = (1, 2, 3, 15)
+"""SIGHUP, SIGINT, SIGQUIT, SIGTERM: by default they end the process on the spot, with nothing taken back."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """One of the ending signals came; `number` is which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def catch() -> None:
+    """Have the ending signals raise Interrupted, once; those that the caller ignores (nohup) stay ignored.
+
+    Only for the main thread of a program of our own.
+    """
+    for number in ENDING:
+        if getsignal(number) != SIG_IGN:
+            signal(number, _strike)
+
+
+def _strike(number: int, frame: FrameType | None) -> NoReturn:
+    # A second signal must not strike while everything is taken back.
+    for other in ENDING:
+        signal(other, _pass_over)
+    raise Interrupted(number)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Not SIG_IGN: Python complains when one is ignored that has come already."""
+
+
+def hold() -> None:
+    """Hold the ending signals back, to the end of the process or until `release`."""
+    pthread_sigmask(SIG_BLOCK, ENDING)
+
+
+def release() -> None:
+    """Let the ending signals through again; one that was held back comes now."""
+    pthread_sigmask(SIG_UNBLOCK, ENDING)
+
+
+class _Masked:
+    """A stretch of code under a changed signal mask; the one before comes back behind it."""
+
+    __slots__ = ("_before", "_how")
+
+    def __init__(self, how: int) -> None:
+        self._how = how
+
+    def __enter__(self) -> None:
+        self._before = pthread_sigmask(SIG_BLOCK, ())
+        pthread_sigmask(self._how, ENDING)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pthread_sigmask(SIG_SETMASK, self._before)
+
+
+def held() -> _Masked:
+    """with held(): no ending signal strikes here."""
+    return _Masked(SIG_BLOCK)
+
+
+def let_through() -> _Masked:
+    """with let_through(): an ending signal strikes here, and so does one that was held back before."""
+    return _Masked(SIG_UNBLOCK)
