@@ -11,10 +11,21 @@ import sys
 from pathlib import Path
 
 import pytest
-import seccomp_machine as machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seccomp_machine import ALLOW, ENOSYS, EPERM, ERRNO, KILL_PROCESS, KILL_THREAD, X32_BIT, X86, X86_64, run
+from lab import seccomp_machine as machine
+from lab.seccomp_machine import (
+    ALLOW,
+    ENOSYS,
+    EPERM,
+    ERRNO,
+    KILL_PROCESS,
+    KILL_THREAD,
+    X32_BIT,
+    X86,
+    X86_64,
+    run,
+)
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.host import seccomp_compile

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import configs
 import pytest
+from lab import configs
 
 from rootless_rt.spec import names
 from rootless_rt.spec.defaults import default_spec, rootless

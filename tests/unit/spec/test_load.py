@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import configs
 import pytest
+from lab import configs
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.spec import jsonio, schema

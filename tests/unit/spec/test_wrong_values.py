@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import configs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab import configs
 
 from rootless_rt.errors import NotSupportedYet, RtError, SpecError
 from rootless_rt.spec import schema
