@@ -134,7 +134,9 @@ def _paths(config: dict[str, Any]) -> dict[str, int]:
     """Which of the paths that a fall-back may use exist, with their device numbers."""
     candidates = ["/proc/kcore", "/dev/mqueue"]
     candidates += [f"/dev/{name}" for name in ("null", "zero", "full", "tty", "random", "urandom")]
-    candidates += [os.path.normpath(device["path"]) for device in config.get("linux", {}).get("devices", [])]
+    for device in config.get("linux", {}).get("devices", []):
+        # As the plan writes it: normpath leaves two slashes in front alone.
+        candidates.append("/" + os.path.normpath(device["path"]).lstrip("/"))
     found = {}
     for path in candidates:
         try:

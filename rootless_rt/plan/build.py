@@ -39,7 +39,8 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     hiding = rootfs.hiding_ops(draft, null)
 
     ops = [Op("trace")] if policy.trace else []
-    ops += _room_for_fds(draft) + limits + before + after_clone
+    room = _room_for_fds(draft, limits)
+    ops += limits + room + before + after_clone
     ops += rootfs.first_ops(draft)
     # With the caller's own ids: root of the user namespace may be somebody who cannot search the way there.
     ops += draft.sources
@@ -55,6 +56,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     ops += hiding
     ops += rootfs.pivot_ops(draft)
     ops += process.session_ops(draft, console)
+    ops += _room_given_back(draft, room)
     ops += process.credential_ops(draft)
     ops.append(Op("wait_start", listener))
     ops += hooks.hook_ops(draft, "startContainer", "created")
@@ -78,12 +80,23 @@ def _console(draft: Draft) -> tuple[int, list[Op]]:
     return slot, [Op("console", draft.root_slot, slot, rows, cols, label="process.terminal")]
 
 
-def _room_for_fds(draft: Draft) -> list[Op]:
+def _room_for_fds(draft: Draft, limits: list[Op]) -> list[Op]:
+    """The soft limit on descriptors, raised where the plan needs more; `limits` may raise the hard one."""
     nofile = RLIMITS["RLIMIT_NOFILE"]
     soft, hard = draft.facts.rlimits[nofile]
     if len(draft.sources) + len(draft.plan.fds) + _SPARE_FDS <= soft:
         return []
+    hard = max([hard, *(op.args[2] for op in limits if op.name == "rlimit" and op.args[0] == nofile)])
     return [Op("rlimit", nofile, hard, hard)]
+
+
+def _room_given_back(draft: Draft, room: list[Op]) -> list[Op]:
+    """The caller's soft limit again, unless the config sets its own."""
+    asked = any(limit["type"] == "RLIMIT_NOFILE" for limit in draft.process.get("rlimits", []))
+    if not room or asked:
+        return []
+    nofile = RLIMITS["RLIMIT_NOFILE"]
+    return [Op("rlimit", nofile, *draft.facts.rlimits[nofile])]
 
 
 def _finish(draft: Draft, ops: list[Op]) -> Plan:

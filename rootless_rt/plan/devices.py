@@ -91,7 +91,8 @@ def devices(draft: Draft) -> list[Op]:
 def _device(draft: Draft, device: dict[str, Any], where: str) -> Op | None:
     path = normal(device["path"])
     kind = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}[device["type"]]
-    mode = kind | device.get("fileMode", 0o666)
+    # Only permissions: a type among the bits of fileMode would make another kind of node.
+    mode = kind | device.get("fileMode", 0o666) & 0o7777
     number = 0 if kind == _S_IFIFO else rdev(device["major"], device["minor"])
     uid, gid = device.get("uid") or 0, device.get("gid") or 0
     if not draft.in_userns or kind == _S_IFIFO:

@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# poll(2) takes its milliseconds as an int: 24 days stand for any longer time.
+_LONGEST_MS = 2**31 - 1
+
 
 def hook_state(config: dict[str, Any], bundle: str, container_id: str, status: str, pid: int | None) -> str:
     """The state that a hook reads on stdin (runtime-spec, "State"); without a pid when it has ended."""
@@ -47,7 +50,7 @@ def hook_ops(draft: Draft, kind: str, status: str) -> list[Op]:
                 hook.get("args") or [hook["path"]],
                 env,
                 draft.spec.bundle if kind == "createContainer" else "",
-                (hook.get("timeout") or 0) * 1000,
+                min((hook.get("timeout") or 0) * 1000, _LONGEST_MS),
                 head + '"pid":',
                 tail,
                 label=f"hooks.{kind}[{index}]",

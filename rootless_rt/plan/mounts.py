@@ -89,7 +89,7 @@ def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str
         path, recursive = substitute
         slot = draft.source(path, recursive, label=where)
         attrs = options.attr_set | _SAFE & ~(0 if kind != "proc" else ATTR_RDONLY)
-        in_proc = PROC_ITSELF if dest == "/proc" else _in_proc(dest, where)
+        in_proc = PROC_ITSELF if (kind, dest) == ("proc", "/proc") else _in_proc(dest, where)
         bind = ("mount_bind", draft.root_slot, slot, dest, attrs & _RESTRICT, 0, 0, 0, propagation)
         # What is mounted below /sys, the cgroups above all, is to be read-only as well (CVE-2023-25809).
         return [Op(*bind, ANY_DEVICE, in_proc, int(kind == "sysfs"), label=where)]

@@ -5,6 +5,8 @@ Pure: the caller says who the user is and which cgroups the host has. Knows noth
 
 from __future__ import annotations
 
+from rootless_rt.spec.names import decimal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -132,6 +134,5 @@ def _is_mapped(option: str, maps: dict[str, list[dict[str, int]]]) -> bool:
     name, equals, text = option.partition("=")
     if not equals or name not in maps:
         return True
-    if not text.isascii() or not text.isdigit():
-        return False
-    return any(0 <= int(text) - line["containerID"] < line["size"] for line in maps[name])
+    number = decimal(text)
+    return number is not None and any(0 <= number - line["containerID"] < line["size"] for line in maps[name])
