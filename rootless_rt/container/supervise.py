@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SIGCHLD, _SIGWINCH, _SIGURG, _SIGPIPE = 17, 28, 23, 13
-# Not forwarded: those that cannot be caught, those that tell of this process itself.
-_NOT_CAUGHT = {9, 19, 32, 33, 4, 5, 6, 7, 8, 11, 31, _SIGPIPE, _SIGCHLD, _SIGURG}
+# Left alone: those that cannot be caught, those that tell of this process itself. SIGCHLD does too, and is wanted.
+_NOT_CAUGHT = {9, 19, 32, 33, 4, 5, 6, 7, 8, 11, 31, _SIGPIPE, _SIGURG}
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _CHUNK = 1 << 16
 
@@ -72,6 +72,7 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(wakeup.fd, select.POLLIN)
+    status: int | None = None
     try:
         if terminal is not None:
             terminal.begin(poll)
@@ -79,7 +80,9 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
             ready = dict(poll.poll())
             if wakeup.fd in ready:
                 for number in wakeup.numbers():
-                    if number == _SIGWINCH and terminal is not None:
+                    if number == _SIGCHLD:
+                        status = _reap(pid, status)
+                    elif number == _SIGWINCH and terminal is not None:
                         terminal.resize()
                     elif number != _SIGWINCH:
                         processes.send_signal(pidfd, number)
@@ -88,18 +91,26 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
             if pidfd in ready:
                 if terminal is not None:
                     terminal.drain()
-                return exit_code(_reap(pid))
+                return exit_code(os.waitpid(pid, 0)[1] if status is None else status)
     finally:
         if terminal is not None:
             terminal.end()
 
 
-def _reap(pid: int) -> int:
-    """The status of the container's process; others that were left to us are waited for on the way."""
+def _reap(pid: int, status: int | None) -> int | None:
+    """Put away the children that have ended: the container's process, and orphans of it that became ours.
+
+    `status` is that of the container's process if it is known already; the answer is it, or None still.
+    """
     while True:
-        found, status = os.waitpid(-1, 0)
-        if found == pid:
+        try:
+            found, ended = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
             return status
+        if found == 0:
+            return status
+        if found == pid:
+            status = ended
 
 
 class Terminal:
