@@ -8,6 +8,7 @@
 #define MOVE_ROOT 1
 #define NOT_IN_PROC 0
 #define PROC_ITSELF 2
+#define IF_ALLOWED 2
 
 enum op_code {
 	OP_DUMPABLE = 1,

@@ -180,6 +180,8 @@ BY_NAME = {row[0]: row for row in OPS}
 # How `pivot` changes the root, and what a mount may have to do with /proc (`in_proc`).
 PIVOT_ROOT, MOVE_ROOT, CHROOT = 0, 1, 2
 NOT_IN_PROC, IN_PROC, PROC_ITSELF = 0, 1, 2
+# Whether `ids` sets the groups; IF_ALLOWED notes a refusal and goes on.
+NEVER, ALWAYS, IF_ALLOWED = 0, 1, 2
 
 MAGIC = b"rtplan1\0"
 
@@ -268,6 +270,7 @@ def header() -> str:
         f"#define MOVE_ROOT {MOVE_ROOT}",
         f"#define NOT_IN_PROC {NOT_IN_PROC}",
         f"#define PROC_ITSELF {PROC_ITSELF}",
+        f"#define IF_ALLOWED {IF_ALLOWED}",
         "",
         "enum op_code {",
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Degradation, Draft
-from rootless_rt.plan.ops import NO_SLOT, Op
+from rootless_rt.plan.ops import ALWAYS, IF_ALLOWED, NEVER, NO_SLOT, Op
 from rootless_rt.spec.names import CAPABILITIES, RLIMITS
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -106,7 +106,8 @@ def credential_ops(draft: Draft) -> list[Op]:
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
         ops.append(Op("home", draft.root_slot, uid))
     ops.append(Op("bounding", sets["bounding"], label="process.capabilities.bounding"))
-    ops.append(Op("ids", uid, gid, groups, int(set_groups), user.get("umask", 0o022), label="process.user"))
+    ids = Op("ids", uid, gid, groups, set_groups, user.get("umask", 0o022), label="process.user")
+    ops.append(draft.tolerate(ids, _groups_denied(groups)) if groups and set_groups == IF_ALLOWED else ids)
     extra = CAP_SYS_ADMIN if late_filter else 0
     ops.append(Op("caps", effective | extra, permitted | extra, inheritable, label="process.capabilities"))
     # The kernel raises only what is permitted and inheritable too (capabilities(7)); many configs name more.
@@ -162,8 +163,17 @@ def _check_mapped(draft: Draft, uid: int, gid: int) -> None:
             )
 
 
-def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], bool]:
-    """The supplementary groups to set, and whether setgroups(2) is to be called at all."""
+def _groups_denied(groups: list[int]) -> Degradation:
+    return Degradation(
+        "process.user.additionalGids",
+        ", ".join(map(str, groups)),
+        "the caller's own groups",
+        "setgroups(2) is denied in the joined user namespace",
+    )
+
+
+def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], int]:
+    """The supplementary groups to set, and whether setgroups(2) is to be called (ALWAYS ...)."""
     if "user" in draft.new and not draft.plan.set_groups:
         lost = [number for number in asked if number != gid]
         if lost:
@@ -174,7 +184,7 @@ def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], bool]:
                 "setgroups(2) is denied where only the own group is mapped",
                 "map a range of groups: rt spec --rootless --idmap full",
             )
-        return [], False
+        return [], NEVER
     unmapped = [number for number in asked if not draft.gid_mapped(number)]
     if unmapped:
         draft.degrade(
@@ -184,9 +194,12 @@ def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], bool]:
             "they are not in linux.gidMappings",
             "map them, or remove them",
         )
-    if draft.in_userns and "user" not in draft.new and not draft.facts.may_set_groups:
-        return [], False
-    return [number for number in asked if number not in unmapped], True
+    if not ("user" in draft.new or "user" in draft.joined or draft.facts.may_set_groups):
+        return [], NEVER
+    groups = [number for number in asked if number not in unmapped]
+    if "user" in draft.joined and not (groups and draft.policy.strict):
+        return groups, IF_ALLOWED  # whether it may be called there is only known once it has been joined
+    return groups, ALWAYS
 
 
 def capability_sets(draft: Draft, quiet: bool = False) -> dict[str, int]:
