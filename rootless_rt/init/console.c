@@ -49,9 +49,7 @@ void op_console(struct run *r, const struct op *op)
 	}
 	if (size.ws_row && ioctl(peer, TIOCSWINSZ, &size))
 		fail(r, "TIOCSWINSZ", "/dev/pts");
-	at = make_in_root(root, "dev/console", 0, 0);
-	if (at < 0)
-		fail(r, "destination", "/dev/console");
+	at = destination(r, root, "/dev/console", 0, 0, 0);
 	mount = k_open_tree(peer, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (mount < 0)
 		fail(r, "open_tree", "/dev/console");

@@ -152,6 +152,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_HOME: op_home(r, op); break;
 	case OP_FIND: op_find(r, op); break;
 	case OP_WAIT_START: op_wait_start(r, op); break;
+	case OP_CLOSE_OTHERS: op_close_others(r, op); break;
 	case OP_KEEP_FDS: op_keep_fds(r, op); break;
 	case OP_SECCOMP: op_seccomp(r, op); break;
 	case OP_EXEC: op_exec(r, op); break;

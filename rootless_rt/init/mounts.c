@@ -85,7 +85,7 @@ void op_root_propagation(struct run *r, const struct op *op)
  * for a file of the kernel's (CVE-2019-16884, CVE-2025-52881): only destinations that the plan
  * knows to be in /proc may end on procfs.
  */
-static int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
+int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
 {
 	struct statfs fs;
 	struct stat st;
@@ -187,7 +187,7 @@ static int new_filesystem(struct run *r, const char *type, const char *source, c
 	return mount;
 }
 
-/* The slot's tree: itself the first time, later a copy of where it went. */
+/* The slot's tree: itself the first time, later a copy of where it went. give_back() ends its use. */
 static int tree_of(struct run *r, uint64_t slot, const char *path)
 {
 	int fd = slot_fd(r, slot);
@@ -200,6 +200,13 @@ static int tree_of(struct run *r, uint64_t slot, const char *path)
 	if (fd < 0)
 		fail(r, "open_tree", path);
 	return fd;
+}
+
+/* A config may mask more paths than there may be descriptors: only the slot's own stays open. */
+static void give_back(struct run *r, uint64_t slot, int fd)
+{
+	if (slot >= MAX_SLOTS || r->slots[slot] != fd)
+		close(fd);
 }
 
 void op_mount_fs(struct run *r, const struct op *op)
@@ -219,7 +226,7 @@ void op_mount_fs(struct run *r, const struct op *op)
 			fail(r, "mount_setattr", path);
 	}
 	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
-	close(mount);
+	give_back(r, fallback, mount);
 }
 
 void op_mount_bind(struct run *r, const struct op *op)
@@ -227,6 +234,7 @@ void op_mount_bind(struct run *r, const struct op *op)
 	const char *path = S(op, F_MOUNT_BIND_DEST);
 	uint64_t device = U(op, F_MOUNT_BIND_DEVICE);
 	uint64_t soft_set = U(op, F_MOUNT_BIND_SOFT_SET), soft_clear = U(op, F_MOUNT_BIND_SOFT_CLEAR);
+	uint64_t in_proc = U(op, F_MOUNT_BIND_IN_PROC);
 	int mount = tree_of(r, U(op, F_MOUNT_BIND_SLOT), path);
 	struct statfs fs;
 	struct stat st;
@@ -238,12 +246,14 @@ void op_mount_bind(struct run *r, const struct op *op)
 		errno = ENODEV;
 		fail(r, "device", path);
 	}
-	if (U(op, F_MOUNT_BIND_IN_PROC) == PROC_ITSELF && (fstatfs(mount, &fs) || fs.f_type != PROC_SUPER_MAGIC)) {
+	/* The root of procfs, inode 1: a directory in it has files of the same names for other processes. */
+	if (in_proc == PROC_ITSELF &&
+	    (fstatfs(mount, &fs) || fs.f_type != PROC_SUPER_MAGIC || st.st_ino != 1)) {
 		errno = EPERM;
 		fail(r, "not-proc", path);
 	}
-	at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode), 0,
-			 U(op, F_MOUNT_BIND_IN_PROC) != NOT_IN_PROC);
+	at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode),
+			 in_proc == PROC_ITSELF || in_proc == NO_LINKS, in_proc == IN_PROC || in_proc == PROC_ITSELF);
 	if ((U(op, F_MOUNT_BIND_SET) || U(op, F_MOUNT_BIND_CLEAR)) &&
 	    k_setattr(mount, "", AT_EMPTY_PATH | (U(op, F_MOUNT_BIND_RECURSIVE) ? AT_RECURSIVE : 0),
 		      U(op, F_MOUNT_BIND_SET), U(op, F_MOUNT_BIND_CLEAR), 0))
@@ -255,6 +265,7 @@ void op_mount_bind(struct run *r, const struct op *op)
 		note(r, "mount_setattr", path);
 	}
 	attach(r, mount, at, path, &op->f[F_MOUNT_BIND_PROPAGATION]);
+	give_back(r, U(op, F_MOUNT_BIND_SLOT), mount);
 }
 
 void op_remount(struct run *r, const struct op *op)
@@ -319,7 +330,7 @@ void op_mask(struct run *r, const struct op *op)
 	const char *path = S(op, F_MASK_PATH);
 	uint64_t tmpfs = U(op, F_MASK_TMPFS);
 	struct stat st;
-	int at = in_root(slot_fd(r, U(op, F_MASK_ROOT)), path, O_PATH, 0);
+	int at = in_root(slot_fd(r, U(op, F_MASK_ROOT)), path, O_PATH, 0), tree;
 
 	if (at < 0) {
 		if (errno == ENOENT || errno == ENOTDIR)
@@ -336,14 +347,17 @@ void op_mask(struct run *r, const struct op *op)
 			fail(r, "device", path);
 		}
 		attach(r, null, at, path, &none);
+		give_back(r, U(op, F_MASK_NULL), null);
 		return;
 	}
-	if (r->slots[tmpfs] < 0)
+	if (tmpfs >= MAX_SLOTS || r->slots[tmpfs] < 0)
 		set_slot(r, tmpfs, new_filesystem(r, "tmpfs", "tmpfs", options,
 						  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 							  MOUNT_ATTR_NOEXEC,
 						  path, 0));
-	attach(r, tree_of(r, tmpfs, path), at, path, &none);
+	tree = tree_of(r, tmpfs, path);
+	attach(r, tree, at, path, &none);
+	give_back(r, tmpfs, tree);
 }
 
 void op_readonly(struct run *r, const struct op *op)

@@ -7,8 +7,10 @@
 #define PIVOT_ROOT 0
 #define MOVE_ROOT 1
 #define NOT_IN_PROC 0
+#define IN_PROC 1
 #define PROC_ITSELF 2
 #define IF_ALLOWED 2
+#define NO_LINKS 3
 
 enum op_code {
 	OP_DUMPABLE = 1,
@@ -49,6 +51,7 @@ enum op_code {
 	OP_HOME = 36,
 	OP_FIND = 37,
 	OP_WAIT_START = 38,
+	OP_CLOSE_OTHERS = 45,
 	OP_KEEP_FDS = 39,
 	OP_SECCOMP = 40,
 	OP_EXEC = 41,
@@ -57,7 +60,7 @@ enum op_code {
 	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 44
+#define OP_LAST 45
 #define OP_FIELDS 11
 
 /* X(code, name, field types) */
@@ -100,6 +103,7 @@ enum op_code {
 	X(36, "home", "UU") \
 	X(37, "find", "SS") \
 	X(38, "wait_start", "U") \
+	X(45, "close_others", "V") \
 	X(39, "keep_fds", "V") \
 	X(40, "seccomp", "UB") \
 	X(41, "exec", "LL") \
@@ -208,6 +212,7 @@ enum op_field {
 	F_FIND_NAME = 0,
 	F_FIND_PATH = 1,
 	F_WAIT_START_LISTENER = 0,
+	F_CLOSE_OTHERS_KEEP = 0,
 	F_KEEP_FDS_SLOTS = 0,
 	F_SECCOMP_FLAGS = 0,
 	F_SECCOMP_PROGRAM = 1,

@@ -293,6 +293,33 @@ void op_find(struct run *r, const struct op *op)
 }
 
 /*
+ * From here on programs of the image may see this process (hooks, exec, whoever shares its namespaces)
+ * and what it has open in /proc/PID/fd: the host's /proc and mounts, and by ".." the host's root, must be
+ * gone (CVE-2016-9962, CVE-2024-21626).
+ */
+void op_close_others(struct run *r, const struct op *op)
+{
+	const struct field *keep = &op->f[F_CLOSE_OTHERS_KEEP];
+	unsigned low = 3, next;
+
+	do {
+		next = (unsigned)r->sock >= low ? (unsigned)r->sock : UINT_MAX;
+		for (uint32_t i = 0; i < keep->n; i++) {
+			unsigned fd = (unsigned)slot_fd(r, vector_item(keep, i));
+			if (fd >= low && fd < next)
+				next = fd;
+		}
+		if (next > low && syscall(SYS_close_range, low, next == UINT_MAX ? next : next - 1, 0))
+			fail(r, "close_range", "");
+		low = next + 1;
+	} while (next != UINT_MAX);
+	r->proc = -1;
+	for (int i = 0; i < MAX_SLOTS; i++)
+		if (r->slots[i] >= 0 && fcntl(r->slots[i], F_GETFD) < 0)
+			r->slots[i] = -1;
+}
+
+/*
  * What is kept moves to 3, 4, …; all else is marked close-on-exec, our socket among it: it closes
  * when the program starts, which is how the runtime knows.
  */

@@ -69,6 +69,9 @@ int parent_in_root(int root, const char *path, const char **last);
 int open_proc(void);
 int write_proc(int proc, const char *path, const char *value);
 
+/* mounts.c: where a mount is to go, made when missing; or it fails. */
+int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc);
+
 /* The subjects. */
 void op_source(struct run *r, const struct op *op);
 void op_root(struct run *r, const struct op *op);
@@ -102,6 +105,7 @@ void op_session(struct run *r, const struct op *op);
 void op_chown_stdio(struct run *r, const struct op *op);
 void op_home(struct run *r, const struct op *op);
 void op_find(struct run *r, const struct op *op);
+void op_close_others(struct run *r, const struct op *op);
 void op_keep_fds(struct run *r, const struct op *op);
 void op_seccomp(struct run *r, const struct op *op);
 void op_exec(struct run *r, const struct op *op);

@@ -56,8 +56,8 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     ops += hiding
     ops += rootfs.pivot_ops(draft)
     ops += process.session_ops(draft, console)
+    ops += process.credential_ops(draft, kept if listener == NO_SLOT else [listener, *kept])
     ops += _room_given_back(draft, room)
-    ops += process.credential_ops(draft)
     ops.append(Op("wait_start", listener))
     ops += hooks.hook_ops(draft, "startContainer", "created")
     ops += process.last_ops(draft, kept)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Degradation, Draft
-from rootless_rt.plan.ops import ANY_DEVICE, IN_PROC, NO_SLOT, NOT_IN_PROC, PROC_ITSELF, Op
+from rootless_rt.plan.ops import ANY_DEVICE, IN_PROC, NO_LINKS, NO_SLOT, NOT_IN_PROC, PROC_ITSELF, Op
 from rootless_rt.spec.mountopts import (
     ATTR_ATIME,
     ATTR_NODEV,
@@ -89,7 +89,8 @@ def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str
         path, recursive = substitute
         slot = draft.source(path, recursive, label=where)
         attrs = options.attr_set | _SAFE & ~(0 if kind != "proc" else ATTR_RDONLY)
-        in_proc = PROC_ITSELF if (kind, dest) == ("proc", "/proc") else _in_proc(dest, where)
+        right = {"proc": "/proc", "sysfs": "/sys"}.get(kind) == dest
+        in_proc = _kernel_place(dest, where) if right else _in_proc(dest, where)
         bind = ("mount_bind", draft.root_slot, slot, dest, attrs & _RESTRICT, 0, 0, 0, propagation)
         # What is mounted below /sys, the cgroups above all, is to be read-only as well (CVE-2023-25809).
         return [Op(*bind, ANY_DEVICE, in_proc, int(kind == "sysfs"), label=where)]
@@ -134,7 +135,7 @@ def _bind(
     if not source.startswith("/"):
         source = draft.spec.bundle + "/" + source
     slot = draft.source(source, options.rbind, label=where)
-    in_proc = PROC_ITSELF if dest == "/proc" else _in_proc(dest, where)
+    in_proc = _kernel_place(dest, where)
     soft_clear = options.attr_clr & ~ATTR_ATIME
     soft_set = options.attr_set & ~_RESTRICT
     if options.attr_clr & ATTR_ATIME and soft_set & ATTR_ATIME:
@@ -159,6 +160,17 @@ def _bind(
         why = "the mount it comes from has these flags locked (it is not yours)"
         draft.tolerate(op, Degradation(f"{where}.options", asked, "the flags of its source", why))
     return op
+
+
+def _kernel_place(dest: str, where: str) -> int:
+    """The in_proc field of a bind mount.
+
+    For /proc and /sys a link in the image would put the mount into a directory that another container may
+    exchange behind it, and masked paths would then not be found (CVE-2019-19921): there must be none.
+    """
+    if dest == "/proc":
+        return PROC_ITSELF
+    return NO_LINKS if dest == "/sys" else _in_proc(dest, where)
 
 
 def _in_proc(dest: str, where: str) -> int:

@@ -158,6 +158,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("home", 36, (("root", "U"), ("uid", "U")), "take HOME from the container's passwd for uid {uid}"),
     ("find", 37, (("name", "S"), ("path", "S")), "find the program {name}"),
     ("wait_start", 38, (("listener", "U"),), "wait for start"),
+    ("close_others", 45, (("keep", "V"),), "close every descriptor but stdio and those of slots {keep}"),
     (
         "keep_fds",
         39,
@@ -179,9 +180,10 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
 BY_NAME = {row[0]: row for row in OPS}
 # How `pivot` changes the root, and what a mount may have to do with /proc (`in_proc`).
 PIVOT_ROOT, MOVE_ROOT, CHROOT = 0, 1, 2
-NOT_IN_PROC, IN_PROC, PROC_ITSELF = 0, 1, 2
 # Whether `ids` sets the groups; IF_ALLOWED notes a refusal and goes on.
 NEVER, ALWAYS, IF_ALLOWED = 0, 1, 2
+# NO_LINKS (for /sys): not inside, and the way there must hold no symlink; PROC_ITSELF implies that too.
+NOT_IN_PROC, IN_PROC, PROC_ITSELF, NO_LINKS = 0, 1, 2, 3
 
 MAGIC = b"rtplan1\0"
 
@@ -269,8 +271,10 @@ def header() -> str:
         f"#define PIVOT_ROOT {PIVOT_ROOT}",
         f"#define MOVE_ROOT {MOVE_ROOT}",
         f"#define NOT_IN_PROC {NOT_IN_PROC}",
+        f"#define IN_PROC {IN_PROC}",
         f"#define PROC_ITSELF {PROC_ITSELF}",
         f"#define IF_ALLOWED {IF_ALLOWED}",
+        f"#define NO_LINKS {NO_LINKS}",
         "",
         "enum op_code {",
     ]

@@ -89,8 +89,11 @@ def session_ops(draft: Draft, console_slot: int) -> list[Op]:
     return ops
 
 
-def credential_ops(draft: Draft) -> list[Op]:
-    """Limits, working directory, HOME, ids and capabilities: all but what waits for start."""
+def credential_ops(draft: Draft, open_slots: list[int]) -> list[Op]:
+    """Working directory, HOME, limits, ids and capabilities: all but what waits for start.
+
+    `open_slots` are the descriptors that what follows needs.
+    """
     process = draft.process
     user = process.get("user", {})
     uid, gid = user.get("uid", 0), user.get("gid", 0)
@@ -99,12 +102,14 @@ def credential_ops(draft: Draft) -> list[Op]:
     sets = capability_sets(draft)
     effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
     late_filter = _filter_needs_admin(draft)
-    ops = [
-        Op("rlimit", number, soft, hard, label=where) for number, soft, hard, where in _rlimits_done(draft)
-    ]
-    ops.append(Op("chdir", process.get("cwd", "/"), label="process.cwd"))
+    ops = [Op("chdir", process.get("cwd", "/"), label="process.cwd")]
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
         ops.append(Op("home", draft.root_slot, uid))
+    # Before anything of the image can run, and before RLIMIT_NOFILE counts what is open.
+    ops.append(Op("close_others", open_slots))
+    ops += [
+        Op("rlimit", number, soft, hard, label=where) for number, soft, hard, where in _rlimits_done(draft)
+    ]
     ops.append(Op("bounding", sets["bounding"], label="process.capabilities.bounding"))
     ids = Op("ids", uid, gid, groups, set_groups, user.get("umask", 0o022), label="process.user")
     ops.append(draft.tolerate(ids, _groups_denied(groups)) if groups and set_groups == IF_ALLOWED else ids)
