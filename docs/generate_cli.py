@@ -1,6 +1,6 @@
 """Writes docs/cli.md from the table of the command line: python3 docs/generate_cli.py
 
-Knows the table (rootless_rt/cli/table.py) and Markdown, nothing else: whatever is said about a command is said there.
+Knows the table (rootless_rt/cli/table.py) and Markdown, nothing else: what is said of a command is said there.
 tests/unit/cli/test_docs.py fails when the page is older than the table.
 """
 
@@ -32,11 +32,11 @@ _TOP = """\
 
     rt [GLOBAL OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]
 
-Global options come before the command, the command's own options after it. Names and meanings are those of `runc`
-where both have them.
+Global options come before the command, the command's own options after it. Names and meanings are those of
+`runc` where both have them.
 
-`rt run` without `--detach` ends with the exit status of the container's process: 128 + n when signal n ended it.
-Other commands end with 0, or with 1 after an error. An error is one line on stderr, often followed by a
+`rt run` without `--detach` ends with the exit status of the container's process: 128 + n when signal n ended
+it. Other commands end with 0, or with 1 after an error. An error is one line on stderr, often followed by a
 line that begins with `hint:`.
 """
 
