@@ -1,6 +1,6 @@
 """Writes docs/cli.md from the table of the command line: python3 docs/generate_cli.py
 
-Knows the table (rootless_rt/cli/table.py) and Markdown, nothing else: what is said of a command is said there.
+Knows the table (rootless_rt/cli/table.py) and Markdown, nothing else: what a command does is said there.
 tests/unit/cli/test_docs.py fails when the page is older than the table.
 """
 
