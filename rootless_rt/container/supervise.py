@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SIGCHLD, _SIGWINCH, _SIGURG, _SIGPIPE = 17, 28, 23, 13
-# Left alone: those that cannot be caught, those that tell of this process itself. SIGCHLD does too, and is wanted.
+# Left alone: those that cannot be caught, and those that tell of this process itself; SIGCHLD is wanted.
 _NOT_CAUGHT = {9, 19, 32, 33, 4, 5, 6, 7, 8, 11, 31, _SIGPIPE, _SIGURG}
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _CHUNK = 1 << 16
