@@ -67,7 +67,7 @@ int receive_go(int sock, int32_t *pid)
 	ssize_t n;
 
 	do
-		n = recv(sock, go, sizeof go, 0);
+		n = recv(sock, go, sizeof go, MSG_TRUNC); /* the packet's own length, were it longer */
 	while (n < 0 && errno == EINTR);
 	if (n != sizeof go || go[0] != MSG_GO)
 		return -1;
@@ -94,7 +94,7 @@ int receive_plan(struct run *r, int *plan_fd)
 			continue;
 		struct cmsghdr *c = n == sizeof slots ? CMSG_FIRSTHDR(&msg) : NULL;
 		if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-		    (msg.msg_flags & MSG_CTRUNC) || slots > MAX_SLOTS)
+		    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || slots > MAX_SLOTS)
 			return -1;
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		memcpy(fds, CMSG_DATA(c), count * sizeof(int));

@@ -1,0 +1,183 @@
+"""What each hot command imports: an allow-list. One module more is a tenth of a millisecond or ten."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from lab.bundles import BUSYBOX, busybox_rootfs, plain_config, rootless_config
+from lab.runtime import TREE
+
+# Written in C, and loaded as files of their own in some builds of Python.
+C_MODULES = {
+    "_blake2", "_json", "_signal", "_socket", "_struct", "errno", "fcntl", "posix", "resource", "select",
+    "termios", "time",
+}  # fmt: skip
+# Frozen into the interpreter: no file is looked for.
+FROZEN = {
+    "__future__", "_collections_abc", "_sitebuiltins", "abc", "codecs", "genericpath", "io", "os", "os.path",
+    "posixpath", "site", "stat",
+}  # fmt: skip
+# Ours, and too heavy for the path on which all is well: help, explanations, compilers, other commands.
+RARE = {
+    "rootless_rt.cli.app", "rootless_rt.cli.cmd_features", "rootless_rt.cli.cmd_plan",
+    "rootless_rt.cli.cmd_spec", "rootless_rt.container.report", "rootless_rt.host.rootfs",
+    "rootless_rt.host.seccomp_compile", "rootless_rt.host.userns", "rootless_rt.spec.features",
+    "idmap.diagnose", "idmap.evidence",
+}  # fmt: skip
+
+CODE = """
+import sys
+before = set(sys.modules)
+sys.path += sys.argv[1].split(":")
+from rootless_rt.cli.main import run
+status = run(sys.argv[3:])
+after = sorted(set(sys.modules) - before)
+import posix
+fd = posix.open(sys.argv[2], posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o600)
+posix.write(fd, (str(status) + " " + " ".join(after)).encode())
+"""
+SITE = sysconfig.get_path("purelib")  # for libseccomp's bindings, as the launcher gives it
+FLAGS = ["-I", "-S", "-B", "-X", "utf8"]
+
+
+class Watched:
+    """Runs commands in a child each, and keeps what they import."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.bundle = place / "bundle"
+
+    def __call__(self, *words: str, status: int | None = 0) -> set[str]:
+        told = self.place / "modules"
+        told.unlink(missing_ok=True)
+        argv = [
+            sys.executable,
+            *FLAGS,
+            "-c",
+            CODE,
+            f"{TREE}:{SITE}",
+            str(told),
+            "--root",
+            str(self.place / "state"),
+        ]
+        with open(self.place / "errors", "w+b") as errors:
+            subprocess.run(
+                [*argv, "--degrade", "warn", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={"XDG_CACHE_HOME": str(self.place / "cache"), "PATH": os.environ["PATH"]},
+                timeout=60,
+                check=True,
+            )
+            errors.seek(0)
+            said = errors.read().decode()
+        code, *modules = told.read_text().split()
+        assert status is None or int(code) == status, said
+        return set(modules)
+
+
+@pytest.fixture
+def watched(tmp_path):
+    return Watched(tmp_path)
+
+
+@pytest.fixture(params=["user namespace", "root"])
+def container(request, watched):
+    """A bundle that can really be run by whoever runs the tests."""
+    if not os.access(BUSYBOX, os.X_OK):
+        pytest.skip("needs a static busybox: apt install busybox-static")
+    if not (TREE / "build/rt-init").exists():
+        pytest.skip("rt-init is not built: make build")
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("needs root")
+    busybox_rootfs(watched.bundle / "rootfs")
+    own = rootless_config(os.geteuid(), os.getegid(), args=["/bin/true"])
+    config = own if request.param == "user namespace" else plain_config(args=["/bin/true"])
+    (watched.bundle / "config.json").write_text(json.dumps(config))
+    yield watched
+    watched("delete", "--force", "box", status=None)
+
+
+def stray(modules: set[str]) -> list[str]:
+    """What is not allowed among these modules."""
+    allowed = C_MODULES | FROZEN | set(sys.builtin_module_names)
+    ours = {name for name in modules if name.split(".")[0] in ("rootless_rt", "idmap")} - RARE
+    return sorted(modules - allowed - ours)
+
+
+def test_a_whole_life_imports_only_what_is_allowed(container):
+    bundle = str(container.bundle)
+    assert stray(container("create", "--bundle", bundle, "box")) == []
+    assert stray(container("state", "box")) == []
+    assert stray(container("start", "box")) == []
+    # It has ended by itself: what explains that is the one thing more.
+    assert stray(container("kill", "box", "KILL", status=1)) == []
+    assert stray(container("delete", "--force", "box")) == []
+
+
+def test_a_run_imports_only_what_is_allowed(container):
+    bundle = str(container.bundle)
+    assert stray(container("run", "--bundle", bundle, "box")) == []
+    assert stray(container("run", "--detach", "--bundle", bundle, "box")) == []
+
+
+def test_a_run_with_a_cached_filter_compiles_nothing(container):
+    config = json.loads((container.bundle / "config.json").read_text())
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mount", "bpf"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    (container.bundle / "config.json").write_text(json.dumps(config))
+    if find_spec("pyseccomp") is None:
+        pytest.skip("no bindings of libseccomp to compile a filter with")
+    container("run", "--bundle", str(container.bundle), "box")
+    assert stray(container("run", "--bundle", str(container.bundle), "box")) == []
+
+
+@pytest.mark.parametrize("command", ["start", "state", "delete", "kill"])
+def test_a_command_on_an_unknown_container_fails_without_heavy_modules(watched, command):
+    found = watched(command, "nobody", status=1)
+    assert f"rootless_rt.cli.cmd_{command}" in found
+    heavy = {
+        "re",
+        "enum",
+        "dataclasses",
+        "typing",
+        "json",
+        "click",
+        "subprocess",
+        "logging",
+        "traceback",
+        "ctypes",
+    }
+    assert not heavy & found
+
+
+def test_the_list_has_nothing_that_the_budget_forbids():
+    heavy = {"json", "re", "enum", "dataclasses", "typing", "collections", "pathlib", "subprocess", "logging"}
+    heavy |= {
+        "argparse",
+        "click",
+        "ctypes",
+        "hashlib",
+        "contextlib",
+        "functools",
+        "signal",
+        "socket",
+        "struct",
+    }
+    heavy |= {"tempfile", "shutil", "string"}
+    assert not heavy & (C_MODULES | FROZEN)
+
+
+def test_the_version_costs_no_more_than_the_parser(watched):
+    found = watched("--version")
+    assert not {"click", "re", "enum"} & found
