@@ -22,8 +22,9 @@ INSIDE = {"startContainer": ""}
 def save_environment(kind: str) -> str:
     """A script that puts the environment its shell was started with into a file, a line a variable."""
     # A createContainer hook has its pid in the container's namespace, and the host's /proc.
+    # `true` keeps the shell from becoming tr itself, with whose start its environment would be gone.
     whose = "$$" if kind == "startContainer" else "self"
-    return f"/bin/busybox tr '\\0' '\\n' < /proc/{whose}/environ > $LOG/{kind}"
+    return f"/bin/busybox tr '\\0' '\\n' < /proc/{whose}/environ > $LOG/{kind}; true"
 
 
 def hook(box: Bundle, kind: str, script: str, **fields: Any) -> None:
