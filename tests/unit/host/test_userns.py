@@ -1,0 +1,123 @@
+"""Why no user namespace can be had: every gate, from evidence as it is found on such hosts."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from rootless_rt.host.userns import CLONE_NEWUSER, UsernsEvidence, clone_failure, diagnose
+
+ROOT_MOUNT = "28 1 259:2 / / rw,relatime shared:1 - ext4 /dev/root rw"
+CHROOT_MOUNT = "28 1 259:2 / /proc rw,relatime - proc proc rw"
+
+# What each gate looks like in /proc, the errno it gives, words of the cause, words of the fix.
+GATES = {
+    "no kernel support": ({"no_userns": True}, errno.EINVAL, "CONFIG_USER_NS", None),
+    "Debian's old switch": (
+        {"sys/kernel/unprivileged_userns_clone": "0\n"},
+        errno.EPERM,
+        "kernel.unprivileged_userns_clone is 0",
+        "sysctl kernel.unprivileged_userns_clone=1",
+    ),
+    "none allowed": (
+        {"sys/user/max_user_namespaces": "0\n"},
+        errno.ENOSPC,
+        "user.max_user_namespaces is 0",
+        "sysctl user.max_user_namespaces=",
+    ),
+    "too many": (
+        {"sys/user/max_user_namespaces": "31000\n"},
+        errno.ENOSPC,
+        "too many namespaces",
+        "/proc/sys/user",
+    ),
+    "nested too deep": ({}, errno.EUSERS, "nested too deep", "end some containers"),
+    "AppArmor": (
+        {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"},
+        errno.EPERM,
+        "AppArmor",
+        "kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    "AppArmor, denied": (
+        {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"},
+        errno.EACCES,
+        "AppArmor",
+        "profile that allows rt `userns,`",
+    ),
+    "chroot": ({"self/mountinfo": CHROOT_MOUNT}, errno.EPERM, "chroot", "pivot_root"),
+    "seccomp of an outer container": (
+        {"self/status": "Name:\tx\nSeccomp:\t2\n"},
+        errno.EPERM,
+        "seccomp",
+        "seccomp=unconfined",
+    ),
+    "seccomp that hides clone3": (
+        {"self/status": "Name:\tx\nSeccomp:\t2\n"},
+        errno.ENOSYS,
+        "seccomp",
+        "seccomp=unconfined",
+    ),
+    "nothing known": ({}, errno.ENOMEM, "cannot allocate memory", None),
+}
+
+
+@pytest.fixture
+def host(tmp_path):
+    def make(files):
+        files = {"self/mountinfo": ROOT_MOUNT, "self/status": "Name:\tx\nSeccomp:\t0\n", **files}
+        if not files.pop("no_userns", False):
+            files["self/ns/user"] = ""
+        for name, text in files.items():
+            path = tmp_path / "proc" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return str(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_each_gate_is_named_with_its_fix(host, gate):
+    files, number, cause, fix = GATES[gate]
+    found, remedy = diagnose(UsernsEvidence(host(files)), number)
+    assert cause in found and "\n" not in found
+    assert (remedy is None) if fix is None else (fix in remedy)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_error_says_what_could_not_be_made(host, gate):
+    files, number, cause, _ = GATES[gate]
+    error = clone_failure(number, CLONE_NEWUSER | 0x20000, host(files))
+    assert error.message.startswith("cannot make a user namespace: ") and cause in error.message
+
+
+def test_an_open_gate_is_not_blamed(host):
+    files = {
+        "sys/kernel/unprivileged_userns_clone": "1\n",
+        "sys/kernel/apparmor_restrict_unprivileged_userns": "0\n",
+        "sys/user/max_user_namespaces": "31000\n",
+    }
+    assert diagnose(UsernsEvidence(host(files)), errno.EPERM) == ("operation not permitted", None)
+
+
+def test_apparmor_is_not_blamed_for_a_shortage(host):
+    files = {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}
+    assert "AppArmor" not in diagnose(UsernsEvidence(host(files)), errno.ENOSPC)[0]
+
+
+def test_a_host_without_any_of_the_files_gives_no_error(tmp_path):
+    evidence = UsernsEvidence(str(tmp_path))
+    assert evidence.seccomp == "0" and not evidence.chrooted and not evidence.supported
+    assert (evidence.unprivileged_clone, evidence.apparmor, evidence.maximum) == (None, None, None)
+
+
+def test_without_a_user_namespace_the_caller_lacks_a_capability(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    error = clone_failure(errno.EPERM, 0x20000)
+    assert error.message == "cannot make the namespaces: operation not permitted"
+    assert "CAP_SYS_ADMIN" in error.hint and "--rootless" in error.hint
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert (
+        clone_failure(errno.EPERM, 0x20000).message == "cannot make the namespaces: operation not permitted"
+    )
