@@ -99,6 +99,7 @@ static int follow(int dir, char *path, const char *name, const char *tail)
 int make_in_root(int root, const char *wanted, int directory, uint64_t resolve)
 {
 	char path[PATH_MAX], *name, *slash;
+	struct statfs fs;
 	int links = MAX_LINKS, fd, dir, made;
 
 	while (*wanted == '/')
@@ -115,6 +116,12 @@ int make_in_root(int root, const char *wanted, int directory, uint64_t resolve)
 		dir = deepest(root, path, &name);
 		if (dir < 0)
 			return -1;
+		/* Nothing can be made there, and what its magic links read as is no path to go on with. */
+		if (fstatfs(dir, &fs) || fs.f_type == PROC_SUPER_MAGIC) {
+			close(dir);
+			errno = ENOENT;
+			return -1;
+		}
 		while (*name == '/')
 			name++;
 		slash = strchr(name, '/');

@@ -1,0 +1,68 @@
+"""CVE-2019-5736: the image has the runtime execute itself, and overwrites the program of the host."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from conftest import MakeBundle
+from lab.attack import compiled
+from lab.bundles import Config
+from lab.runtime import RT, TREE, Runtime
+
+OVERWRITE = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		int fd = open(argv[i], O_WRONLY | O_TRUNC);
+		if (fd < 0)
+			fd = open(argv[i], O_RDWR | O_APPEND);
+		if (fd >= 0)
+			printf("%s: %zd\n", argv[i], write(fd, "#!/bin/false\n", 13));
+	}
+	puts("tried");
+}
+"""
+
+
+def digest() -> str:
+    found = hashlib.sha256()
+    for path in (RT, TREE / "build/rt-init"):
+        found.update(Path(path).read_bytes())
+    return found.hexdigest()
+
+
+def test_an_entry_point_that_is_the_runtime_itself_harms_nothing(rt: Runtime, bundle: MakeBundle) -> None:
+    before = digest()
+    made = bundle(["/entry"])
+    (made.rootfs / "entry").write_text("#!/proc/self/exe\n")
+    (made.rootfs / "entry").chmod(0o755)
+    done = rt("run", "--bundle", str(made.path), "c")
+    assert done.returncode != 0 and done.stdout == ""
+    made.run(["/proc/self/exe"])
+    done = rt("run", "--bundle", str(made.path), "d")
+    assert done.returncode != 0 and done.stdout == ""
+    assert digest() == before
+
+
+def test_the_program_of_a_waiting_container_cannot_be_written(rt: Runtime, bundle: MakeBundle) -> None:
+    before = digest()
+    made = bundle("cat /tmp/seen")
+    compiled(OVERWRITE, made.rootfs / "overwrite")
+    (made.rootfs / "hook").write_text(
+        "#!/bin/sh\n/overwrite /proc/1/exe /proc/[0-9]*/exe >/tmp/seen\nreadlink /proc/1/exe >>/tmp/seen\n"
+    )
+    (made.rootfs / "hook").chmod(0o755)
+
+    def add_hook(config: Config) -> None:
+        config["hooks"] = {"startContainer": [{"path": "/hook"}]}
+
+    made.change(add_hook)
+    seen = rt.ok("run", "--bundle", str(made.path), "c")
+    assert seen == "tried\n/memfd:rt-init (deleted)\n"
+    assert digest() == before

@@ -1,0 +1,52 @@
+"""CVE-2024-21626: a leaked descriptor, and a working directory that names it, lead to the host's files."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from conftest import MakeBundle
+from lab.bundles import Config
+from lab.runtime import Runtime
+
+
+@pytest.mark.parametrize(
+    ("process", "number"),
+    [("self", number) for number in (*range(40), 63, 100, 255)]
+    + [(process, number) for process in ("1", "thread-self", "self/task/1") for number in (0, 3, 7, 9, 20)],
+)
+def test_no_descriptor_serves_as_working_directory(
+    rt: Runtime, bundle: MakeBundle, process: str, number: int
+) -> None:
+    made = bundle("pwd; ls")
+
+    def cwd(config: Config) -> None:
+        config["process"]["cwd"] = f"/proc/{process}/fd/{number}"
+
+    done = rt("run", "--bundle", str(made.change(cwd).path), "c")
+    assert done.returncode == 1 and done.stdout == "" and "process.cwd" in done.stderr, done
+
+
+@pytest.mark.parametrize("target", ["/proc/self/fd/7", "/proc/self/root", "/proc/self/cwd"])
+def test_a_link_to_a_descriptor_does_not_serve_either(rt: Runtime, bundle: MakeBundle, target: str) -> None:
+    made = bundle("pwd; ls")
+    (made.rootfs / "work").symlink_to(target)
+
+    def cwd(config: Config) -> None:
+        config["process"]["cwd"] = "/work/.."
+
+    done = rt("run", "--bundle", str(made.change(cwd).path), "c")
+    assert done.returncode == 1 and done.stdout == "" and "process.cwd" in done.stderr, done
+
+
+def test_a_descriptor_that_the_caller_leaks_is_not_in_the_container(rt: Runtime, bundle: MakeBundle) -> None:
+    leaked = os.open("/", os.O_RDONLY)
+    high = os.dup2(leaked, 77)
+    os.set_inheritable(leaked, True)
+    try:
+        made = bundle("ls /proc/self/fd/ | tr '\\n' ' '")
+        done = rt("run", "--bundle", str(made.path), "c", close_fds=False)
+    finally:
+        os.close(leaked)
+        os.close(high)
+    assert done.stdout == "0 1 2 3 ", done  # 3 is the directory that ls reads
