@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 STATE, CONFIG, START = "state.json", "config.json", "start"
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_STATE = 16 << 20
+_ID_LIMIT = 255  # NAME_MAX: the id is a directory's name
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
 
 
 def check_id(container_id: str) -> str:
     """Return a valid container id unchanged; raise RtError for one that is no plain name."""
-    if container_id in ("", ".", "..") or not _ID_CHARS.issuperset(container_id) or len(container_id) > 1024:
+    if container_id in ("", ".", "..") or not _ID_CHARS.issuperset(container_id) or len(container_id) > _ID_LIMIT:
         raise RtError(
             f"invalid container id {container_id[:80]!r}",
-            hint="use letters, digits and _ + . -, at most 1024 of them",
+            hint="use letters, digits and _ + . -, at most 255 of them",
         )
     return container_id
 
@@ -81,7 +82,8 @@ class Store:
     __slots__ = ("given", "root")
 
     def __init__(self, root: str, given: bool) -> None:
-        if os.path.normpath(root) == "/":
+        # POSIX lets two slashes at the beginning stand for themselves, and so does normpath.
+        if not os.path.normpath(root).strip("/"):
             raise RtError(
                 "--root: / cannot be the state root", hint="name a directory of its own, such as /run/rt"
             )

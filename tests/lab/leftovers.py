@@ -51,11 +51,24 @@ class Ground:
         self.files = self._files()
 
     def _processes(self) -> dict[int, str]:
-        """Of an ordinary user all; of root those that are rt's own."""
+        """Of an ordinary user all; of root those in our directories or cgroups, since others work beside us."""
         found = processes_of(self.rt.user.uid)
         if self.rt.user.uid == 0:
-            found = {pid: line for pid, line in found.items() if line in ("rt-init", "/bin/sleep 1234")}
+            found = {pid: line for pid, line in found.items() if self._is_near(pid)}
         return found
+
+    def _is_near(self, pid: int) -> bool:
+        """Whether the process was started in our directory, or has its root there, or is in our cgroups."""
+        here = Path(f"/proc/{pid}")
+        near = str(self.rt.root.parent)
+        try:
+            return (
+                os.readlink(here / "cwd").startswith(near)
+                or any(near in line.split()[3] for line in (here / "mountinfo").read_text().splitlines())
+                or f"/{self.prefix}" in (here / "cgroup").read_text()
+            )
+        except OSError:
+            return False  # it has ended
 
     def _mounts(self) -> list[str]:
         """The host's mounts near our files: others may mount elsewhere meanwhile."""
