@@ -5,7 +5,8 @@ from __future__ import annotations
 from rootless_rt.cli.argv import Invocation, text
 from rootless_rt.cli.common import container_options, log_of, store_of, tell
 from rootless_rt.container import signals
-from rootless_rt.container.create import build, prepare
+from rootless_rt.container.create import build
+from rootless_rt.container.prepare import prepare
 from rootless_rt.container.store import check_id
 from rootless_rt.spec.load import load
 

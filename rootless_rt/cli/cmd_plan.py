@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootless_rt.cli.argv import Invocation, text
 from rootless_rt.cli.common import is_strict, manager_of
 from rootless_rt.cli.output import write
-from rootless_rt.container.create import Options, prepare
+from rootless_rt.container.prepare import Options, prepare
 from rootless_rt.plan.model import Plan
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.spec.load import load

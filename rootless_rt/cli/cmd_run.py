@@ -5,8 +5,9 @@ from __future__ import annotations
 from rootless_rt.cli.argv import Invocation, flag, text
 from rootless_rt.cli.common import container_options, log_of, store_of, tell
 from rootless_rt.container import signals
-from rootless_rt.container.create import Container, build, prepare, run_hooks_of, start_now
+from rootless_rt.container.create import Container, build, run_hooks_of, start_now
 from rootless_rt.container.lifecycle import forget, kill_all
+from rootless_rt.container.prepare import prepare
 from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
 from rootless_rt.spec.load import load

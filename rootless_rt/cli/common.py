@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rootless_rt.container.create import Options
+    from rootless_rt.container.prepare import Options
     from rootless_rt.plan.model import Plan
 
 
@@ -57,7 +57,7 @@ def manager_of(inv: Invocation) -> str:
 
 def container_options(inv: Invocation) -> Options:
     """The options of create and run, with absolute paths: hooks may change the working directory."""
-    from rootless_rt.container.create import Options
+    from rootless_rt.container.prepare import Options
 
     options = Options()
     options.cgroup_manager = manager_of(inv)

@@ -1,0 +1,192 @@
+"""Before a container is made: its options, its plan for this host, and the descriptors that the plan names.
+
+Nothing here outlives it but descriptors, so every refusal can come from here. Must not know the state root,
+nor how a plan is performed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless_rt import cgroups
+from rootless_rt.errors import RtError
+from rootless_rt.host.facts import CgroupFacts, HostFacts, gather
+from rootless_rt.plan.build import plan as make_plan
+from rootless_rt.plan.model import Policy
+from rootless_rt.spec.names import NAMESPACES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless_rt.plan.model import Plan
+    from rootless_rt.spec.load import Spec
+
+_NS_GET_NSTYPE = 0xB703
+
+
+class Options:
+    """What the command line asks of `create` and `run`. Paths are absolute."""
+
+    __slots__ = (
+        "cgroup_manager",
+        "console_socket",
+        "debug",
+        "foreground",
+        "keep_fds",
+        "listen_fds",
+        "new_keyring",
+        "pid_file",
+        "pidfd_socket",
+        "pivot",
+        "start_later",
+        "strict",
+    )
+
+    def __init__(self) -> None:
+        self.cgroup_manager = "auto"
+        self.console_socket: str | None = None
+        self.pidfd_socket: str | None = None
+        self.pid_file: str | None = None
+        self.foreground = False
+        self.debug: Callable[[str], None] | None = None
+        self.keep_fds = 0
+        self.listen_fds = 0
+        self.new_keyring = True
+        self.pivot = True
+        self.start_later = True
+        self.strict = False
+
+
+class Prepared:
+    """A container that can be made: its plan, and the manager of its cgroup."""
+
+    __slots__ = ("cgroup", "facts", "plan", "spec")
+
+    def __init__(self, spec: Spec, facts: HostFacts, plan: Plan, cgroup: cgroups.Manager) -> None:
+        self.spec = spec
+        self.facts = facts
+        self.plan = plan
+        self.cgroup = cgroup
+
+
+def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, int] = (0, 0)) -> Prepared:
+    """Compile the container for this host. Raises RtError; nothing has happened then.
+
+    `size` is rows and columns of the caller's terminal.
+    """
+    facts = gather(spec.data, pivot=options.pivot)
+    _check_terminal(spec, options)
+    cgroup = _choose_cgroup(spec, container_id, options, facts)
+    profile = spec.data.get("linux", {}).get("seccomp")
+    if profile:
+        from rootless_rt.host import seccomp
+
+        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(os.environ))
+    policy = Policy(
+        container_id,
+        strict=options.strict,
+        start_later=options.start_later,
+        pivot=options.pivot,
+        new_keyring=options.new_keyring,
+        keep_fds=options.keep_fds,
+        listen_fds=options.listen_fds,
+        trace=options.debug is not None,
+        rows=size[0],
+        cols=size[1],
+    )
+    plan = make_plan(spec, facts, policy)
+    if facts.filter is not None:
+        plan.warnings += facts.filter.warnings
+    return Prepared(spec, facts, plan, cgroup)
+
+
+def _check_terminal(spec: Spec, options: Options) -> None:
+    terminal = bool(spec.data["process"].get("terminal"))
+    if terminal and not options.foreground and not options.console_socket:
+        raise RtError(
+            "cannot allocate tty if rt will detach without setting console socket",
+            hint="set process.terminal to false, or give --console-socket",
+        )
+    if options.console_socket and (options.foreground or not terminal):
+        raise RtError(
+            "cannot use console socket if rt will not detach or allocate tty",
+            hint="set process.terminal to true, and detach",
+        )
+
+
+def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostFacts) -> cgroups.Manager:
+    view = cgroups.view()
+    linux = spec.data.get("linux", {})
+    confined = facts.euid != 0 or not facts.initial_userns
+    manager = cgroups.choose(
+        view,
+        manager=options.cgroup_manager,
+        cgroups_path=linux.get("cgroupsPath") or None,
+        container_id=container_id,
+        euid=facts.euid,
+        strict=options.strict,
+        rootless=confined,
+    )
+    facts.cgroup = CgroupFacts(view.mode, manager.reason or "")
+    dirs = manager.to_state().get("dirs", {}) if manager.kind == "v1" else {}
+    if manager.kind == "v2":
+        facts.cgroup.container_dirs[""] = manager.paths[0]
+        facts.cgroup.enter_by_clone = True
+    for name, mount in view.mounts.items():
+        # Without a cgroup of its own the container sees the one it shares with its caller.
+        path = dirs.get(name) or view.own_dir(name)
+        if path:
+            facts.cgroup.container_dirs[name] = path
+            facts.cgroup.folders[name] = os.path.basename(mount)
+    if view.mode == "v2" and manager.kind == "none":
+        own = view.own_dir()
+        if own:
+            facts.cgroup.container_dirs[""] = own
+    return manager
+
+
+def open_fds(plan: Plan) -> list[int]:
+    """Open what fills the plan's first slots; -1 for those that come later. Raises RtError."""
+    fds: list[int] = []
+    try:
+        for kind, value in plan.fds:
+            if kind == "keep":
+                fds.append(_kept_fd(int(value)))
+            elif kind in NAMESPACES:
+                fds.append(_namespace_fd(kind, value))
+            else:
+                fds.append(-1)
+    except BaseException:
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+        raise
+    return fds
+
+
+def _kept_fd(number: int) -> int:
+    try:
+        return os.dup(number)
+    except OSError:
+        raise RtError(
+            f"--preserve-fds: file descriptor {number} is not open", hint="give the number of fds from 3 on"
+        ) from None
+
+
+def _namespace_fd(kind: str, path: str) -> int:
+    where = f"linux.namespaces ({kind}): {path}"
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise RtError(f"{where}: {os.strerror(error.errno or 0).lower()}") from None
+    import fcntl
+
+    try:
+        found = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        found = 0
+    if found != NAMESPACES[kind][0]:
+        os.close(fd)
+        raise RtError(f"{where}: is not a {kind} namespace", hint="name a file such as /proc/PID/ns/net")
+    return fd
