@@ -17,19 +17,23 @@ GO_ON = 'exec "$@"'
 class Wrapped(Runtime):
     """The same user and state root; every command is run by `prefix`.
 
-    With `as_root` the prefix runs as root, and the command behind it is given back to the user.
+    With `as_root` the prefix runs as root, and the command behind it is given back to the user by setpriv(1),
+    with these further options.
     """
 
-    def __init__(self, rt: Runtime, *prefix: str, as_root: bool = False) -> None:
+    def __init__(
+        self, rt: Runtime, *prefix: str, as_root: bool = False, options: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(rt.user, rt.root)
         self.prefix = prefix
         self.as_root = as_root
+        self.options = options
         if as_root and os.getuid() != 0:
             pytest.skip("needs root, to prepare what the user then meets")
 
     def argv(self, *words: str) -> list[str]:
         user = self.user
-        ids = ["--reuid", str(user.uid), "--regid", str(user.gid), "--clear-groups"]
+        ids = ["--reuid", str(user.uid), "--regid", str(user.gid), "--clear-groups", *self.options]
         become = ["setpriv", *ids, "--"] if self.as_root and user.uid != 0 else []
         return [*self.prefix, *become, *super().argv(*words)]
 
