@@ -7,5 +7,9 @@ from __future__ import annotations
 
 VERSION = "0.1.0"
 SPEC_VERSION = "1.3.0"
-# Filled by the build from the checkout; stays empty in a source tree, and is then not shown.
-COMMIT = ""
+
+try:
+    # Written by the build (tools/commit.py), from the checkout that it builds.
+    from rootless_rt._commit import COMMIT as COMMIT
+except ModuleNotFoundError:  # nothing was built, or not from a checkout
+    COMMIT = ""

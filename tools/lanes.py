@@ -4,27 +4,37 @@
     test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
     test --setup         set up and build only
 
-Every runner's output is passed on, its closing line included; the last lines are one a runner, and the total
-alone on its line: `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find
-the built command as $RT, and as `rt` on PATH. Nothing reads the terminal.
+A test that hangs is ended, so is a lane, and so is what either leaves running. Every runner's output is passed
+on, its closing line included; the last lines are one a runner, and the total alone on its line: `N passed,
+N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command as $RT, and as
+`rt` on PATH. Nothing reads the terminal.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import setup
+from runner import Runner
 from setup import BUILD, ROOT, TREE, VENV, SetupError, say
 
-PYTHON_PACKAGES = ["pytest", "hypothesis", "mypy", "ruff", "click", "pyseccomp", "jeepney", "pyroute2"]
-PYTEST = [str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ra"]
+PYTHON_PACKAGES = [
+    *("pytest", "pytest-timeout", "hypothesis", "mypy", "ruff"),
+    *("click", "pyseccomp", "jeepney", "pyroute2"),
+]
+TEST_LIMIT = 240  # seconds for one test
+LANE_LIMIT = 1200  # seconds
+PYTEST = [
+    *(str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ra"),
+    *("--timeout", str(TEST_LIMIT), "--timeout-method", "signal"),
+]
+TEST_USER = "made by the tests of rt"  # the comment of the accounts that tests make: a name and a process id
 
 
 class Lane:
@@ -53,8 +63,6 @@ LANES = (
     Lane("bats", ["bats", "--formatter", "pretty", "--recursive", "bats"], "bats/**/*.bats"),
 )
 GROUPS = {"check": ["ruff", "mypy", "unit"]}
-
-LANE_LIMIT = 1800  # seconds; a test that hangs must not take the whole run with it
 
 # The word after a number in a closing line of pytest or bats, and what it counts as here.
 COUNTED = {
@@ -88,42 +96,40 @@ def run(lane: Lane, environment: dict[str, str]) -> list[int]:
     """Runs one lane with its output passed on; returns [passed, failed, skipped]."""
     print(f"\n== {lane.name}: {' '.join(Path(word).name for word in lane.command)}", flush=True)
     closing = ""
-    with subprocess.Popen(
-        lane.command,
-        cwd=TREE,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        process_group=0,
-    ) as process:
-        assert process.stdout is not None
-        guard = threading.Timer(LANE_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
-        guard.daemon = True
-        guard.start()
-        try:
-            for line in process.stdout:
-                line = plain(line)
-                print(line, end="", flush=True)
-                if CLOSING.match(line):
-                    closing = line
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGTERM)
-            raise
-        process.wait()
-        guard.cancel()
-    status = process.returncode
+
+    def take(line: str) -> None:
+        nonlocal closing
+        line = plain(line)
+        print(line, end="", flush=True)
+        if CLOSING.match(line):
+            closing = line
+
+    runner = Runner(lane.command, TREE, environment, LANE_LIMIT)
+    try:
+        status = runner.run(take)
+    finally:
+        remove_users()
+    for name in runner.leftovers:
+        print(f"{lane.name}: left running, now killed: {name}")
     if not lane.tests:  # a checker: it has no tests to count, itself it is one
         print(f"{lane.name}: {'clean' if status == 0 else 'not clean'}", flush=True)
         return [1, 0, 0] if status == 0 else [0, 1, 0]
     found = counts(closing)
     if status not in (0, 5) and not found[1]:  # 5: pytest found no test
-        why = f"stopped after {LANE_LIMIT} s" if status == -signal.SIGKILL else f"ended with status {status}"
+        why = f"stopped after {LANE_LIMIT} s" if runner.stopped else f"ended with status {status}"
         print(f"\n{lane.name}: {why}", flush=True)
         found[1] = 1
     return found
+
+
+def remove_users() -> None:
+    """Removes the accounts of tests that were killed before they could."""
+    if not ROOT:
+        return
+    for entry in pwd.getpwall():
+        maker = re.search(r"\d+$", entry.pw_name)
+        if entry.pw_gecos == TEST_USER and maker and not os.path.exists(f"/proc/{maker[0]}"):
+            subprocess.run(["userdel", "--remove", entry.pw_name], stderr=subprocess.DEVNULL, check=False)
 
 
 def prepare() -> dict[str, str]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
+import commit
 import sources
 
 TREE = Path(__file__).resolve().parent.parent
@@ -219,7 +220,9 @@ def build_in_tree() -> Path:
         quietly([BUILD_SH, "rt-init", init], env=environment)
         quietly([BUILD_SH, "launcher", rt, TREE, *third_party], env=environment)
         mark.write_text(wanted)
-    # rt itself never writes bytecode: without this every start would compile its modules again
+    commit.write()
+    # rt itself never writes bytecode: without this every start would compile its modules again. It is for
+    # this interpreter, which is the launcher's too; compileall leaves alone what is newer than its source.
     quietly([sys.executable, "-I", "-m", "compileall", "-q", *(TREE / name for name in sources.PACKAGES)])
     return rt
 
@@ -228,6 +231,7 @@ def install() -> Path:
     """Installs the package into .venv, or where that cannot be builds it in the tree; returns `rt`."""
     if not os.access(TREE, os.W_OK):
         raise SetupError(f"cannot write to {TREE}: clone the repository to a place of your own")
+    commit.write()
     if make_venv():
         try:
             pip_install([".[seccomp,net,dbus]"], _source_state(), _compiler)
@@ -254,6 +258,7 @@ def give_back() -> None:
 
 def scratch_copy() -> Path:
     """A copy of the sources where every user can reach it, for the caller to remove."""
+    commit.write()  # git's own directory stays behind
     place = Path(tempfile.mkdtemp(prefix="rt-", dir="/var/tmp"))
     shutil.copytree(TREE, place, ignore=_left_out, dirs_exist_ok=True, symlinks=True)
     place.chmod(0o755)
@@ -266,6 +271,7 @@ def _left_out(directory: str, names: list[str]) -> set[str]:
 
 def copy_to_home(user: pwd.struct_passwd) -> Path:
     """A copy of the sources in the user's home, written as that user: root touches nothing there."""
+    commit.write()  # git's own directory stays behind
     names = sorted(set(os.listdir(TREE)) - NOT_SOURCES)
     copy = 'mkdir -p ~/rt && cd ~/rt && rm -rf -- "$@" && tar -xf -'
     with subprocess.Popen(

@@ -8,6 +8,7 @@ from pathlib import Path
 PACKAGES = ("rootless_rt", "idmap")
 INSTALLED = (".py", ".pyi", ".json", "py.typed")
 COMPILED = (".c", ".h")
+GENERATED = {"__pycache__", "_commit.py"}  # the latter by commit.py, at every build
 
 
 def listing(tree: Path) -> list[str]:
@@ -15,8 +16,8 @@ def listing(tree: Path) -> list[str]:
     found = []
     for package in PACKAGES:
         for directory, below, names in os.walk(tree / package):
-            below[:] = sorted(name for name in below if name != "__pycache__")
-            for name in sorted(names):
+            below[:] = sorted(set(below) - GENERATED)
+            for name in sorted(set(names) - GENERATED):
                 if name.endswith(INSTALLED + COMPILED):
                     found.append(str((Path(directory) / name).relative_to(tree)))
     return found

@@ -56,7 +56,8 @@ def made_user(name: str, *, ranges: bool) -> Iterator[User]:
     """A fresh account, with a subuid range of 65536 or with none; gone afterwards with all its processes."""
     name = f"{name}{os.getpid()}"
     nothing = [] if ranges else ["-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0"]
-    _account("useradd", "-m", *nothing, name)
+    # The comment is how tools/lanes.py knows whom it may remove when a run was cut short.
+    _account("useradd", "-m", "-c", "made by the tests of rt", *nothing, name)
     entry = pwd.getpwnam(name)
     runtime = Path(f"/tmp/rt-test-runtime-{entry.pw_uid}-{os.getpid()}")
     runtime.mkdir(mode=0o700)
