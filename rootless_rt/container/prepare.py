@@ -129,7 +129,10 @@ def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostF
         rootless=confined,
     )
     facts.cgroup = CgroupFacts(view.mode, manager.reason or "")
-    dirs = manager.to_state().get("dirs", {}) if manager.kind == "v1" else {}
+    dirs = {}
+    if manager.kind == "v1":
+        for names, path in manager.to_state()["paths"].items():
+            dirs.update(dict.fromkeys(names.split(","), path))
     if manager.kind == "v2":
         facts.cgroup.container_dirs[""] = manager.paths[0]
         facts.cgroup.enter_by_clone = True
