@@ -53,6 +53,7 @@ class Watched:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.bundle = place / "bundle"
+        (place / "cache").mkdir()
 
     def __call__(self, *words: str, status: int | None = 0) -> set[str]:
         told = self.place / "modules"
