@@ -34,7 +34,8 @@ _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 
 def check_id(container_id: str) -> str:
     """Return a valid container id unchanged; raise RtError for one that is no plain name."""
-    if container_id in ("", ".", "..") or not _ID_CHARS.issuperset(container_id) or len(container_id) > _ID_LIMIT:
+    plain = _ID_CHARS.issuperset(container_id) and container_id not in ("", ".", "..")
+    if not plain or len(container_id) > _ID_LIMIT:
         raise RtError(
             f"invalid container id {container_id[:80]!r}",
             hint="use letters, digits and _ + . -, at most 255 of them",

@@ -51,7 +51,7 @@ class Ground:
         self.files = self._files()
 
     def _processes(self) -> dict[int, str]:
-        """Of an ordinary user all; of root those in our directories or cgroups, since others work beside us."""
+        """Of an ordinary user all; of root those in our directories or cgroups: others work beside us."""
         found = processes_of(self.rt.user.uid)
         if self.rt.user.uid == 0:
             found = {pid: line for pid, line in found.items() if self._is_near(pid)}

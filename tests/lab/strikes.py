@@ -22,7 +22,9 @@ def moments(count: int, milliseconds: float) -> Iterator[float]:
 
 def strike(rt: Runtime, number: int, after: float, *words: str) -> int:
     """Start a command and send it a signal after that time; its return code as Popen gives it."""
-    process = rt.popen(*words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    null = subprocess.DEVNULL
+    # In a directory of the test's: what the command leaves running is known by it (`Ground`).
+    process = rt.popen(*words, stdin=null, stdout=null, stderr=null, cwd=str(rt.root.parent))
     time.sleep(after)
     process.send_signal(number)
     return process.wait(30)

@@ -1,4 +1,4 @@
-"""`rt` is killed at any moment, as root: no process, mount or cgroup stays that `delete --force` cannot remove."""
+"""`rt` is killed at any moment, as root: `delete --force` removes every process, mount and cgroup."""
 
 from __future__ import annotations
 
