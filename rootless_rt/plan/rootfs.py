@@ -15,9 +15,11 @@ MS_SLAVE, MS_SHARED = PROPAGATION["slave"][0], PROPAGATION["shared"][0]
 def first_ops(draft: Draft) -> list[Op]:
     """Cut the mounts off from the host's, as far as rootfsPropagation says."""
     flag, _ = PROPAGATION[draft.linux.get("rootfsPropagation") or "rslave"]
-    if flag in (MS_PRIVATE, MS_SLAVE) and not draft.policy.pivot and flag == MS_PRIVATE:
+    # Private ones keep the host's mounts as they are now; what is taken away of shared ones, the host loses too.
+    if not draft.policy.pivot and flag in (MS_PRIVATE, MS_SHARED):
+        kind = "private" if flag == MS_PRIVATE else "shared"
         raise RtError(
-            "rootfsPropagation of [r]private is not safe without pivot_root", hint="leave out --no-pivot"
+            f"rootfsPropagation of [r]{kind} is not safe without pivot_root", hint="leave out --no-pivot"
         )
     # Unbindable mounts could not be bound below: that is set at the end.
     return [Op("propagation", MS_PRIVATE if flag == MS_UNBINDABLE else flag)]

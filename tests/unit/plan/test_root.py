@@ -256,3 +256,11 @@ def test_a_program_that_cannot_be_started_is_told_in_the_words_that_engines_look
     assert program_error("/x", 13).message == 'exec: "/x": permission denied'
     assert program_error("/x", 8).message == 'exec: "/x": exec format error'
     assert program_error("/x", 5).message.startswith('exec: "/x": ') and program_error("/x", 13).hint
+
+
+def test_a_joined_mount_namespace_keeps_its_propagation() -> None:
+    config = user_config()
+    for entry in config["linux"]["namespaces"]:
+        if entry["type"] == "mount":
+            entry["path"] = "/proc/1/ns/mnt"
+    assert "propagation" not in names(compiled(config, user_facts()))
