@@ -74,7 +74,7 @@ def salvage(state: object, container_id: str) -> dict[str, Any]:
     for name, kind in _FIELDS.items():
         if type(given.get(name)) is kind:
             sound[name] = given[name]
-    if not _is_identity(sound):
+    if not _is_identity(given):
         sound.update(pid=0, startTime="", bootId="")
     if not _is_identity(sound["maker"]):
         sound["maker"] = {"pid": 0, "startTime": "", "bootId": ""}
