@@ -92,11 +92,19 @@ def program_path() -> str:
 
 
 def sealed_program(path: str) -> int:
-    """A descriptor of a copy of the program in memory that nobody can change (memfd_create(2))."""
+    """A descriptor of a copy of the program in memory that nobody can change (memfd_create(2)).
+
+    Raises RtError where the system allows no executable files in memory.
+    """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         memory = os.memfd_create("rt-init", flags | _MFD_EXEC)
     except OSError as error:
+        if error.errno == errno.EACCES:
+            raise RtError(
+                "cannot start rt-init from memory: this system executes no files in memory",
+                hint="sysctl vm.memfd_noexec must be 0 or 1 (here it is 2)",
+            ) from None
         if error.errno != errno.EINVAL:  # before Linux 6.3
             raise
         memory = os.memfd_create("rt-init", flags)

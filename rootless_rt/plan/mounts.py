@@ -103,6 +103,8 @@ def _filesystem(
     kind = mount["type"]
     data = list(options.sb_set) + [part for word in options.data for part in split_data(word)]
     data = [word for word in data if _mapped_option(draft, word, where, kind)]
+    if kind == "overlay":
+        data = [part for word in data for part in _layers(word)]
     source = mount.get("source") or kind
     in_proc = IN_PROC if kind == "proc" and dest == "/proc" else _in_proc(dest, where)
     fallback, what = _fallback(draft, kind, where)
@@ -203,6 +205,14 @@ def split_data(word: str) -> list[str]:
         part += char
     parts.append(part)
     return [part for part in parts if part]
+
+
+def _layers(word: str) -> list[str]:
+    """A long lowerdir layer by layer (Linux 6.7): fsconfig(2) takes no value of more than 255 bytes."""
+    layers = word.removeprefix("lowerdir=")
+    if layers == word or "\\" in word or "::" in word or len(layers.encode("utf-8", "surrogateescape")) < 256:
+        return [word]
+    return ["lowerdir+=" + layer for layer in layers.split(":")]
 
 
 def _mapped_option(draft: Draft, word: str, where: str, kind: str) -> bool:

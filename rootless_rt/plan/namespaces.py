@@ -93,9 +93,9 @@ def become_ops(draft: Draft) -> list[Op]:
         return []
     drop = "user" in draft.new and draft.plan.set_groups
     ops = [Op("become", 0, 0, int(drop))]
-    if not draft.joined:
-        # Alone in fresh namespaces: hooks of the user may look at /proc/PID/ns, which a changed uid forbids.
-        ops.append(Op("dumpable", 1))
+    # A change of uid leaves what fs.suid_dumpable says, which may be anything.
+    # Alone in fresh namespaces: hooks of the user may look at /proc/PID/ns, which a changed uid forbids.
+    ops.append(Op("dumpable", 0 if draft.joined else 1))
     return ops
 
 

@@ -120,8 +120,8 @@ def credential_ops(draft: Draft, open_slots: list[int]) -> list[Op]:
     ops.append(Op("ambient", ambient, label="process.capabilities.ambient"))
     if process.get("noNewPrivileges"):
         ops.append(Op("no_new_privs"))
-    if not draft.joined:
-        ops.append(Op("dumpable", 1))  # still alone; engines look at /proc/PID/ns of a created container
+    # As long as it is alone engines may look at /proc/PID/ns of a created container.
+    ops.append(Op("dumpable", 0 if draft.joined else 1))
     ops.append(Op("find", process["args"][0], _path(process.get("env", [])), label="process.args[0]"))
     return ops
 

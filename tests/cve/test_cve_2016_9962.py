@@ -130,3 +130,22 @@ def test_a_container_cannot_look_into_another_that_joins_its_namespaces(
             break
         time.sleep(0.02)
     assert seen.read_text() == "saw new processes\n"
+
+
+def test_root_s_container_finds_none_either(root_rt: Runtime, root_bundle: MakeBundle, place: Path) -> None:
+    """Without a user namespace a writable /proc of the host would be the host (core_pattern)."""
+    canary = Canary(place / "canary")
+    made = root_bundle("cat /tmp/seen")
+    (made.rootfs / "hook").write_text(
+        "#!/bin/sh\n(" + LOOK_EVERYWHERE.format(canary=canary.file) + ") >/tmp/seen 2>/dev/null\n"
+        "for f in /proc/1/fd/*/sys/kernel/core_pattern; do"
+        " (cat $f >$f) 2>/dev/null && echo written $f >>/tmp/seen; done\n"
+        "echo looked >>/tmp/seen\n"
+    )
+    (made.rootfs / "hook").chmod(0o755)
+
+    def add_hook(config: Config) -> None:
+        config["hooks"] = {"startContainer": [{"path": "/hook"}]}
+
+    done = root_rt("run", "--bundle", str(made.change(add_hook).path), "c")
+    assert done.stdout == "looked\n", done
