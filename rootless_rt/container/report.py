@@ -36,6 +36,11 @@ def failure(plan: Plan, message: Message) -> RtError:
         from rootless_rt.plan.process import program_error
 
         return program_error(text, number)
+    if op.name == "clone" and number == errno.ENOMEM and any(kind == "pid" for kind, _ in plan.fds):
+        return RtError(
+            "linux.namespaces (pid): the first process of the joined pid namespace has ended",
+            hint="start the container that it belongs to again",
+        )
     if op.name == "clone":
         from rootless_rt.host.userns import clone_failure
 

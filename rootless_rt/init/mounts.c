@@ -1,5 +1,6 @@
 /* Mounts: the rootfs and what is put into it, all by descriptor (new mount API, Linux 5.12). */
 #include <errno.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
@@ -49,20 +50,37 @@ static int bind_over(struct run *r, const char *path)
 }
 
 /*
- * pivot_root(2) wants a mount whose parent is not shared. Where the host's mounts stay shared
- * (rootfsPropagation), a first bind is made private and serves as that parent.
+ * Make the mount that `path` lies on private, in this namespace. Its root is found by going up:
+ * mount_setattr(2) says EINVAL for any other directory.
+ */
+static void make_private(struct run *r, const char *path)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), up, steps = PATH_MAX;
+
+	if (fd < 0)
+		fail(r, "open", path);
+	while (k_setattr(fd, "", AT_EMPTY_PATH, 0, 0, MS_PRIVATE)) {
+		if (errno != EINVAL || !steps--)
+			fail(r, "mount_setattr", path);
+		up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (up < 0)
+			fail(r, "open", path);
+		close(fd);
+		fd = up;
+	}
+	close(fd);
+}
+
+/*
+ * Where the host's mounts stay shared (rootfsPropagation), the one below the rootfs is made private
+ * first: the bind would appear on the host, and pivot_root(2) wants it so.
  */
 void op_root(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_ROOT_PATH);
-	int fd;
 
-	if (U(op, F_ROOT_PRIVATE_PARENT)) {
-		fd = bind_over(r, path);
-		if (k_setattr(fd, "", AT_EMPTY_PATH, 0, 0, MS_PRIVATE))
-			fail(r, "mount_setattr", path);
-		close(fd);
-	}
+	if (U(op, F_ROOT_PRIVATE_PARENT))
+		make_private(r, path);
 	set_slot(r, U(op, F_ROOT_SLOT), bind_over(r, path));
 }
 
@@ -424,6 +442,9 @@ void op_pivot(struct run *r, const struct op *op)
 			fail(r, "umount2", "/");
 		close(old);
 	} else {
+		/* Onto a shared "/" it would be moved on the host as well. */
+		if (how == MOVE_ROOT && k_setattr(AT_FDCWD, "/", 0, 0, 0, MS_PRIVATE))
+			fail(r, "mount_setattr", "/");
 		if (how == MOVE_ROOT && k_move_mount(root, AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH))
 			fail(r, "move_mount", "/");
 		if (fchdir(root) || chroot("."))

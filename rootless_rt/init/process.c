@@ -177,7 +177,9 @@ void op_chown_stdio(struct run *r, const struct op *op)
 	(void)r;
 	for (int fd = 0; fd < 3; fd++)
 		if (!fstat(fd, &st) && (S_ISFIFO(st.st_mode) || isatty(fd)))
-			if (fchown(fd, (uid_t)U(op, F_CHOWN_STDIO_UID), (gid_t)U(op, F_CHOWN_STDIO_GID)))
+			/* The group of a terminal is what its devpts says (gid=5). */
+			if (fchown(fd, (uid_t)U(op, F_CHOWN_STDIO_UID),
+				   isatty(fd) ? (gid_t)-1 : (gid_t)U(op, F_CHOWN_STDIO_GID)))
 				continue;
 }
 

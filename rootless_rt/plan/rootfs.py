@@ -9,18 +9,20 @@ from rootless_rt.spec.mountopts import ATTR_RDONLY
 from rootless_rt.spec.names import MS_REC, PROPAGATION
 
 MS_UNBINDABLE, MS_PRIVATE = PROPAGATION["unbindable"][0], PROPAGATION["private"][0]
-MS_SLAVE, MS_SHARED = PROPAGATION["slave"][0], PROPAGATION["shared"][0]
+MS_SHARED = PROPAGATION["shared"][0]
 
 
 def first_ops(draft: Draft) -> list[Op]:
     """Cut the mounts off from the host's, as far as rootfsPropagation says."""
     flag, _ = PROPAGATION[draft.linux.get("rootfsPropagation") or "rslave"]
-    # Private ones keep the host's mounts as they are now; what is taken away of shared ones, the host loses too.
+    # Private ones would keep what the host unmounts; what is covered among shared ones, the host loses too.
     if not draft.policy.pivot and flag in (MS_PRIVATE, MS_SHARED):
         kind = "private" if flag == MS_PRIVATE else "shared"
         raise RtError(
             f"rootfsPropagation of [r]{kind} is not safe without pivot_root", hint="leave out --no-pivot"
         )
+    if draft.joined.get("mount"):
+        return []  # others live in that namespace: how its mounts propagate is theirs to say
     # Unbindable mounts could not be bound below: that is set at the end.
     return [Op("propagation", MS_PRIVATE if flag == MS_UNBINDABLE else flag)]
 
