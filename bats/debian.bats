@@ -44,7 +44,6 @@ setup() {
     DIR=$WORK/debian
     ok rm -f config.json
     ok rt spec --rootless --idmap full
-    edit "c['process']['capabilities'] = dict.fromkeys(('bounding', 'effective', 'permitted'), $CAPABILITIES)"
     edit "c['process']['noNewPrivileges'] = False"
 }
 

@@ -9,7 +9,7 @@ from rootless_rt.cli.argv import Invocation, flag, text
 from rootless_rt.cli.common import log_of
 from rootless_rt.cli.log import Log
 from rootless_rt.errors import RtError
-from rootless_rt.spec.defaults import default_spec, rootless
+from rootless_rt.spec.defaults import default_spec, many_users, rootless
 from rootless_rt.spec.jsonio import dumps
 
 TYPE_CHECKING = False
@@ -55,6 +55,8 @@ def _config(inv: Invocation, bundle: str) -> dict[str, Any]:
         return config
     euid, egid = os.geteuid(), os.getegid()
     uids, gids = _maps(idmap or "single", euid, egid, log_of(inv))
+    if uids is not None and source is None:
+        config = many_users(config)
     return rootless(config, euid, egid, uids, gids, cgroup2=cgroup2)
 
 

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 OCI_VERSION = "1.3.0"  # the runtime-spec that rt follows
 
 _DEFAULT_CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
+# What package managers, adduser and su use besides, where ids are mapped for them.
+_MANY_USERS = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
 _MASKED = (
     "/proc/acpi",
     "/proc/asound",
@@ -84,6 +96,23 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
     if options:
         mount["options"] = list(options)
     return mount
+
+
+def many_users(spec: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the default config for a container in which package managers and several users are at home.
+
+    With a range of ids mapped, apt and dnf install, adduser adds and su switches users, given a writable
+    rootfs and the capabilities that they use; each of these reaches no further than the mapped ids.
+    """
+    result = dict(spec)
+    result["root"] = {**spec["root"], "readonly": False}
+    process = dict(spec["process"])
+    sets = dict(process["capabilities"])
+    for name in ("bounding", "effective", "permitted"):
+        sets[name] = sorted({*sets[name], *_MANY_USERS})
+    process["capabilities"] = sets
+    result["process"] = process
+    return result
 
 
 def rootless(

@@ -108,6 +108,24 @@ def test_all_granted_ids_are_mapped_where_there_are_some(at, monkeypatch, kind):
     assert any("gid=5" in words for words in options), "a mapped group stays"
 
 
+def test_with_a_range_the_rootfs_is_writable_and_ids_can_be_used(at, monkeypatch):
+    grant(monkeypatch, [(100000, 65536, 1)])
+    assert run(["spec", "--rootless", "--idmap", "full"]) == 0
+    config = json.loads((at / "config.json").read_text())
+    assert config["root"]["readonly"] is False and config["process"]["noNewPrivileges"] is True
+    for kind in ("bounding", "effective", "permitted"):
+        held = set(config["process"]["capabilities"][kind])
+        assert {"CAP_CHOWN", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"} < held and "CAP_SYS_ADMIN" not in held
+
+
+def test_a_config_that_is_converted_keeps_its_capabilities(at, monkeypatch):
+    grant(monkeypatch, [(100000, 65536, 1)])
+    assert run(["spec", "-f", "mine.json"]) == 0
+    assert run(["spec", "--rootless", "--idmap", "full", "--from", "mine.json"]) == 0
+    mine, converted = (json.loads((at / name).read_text()) for name in ("mine.json", "config.json"))
+    assert converted["process"] == mine["process"] and converted["root"] == mine["root"]
+
+
 def test_single_maps_the_own_id_whatever_is_granted(at, monkeypatch):
     grant(monkeypatch, [(100000, 65536, 1)])
     assert run(["spec", "--rootless", "--idmap", "single"]) == 0
