@@ -149,7 +149,8 @@ def test_a_rootfs_behind_somebody_else_s_closed_directory_is_refused(
 ) -> None:
     made = at(place / "closed" / "bundle", alice)
     (place / "closed").chmod(0o700)
-    outside = Bundle(place / "open", made.config) if (place / "open").mkdir() is None else made
+    (place / "open").mkdir()
+    outside = Bundle(place / "open", made.config)
     outside.config["root"]["path"] = str(made.rootfs)
     outside.write()
     assert "permission denied" in refusal(rt, outside)
@@ -168,10 +169,8 @@ def test_a_rootfs_on_a_noexec_mount_is_an_exec_error_with_its_cause(
         )
         source = at(place / "source", alice, args="true")
         host.sh('cp -a "$1/." "$2/b/"', str(source.path), str(place / "noexec"))
-        made = source
-        error_of = host.runtime(rt)
-        done = error_of("run", "--bundle", str(place / "noexec/b"), "c")
-        assert done.returncode != 0 and made
+        done = host.runtime(rt)("run", "--bundle", str(place / "noexec/b"), "c")
+        assert done.returncode != 0
         assert 'exec: "/bin/sh": permission denied' in done.stderr and "noexec" in done.stderr
 
 
@@ -185,7 +184,6 @@ def test_a_rootfs_that_is_the_top_of_a_shared_mount_works(rt: Runtime, place: Pa
         )
         source.config["root"]["path"] = str(place / "top")
         source.write()
-        assert "bin" in output(host.runtime(rt), source)
         for words in (("--no-pivot",), ()):
             done = host.runtime(rt)("run", *words, "--bundle", str(source.path), "c")
             assert done.returncode == 0 and "bin" in done.stdout, done.stderr
