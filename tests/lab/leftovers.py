@@ -27,14 +27,21 @@ def processes_of(uid: int) -> dict[int, str]:
     return found
 
 
-def cgroups_named(prefix: str) -> list[str]:
-    """All cgroup directories whose name begins so."""
+def cgroups_named(prefix: str, uid: int) -> list[str]:
+    """All cgroup directories of a user whose name begins so."""
     return [
         os.path.join(where, name)
         for where, names, _ in os.walk("/sys/fs/cgroup")
         for name in names
-        if name.startswith(prefix)
+        if name.startswith(prefix) and _owner(os.path.join(where, name)) == uid
     ]
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except FileNotFoundError:
+        return None  # another test's, gone by now
 
 
 class Ground:
@@ -96,7 +103,7 @@ class Ground:
             "processes": {pid: now[pid] for pid in now.keys() - self.processes.keys()},
             "mounts": [line for line in self._mounts() if line not in self.mounts],
             "files": self._files() - self.files,
-            "cgroups": cgroups_named(self.prefix),
+            "cgroups": cgroups_named(self.prefix, self.rt.user.uid),
         }
         return {name: what for name, what in found.items() if what}
 

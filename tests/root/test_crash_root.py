@@ -71,7 +71,7 @@ def test_a_state_that_names_our_own_cgroup_is_not_believed(
     root_rt: Runtime, sleeper: str, ground: Ground
 ) -> None:
     root_rt.ok("run", "--detach", "--bundle", sleeper, PREFIX)
-    made = cgroups_named(PREFIX)
+    made = cgroups_named(PREFIX, 0)
     if not made:
         root_rt.ok("delete", "--force", PREFIX)
         pytest.skip("no cgroup can be made here")
