@@ -20,7 +20,10 @@ def content() -> str:
     """The module's text."""
     if not (TREE / ".git").exists() and FILE.exists():
         return FILE.read_text()
-    return f'COMMIT = "{described()}"\n'
+    return f'''"""The commit that this was built from; written by tools/commit.py."""
+
+COMMIT = "{described()}"
+'''
 
 
 def described() -> str:

@@ -24,22 +24,29 @@ from setup import ROOT, TREE, SetupError, say
 
 USER = "rt-demo"
 BUNDLE = TREE / "demo"
-PATH_INSIDE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Runs inside. The shell's own words where they do, for a root file system may have few commands.
+# Runs outside and inside, and prints the same facts. The shell's own words where they do, for a root file
+# system may have few commands.
 SHOW = r"""
-echo "who am I         $(id)"
-echo "uid map          $(cat /proc/self/uid_map) (inside, outside, count)"
-echo "host name        $(hostname)"
-echo "my pid           $$"
-echo "all processes    $(cd /proc && echo [0-9]*)"
-echo "network          $(while IFS=' :' read -r name rest; do
-    case $rest in [0-9]*) printf "%s " "$name" ;; esac
+fact() { printf '  %-12s %.90s\n' "$@"; }
+fact user "$(id -un), uid $(id -u)"
+fact "host name" "$(hostname)"
+fact "own pid" $$
+set -- /proc/[0-9]*
+fact processes $#
+fact network "$(while IFS=' :' read -r name rest; do
+    case $rest in [0-9]*) printf '%s ' "$name" ;; esac
 done </proc/net/dev)"
-echo "root directory   $(cd / && echo *)"
-while read -r device where kind options rest; do
-    [ "$where" = / ] && echo "root mount       $kind $options"
+while read -r device where kind rest; do
+    [ "$where" = / ] && mount="$kind, ${rest%%,*}"
 done </proc/mounts
-exit 0
+fact "root dir" "$mount: $(cd / && echo *)"
+while read -r inside outside count; do
+    case $count in
+    4294967295) fact "uid map" "none" ;;
+    1) fact "uid map" "$inside inside is $outside outside" ;;
+    *) fact "uid map" "$inside-$((inside + count - 1)) inside is $outside-$((outside + count - 1)) outside" ;;
+    esac
+done </proc/self/uid_map
 """
 
 
@@ -73,7 +80,7 @@ def make_bundle(rt: Path) -> None:
     shutil.rmtree(BUNDLE, ignore_errors=True)
     BUNDLE.mkdir()
     try:
-        setup.quietly([rt, "spec", "--rootless", "--rootfs-from-host"], cwd=BUNDLE)
+        setup.quietly([rt, "spec", "--rootless", "--idmap", "auto", "--rootfs-from-host"], cwd=BUNDLE)
     except SetupError:
         shutil.rmtree(BUNDLE, ignore_errors=True)
         raise
@@ -86,8 +93,11 @@ def run(rt: Path, arguments: list[str], *, terminal: bool) -> int:
     config["hostname"] = "rt-demo"
     config["process"]["terminal"] = terminal
     config["process"]["args"] = arguments
+    namespaces = config["linux"]["namespaces"]
+    if {"type": "network"} not in namespaces:  # an ordinary user's config shares the host's network
+        namespaces.append({"type": "network"})
     config_path.write_text(json.dumps(config, indent="\t") + "\n")
-    print(f"\n$ cd {BUNDLE} && {rt} run demo\n", flush=True)
+    print(f"\n$ cd {BUNDLE} && {rt} run demo", flush=True)
     stdin = None if terminal else subprocess.DEVNULL
     command = [str(rt), "run", f"demo-{os.getpid()}"]
     return subprocess.run(command, cwd=BUNDLE, stdin=stdin, check=False).returncode
@@ -115,16 +125,14 @@ def main(arguments: list[str]) -> int:
     make_bundle(rt)
     if arguments:
         return run(rt, ["sh"], terminal=True)
-    me = pwd.getpwuid(os.getuid())
-    processes = sum(name.isdecimal() for name in os.listdir("/proc"))
-    print(
-        f"\nOutside: {me.pw_name}, uid {me.pw_uid}; host name {os.uname().nodename}; {processes} processes."
-    )
+    print("\nOutside:", flush=True)
+    subprocess.run(["sh", "-c", SHOW], stdin=subprocess.DEVNULL, check=False)
     status = run(rt, ["sh", "-c", SHOW], terminal=False)
     if status == 0:
-        if me.pw_name == USER:
-            print("\nEverything above was done by a user made for it; as root, ./try --remove takes it away.")
-        print("\nA shell in such a container: ./try --shell")
+        me = pwd.getpwuid(os.getuid()).pw_name
+        print(f"\nThat was a container, run by {rt} as {me}, without root.")
+        print("A shell in it:     ./try --shell")
+        print("Take it all away:  ./try --remove")
     return status
 
 

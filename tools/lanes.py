@@ -4,10 +4,10 @@
     test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
     test --setup         set up and build only
 
-A test that hangs is ended, so is a lane, and so is what either leaves running. Every runner's output is passed
-on, its closing line included; the last lines are one a runner, and the total alone on its line: `N passed,
-N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command as $RT, and as
-`rt` on PATH. Nothing reads the terminal.
+A test that hangs is ended, so is a lane, and so is what either leaves running. Every runner's output is
+passed on, its closing line included; the last lines are one a runner, and the total alone on its line:
+`N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command
+as $RT, and as `rt` on PATH. Nothing reads the terminal.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs one command with its output passed on, and ends everything that it leaves behind.
 
 Knows processes. A test that hangs must not take the run with it, and a container that outlives its test
-keeps the pipe of the whole lane: as a subreaper this process is the parent of every orphan below it, sees what
-is left when the command has ended, and ends that too. Knows nothing of lanes or of what the output means.
+keeps the pipe of the whole lane: as a subreaper this process is the parent of every orphan below it, sees
+what is left when the command has ended, and ends that too. Knows nothing of lanes or of what output means.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Runner:
         self.leftovers: list[str] = []
 
     def run(self, take_line: Callable[[str], None]) -> int:
-        """Runs the command, gives each line of its output to `take_line`; returns the status, as Popen does."""
+        """Runs the command, gives each line of its output to `take_line`; returns Popen's status."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         process = subprocess.Popen(
             self.command,

@@ -82,8 +82,8 @@ class User:
 @pytest.fixture(scope="module")
 def alice() -> Iterator[User]:
     """A user with a range of 65536 ids."""
-    name = f"alice{os.getpid()}"
-    account("useradd", "-m", name)
+    name = f"granted{os.getpid()}"
+    account("useradd", "-m", "-c", "made by the tests of rt", name)
     yield User(name)
     account("userdel", "-r", name)
 
@@ -91,8 +91,9 @@ def alice() -> Iterator[User]:
 @pytest.fixture(scope="module")
 def bare() -> Iterator[User]:
     """A user to whom nothing is granted."""
-    name = f"bare{os.getpid()}"
-    account("useradd", "-M", "-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0", name)
+    name = f"ungranted{os.getpid()}"
+    nothing = ("-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0")
+    account("useradd", "-M", "-c", "made by the tests of rt", *nothing, name)
     yield User(name)
     account("userdel", name)
 

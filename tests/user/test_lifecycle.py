@@ -16,7 +16,7 @@ def test_run_returns_128_and_the_signal_for_a_killed_program(rt: Runtime, bundle
     assert rt("run", "--bundle", str(killed.path), "c").returncode == 143
 
 
-def test_a_container_goes_from_created_to_running_to_stopped_and_away(rt: Runtime, bundle: MakeBundle) -> None:
+def test_a_container_goes_from_created_through_running_to_away(rt: Runtime, bundle: MakeBundle) -> None:
     rt.ok("create", "--bundle", str(bundle(["/bin/sleep", "100"]).path), "c")
     assert rt.state("c")["status"] == "created"
     rt.ok("start", "c")
