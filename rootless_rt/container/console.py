@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 
 from rootless_rt.errors import RtError
@@ -31,7 +32,7 @@ def connect(path: str, option: str) -> socket:
 def send_fd(connection: socket, fd: int, text: str) -> None:
     """Send a descriptor with a text; closes the connection."""
     try:
-        connection.sendmsg([text.encode()], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, "little"))])
+        connection.sendmsg([text.encode()], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
     except OSError as error:
         raise RtError(f"cannot send a descriptor: {os.strerror(error.errno or 0).lower()}") from None
     finally:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import posix
+import sys
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
@@ -53,7 +54,7 @@ class Message:
             self.call = self.text = ""
             return
         self.type, self.op, self.value, self.err = (
-            int.from_bytes(data[at : at + 4], "little", signed=True) for at in (0, 4, 8, 12)
+            int.from_bytes(data[at : at + 4], sys.byteorder, signed=True) for at in (0, 4, 8, 12)
         )
         self.call = data[20:_HEAD].split(b"\0", 1)[0].decode("ascii", "replace")
         self.text = os.fsdecode(data[_HEAD:])
@@ -68,14 +69,14 @@ def receive(sock: socket) -> Message:
     fd = -1
     for level, kind, content in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS and len(content) >= 4:
-            fd = int.from_bytes(content[:4], "little")
+            fd = int.from_bytes(content[:4], sys.byteorder)
     return Message(data, fd)
 
 
 def go_on(sock: socket, pid: int) -> None:
     """Tell rt-init to go on after a sync point; `pid` is its process id as the runtime sees it."""
     try:
-        sock.send(_MSG_GO.to_bytes(4, "little") + pid.to_bytes(4, "little"))
+        sock.send(_MSG_GO.to_bytes(4, sys.byteorder) + pid.to_bytes(4, sys.byteorder))
     except (BrokenPipeError, ConnectionResetError):
         pass  # it has failed meanwhile: its report, or its silence, is read next
 
@@ -172,9 +173,9 @@ def start(wire: bytes, fds: list[int]) -> tuple[socket, int]:
 
 def _send_plan(sock: socket, fds: list[int]) -> None:
     """The plan's descriptor and those of the slots, with the number of slots, in packets the kernel takes."""
-    count = (len(fds) - 1).to_bytes(8, "little")
+    count = (len(fds) - 1).to_bytes(8, sys.byteorder)
     for at in range(0, len(fds), _FDS_A_PACKET):
-        rights = b"".join([fd.to_bytes(4, "little") for fd in fds[at : at + _FDS_A_PACKET]])
+        rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds[at : at + _FDS_A_PACKET]])
         try:
             sock.sendmsg([count], [(SOL_SOCKET, SCM_RIGHTS, rights)])
         except BrokenPipeError:

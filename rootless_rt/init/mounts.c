@@ -289,7 +289,8 @@ void op_mount_bind(struct run *r, const struct op *op)
 void op_remount(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_REMOUNT_DEST);
-	int mount = in_root(slot_fd(r, U(op, F_REMOUNT_ROOT)), path, O_PATH, 0);
+	/* No links: the image must not choose which mount loses its flags. */
+	int mount = in_root(slot_fd(r, U(op, F_REMOUNT_ROOT)), path, O_PATH, RESOLVE_NO_SYMLINKS);
 
 	if (mount < 0)
 		fail(r, "destination", path);

@@ -4,10 +4,10 @@ One table, OPS, is the only place where an op's name, number and fields are writ
 prints from it, `encode` writes from it, and `rootless_rt/init/ops.h` is generated from it
 (`python3 -m rootless_rt.plan.ops > rootless_rt/init/ops.h`; a test compares them).
 
-Wire form (little endian), read by rt-init from a sealed memfd:
+Wire form (in the byte order of the machine), read by rt-init from a sealed memfd:
 
     "rtplan1\\0"  u32 length of all  u32 number of ops
-    per op:  u16 number  u16 zero  u32 length of its fields  then the fields in table order
+    per op:  u32 number  u32 length of its fields  then the fields in table order
     U  u64                                  S  u32 length, bytes, NUL (no NUL inside)
     L  u32 count, then that many S          V  u32 count, then that many u64
     B  u32 length, bytes
@@ -18,6 +18,8 @@ NO_SLOT means none. Nothing here opens or asks anything.
 """
 
 from __future__ import annotations
+
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,7 +231,7 @@ def blank(name: str, label: str = "") -> Op:
 
 def _text(value: str) -> bytes:
     raw = value.encode("utf-8", "surrogateescape")
-    return len(raw).to_bytes(4, "little") + raw + b"\0"
+    return len(raw).to_bytes(4, sys.byteorder) + raw + b"\0"
 
 
 def encode_op(op: Op) -> bytes:
@@ -238,25 +240,25 @@ def encode_op(op: Op) -> bytes:
     parts = []
     for (_, kind), value in zip(schema, op.args, strict=True):
         if kind == "U":
-            parts.append(int(value).to_bytes(8, "little"))
+            parts.append(int(value).to_bytes(8, sys.byteorder))
         elif kind == "S":
             parts.append(_text(value))
         elif kind == "B":
-            parts.append(len(value).to_bytes(4, "little") + bytes(value))
+            parts.append(len(value).to_bytes(4, sys.byteorder) + bytes(value))
         else:
-            parts.append(len(value).to_bytes(4, "little"))
+            parts.append(len(value).to_bytes(4, sys.byteorder))
             if kind == "L":
                 parts.extend([_text(item) for item in value])
             else:
-                parts.extend([item.to_bytes(8, "little") for item in value])
+                parts.extend([item.to_bytes(8, sys.byteorder) for item in value])
     body = b"".join(parts)
-    return number.to_bytes(4, "little") + len(body).to_bytes(4, "little") + body
+    return number.to_bytes(4, sys.byteorder) + len(body).to_bytes(4, sys.byteorder) + body
 
 
 def encode(ops: list[Op]) -> bytes:
     """The wire form of a whole plan. The caller has made sure that no text holds a NUL."""
     body = b"".join([encode_op(op) for op in ops])
-    return MAGIC + (16 + len(body)).to_bytes(4, "little") + len(ops).to_bytes(4, "little") + body
+    return MAGIC + (16 + len(body)).to_bytes(4, sys.byteorder) + len(ops).to_bytes(4, sys.byteorder) + body
 
 
 def header() -> str:

@@ -178,6 +178,12 @@ def test_remount_changes_what_is_there(rt: Runtime, bundle: MakeBundle, share: P
     assert {"ro", "nosuid"} <= shown["/a"].options and "noexec" in shown["/b"].options
 
 
+def test_remount_does_not_follow_a_link_of_the_image_to_another_mount(rt: Runtime, bundle: MakeBundle) -> None:
+    made = with_mounts(bundle(), mount("/data", "none", "/data", "bind", "remount", "rw"))
+    (made.rootfs / "data").symlink_to("/sys")
+    assert "too many levels of symbolic links" in refusal(rt, made)
+
+
 def test_remount_of_what_is_no_mount_is_refused(rt: Runtime, bundle: MakeBundle) -> None:
     error = refusal(rt, with_mounts(bundle(), mount("/etc", "none", "/etc", "bind", "remount", "ro")))
     assert "mounts[7]: /etc: mount_setattr: invalid argument" in error
