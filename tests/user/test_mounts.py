@@ -178,7 +178,7 @@ def test_remount_changes_what_is_there(rt: Runtime, bundle: MakeBundle, share: P
     assert {"ro", "nosuid"} <= shown["/a"].options and "noexec" in shown["/b"].options
 
 
-def test_remount_does_not_follow_a_link_of_the_image_to_another_mount(rt: Runtime, bundle: MakeBundle) -> None:
+def test_remount_follows_no_link_of_the_image_to_another_mount(rt: Runtime, bundle: MakeBundle) -> None:
     made = with_mounts(bundle(), mount("/data", "none", "/data", "bind", "remount", "rw"))
     (made.rootfs / "data").symlink_to("/sys")
     assert "too many levels of symbolic links" in refusal(rt, made)
