@@ -34,18 +34,22 @@ def run(inv: Invocation) -> int:
     container = build(store, prepared, container_id, options)
     log = log_of(inv)
     tell(log, prepared.plan)
+    # Before the start: whoever sees the program run may signal it through this process.
+    wakeup = Wakeup() if options.foreground else None
     try:
-        start_now(container)
+        start_now(container, wakeup)
         # From here on others may stop and delete it, a hook among them.
         container.handle.unlock()
-        run_hooks_of(container, spec.data.get("hooks", {}), "poststart", "running")
+        if spec.data.get("hooks", {}).get("poststart"):
+            signals.catch()  # one that hangs can be interrupted
+            run_hooks_of(container, spec.data["hooks"], "poststart", "running")
     except BaseException:
         _discard(container)
         raise
-    if not options.foreground:
+    if wakeup is None:
         container.handle.close()
         return 0
-    wakeup = Wakeup()
+    wakeup.catch()
     signals.release()
     code = supervise(container.pid, container.pidfd, container.console, wakeup)
     if not flag(inv.options, "keep"):

@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless_rt.container.supervise import Wakeup
     from rootless_rt.host.facts import HostFacts
     from rootless_rt.plan.model import Plan
     from rootless_rt.spec.load import Spec
@@ -347,18 +348,20 @@ def _reap(pid: int) -> None:
         pass  # the caller ignores SIGCHLD: the kernel has reaped it
 
 
-def start_now(container: Container) -> None:
-    """Let a container made by this very process go on to exec. Raises RtError when it does not get there."""
+def start_now(container: Container, wakeup: Wakeup | None) -> None:
+    """Let a container made by this very process go on to exec. Raises RtError when it does not get there.
+
+    With `wakeup`, signals that come when the program runs already are kept there, to be forwarded.
+    """
     if container.sock is None:
         raise RtError("the container's process has ended")
     launch.go_on(container.sock, container.pid)
-    wait_exec(container, container.sock)
-
-
-def wait_exec(container: Container, sock: socket) -> None:
-    """Read rt-init's last messages: its end of the socket closes when the program starts. Raises RtError."""
+    # rt-init's last messages: its end of the socket closes when the program starts.
     while True:
-        message = _receive(sock)
+        if wakeup is not None:
+            with signals.let_through():
+                wakeup.until(container.sock.fileno())
+        message = _receive(container.sock)
         if message.type == launch.MSG_GONE:
             return
         _outcome(container, message)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import select
 
-from rootless_rt.container import processes
+from rootless_rt.container import processes, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,17 +42,41 @@ def exit_code(status: int) -> int:
 class Wakeup:
     """Signals as bytes in a pipe, from the moment this is made."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_early", "fd")
 
     def __init__(self) -> None:
         self.fd, far = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._early = b""  # came during `until`
         _signal.set_wakeup_fd(far, warn_on_full_buffer=False)
+        self.catch()
+
+    def catch(self) -> None:
+        """Take the signals, again if others have been given their handlers meanwhile."""
         for number in range(1, 65):
             if number not in _NOT_CAUGHT:
                 _signal.signal(number, _nothing)
 
+    def until(self, fd: int) -> None:
+        """Wait until `fd` can be read; what comes meanwhile is for `numbers`.
+
+        But a signal that ends a command is raised as Interrupted if it comes before `fd` has anything to say.
+        """
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.register(self.fd, select.POLLIN)
+        while fd not in dict(poll.poll()):
+            fresh = self._read()
+            for number in fresh:
+                if number in signals.ENDING:
+                    raise signals.Interrupted(number)
+            self._early += fresh
+
     def numbers(self) -> bytes:
         """The signals that have come since the last call."""
+        found, self._early = self._early + self._read(), b""
+        return found
+
+    def _read(self) -> bytes:
         try:
             return os.read(self.fd, 4096)
         except BlockingIOError:
@@ -77,15 +101,15 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
         if terminal is not None:
             terminal.begin(poll)
         while True:
+            # Before the first wait: some may have come already.
+            for number in wakeup.numbers():
+                if number == _SIGCHLD:
+                    status = _reap(pid, status)
+                elif number == _SIGWINCH and terminal is not None:
+                    terminal.resize()
+                elif number != _SIGWINCH:
+                    processes.send_signal(pidfd, number)
             ready = dict(poll.poll())
-            if wakeup.fd in ready:
-                for number in wakeup.numbers():
-                    if number == _SIGCHLD:
-                        status = _reap(pid, status)
-                    elif number == _SIGWINCH and terminal is not None:
-                        terminal.resize()
-                    elif number != _SIGWINCH:
-                        processes.send_signal(pidfd, number)
             if terminal is not None:
                 terminal.carry(ready, poll)
             if pidfd in ready:
