@@ -11,47 +11,10 @@ from typing import Any
 
 import pytest
 from conftest import MakeBundle
-from lab.bundles import Bundle, Config
-from lab.ranges import map_ranges
+from lab.bundles import Config
+from lab.refusals import problem, refused
 from lab.runtime import Runtime
-from lab.users import User
 from lab.wrapped import Wrapped, after, with_mounts
-
-
-def problem(done: Any) -> tuple[str, str]:
-    """The line without `rt: `, and the hint's text or "", of a command that failed as it should."""
-    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert lines and lines[0].startswith("rt: ") and not lines[0].endswith("."), done.stderr
-    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: ")), done.stderr
-    assert "Traceback" not in done.stderr and "internal error" not in done.stderr
-    return lines[0][4:], lines[1][6:] if len(lines) == 2 else ""
-
-
-def processes(user: User) -> set[str]:
-    """The processes of the user; empty when it is whoever runs the tests."""
-    if user.uid == os.getuid():
-        return set()
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if path.stat().st_uid == user.uid and "Z" not in (path / "stat").read_text().rsplit(")")[1][:3]:
-                found.add(path.name)
-        except OSError:
-            continue
-    return found
-
-
-def refused(rt: Runtime, box: Bundle | Path, *words: str, **options: Any) -> tuple[str, str]:
-    """What `run` (or other words) says of a bundle it cannot run; nothing may be left of the try."""
-    path = box.path if isinstance(box, Bundle) else box
-    before = processes(rt.user)
-    told = problem(rt(*(words or ("run",)), "--bundle", str(path), "c", **options))
-    assert list(rt.root.iterdir()) == []
-    assert processes(rt.user) <= before
-    return told
-
 
 # The bundle
 
@@ -189,127 +152,6 @@ def test_a_program_on_a_noexec_mount_is_told(rt: Runtime, bundle: MakeBundle) ->
     mount = {"destination": "/mnt", "type": "bind", "source": "programs", "options": ["bind", "noexec"]}
     line, hint = refused(rt, box.change(lambda config: config["mounts"].append(mount)))
     assert line == 'exec: "/mnt/true": permission denied' and "noexec" in hint
-
-
-# Users and user namespaces
-
-
-def test_a_user_that_is_not_mapped_is_told(rt: Runtime, bundle: MakeBundle) -> None:
-    box = bundle().change(lambda config: config["process"].update(user={"uid": 7, "gid": 0}))
-    line, hint = refused(rt, box)
-    assert line == (
-        "config.json: process.user.uid: cannot set uid to unmapped user: 7 is not in linux.uidMappings"
-    )
-    assert "--idmap full" in hint
-
-
-def test_a_missing_helper_is_told_with_the_package_to_install(
-    rt: Runtime, bundle: MakeBundle, alice: User
-) -> None:
-    helper = os.path.realpath(shutil.which("newuidmap") or pytest.skip("needs newuidmap"))
-    hidden = with_mounts(rt, f"mount --bind /dev/null {helper}")
-    line, hint = refused(hidden, map_ranges(bundle(), alice))
-    assert line.startswith("newuidmap is not installed") and "install" in hint
-
-
-def test_a_user_without_a_range_is_told_the_command_that_grants_one(
-    rt: Runtime, bundle: MakeBundle, bare: User
-) -> None:
-    box = bundle().change(
-        lambda config: config["linux"].update(
-            uidMappings=[
-                {"containerID": 0, "hostID": bare.uid, "size": 1},
-                {"containerID": 1, "hostID": 100000, "size": 65536},
-            ],
-            gidMappings=[{"containerID": 0, "hostID": bare.gid, "size": 1}],
-        )
-    )
-    bare.owns(box.path)
-    bare.owns(rt.root)
-    line, hint = refused(Runtime(bare, rt.root), box)
-    assert line == f"/etc/subuid grants {bare.name} no uids"
-    assert hint.startswith("sudo usermod --add-subuids ") and hint.endswith(bare.name)
-    rt.user.owns(rt.root)
-
-
-def test_a_user_without_a_range_runs_what_maps_the_own_id(
-    rt: Runtime, bundle: MakeBundle, bare: User
-) -> None:
-    box = bundle(["/bin/id", "-u"])
-    box.change(
-        lambda config: config["linux"].update(
-            uidMappings=[{"containerID": 0, "hostID": bare.uid, "size": 1}],
-            gidMappings=[{"containerID": 0, "hostID": bare.gid, "size": 1}],
-        )
-    )
-    bare.owns(box.path)
-    bare.owns(rt.root)
-    assert Runtime(bare, rt.root).ok("run", "--bundle", str(box.path), "c") == "0\n"
-    rt.user.owns(rt.root)
-
-
-def test_a_range_that_is_too_small_is_told_with_what_is_granted(
-    rt: Runtime, bundle: MakeBundle, alice: User
-) -> None:
-    box = map_ranges(bundle(), alice)
-    box.change(lambda config: config["linux"]["uidMappings"][-1].update(size=70000))
-    line, hint = refused(rt, box)
-    assert " is not granted: /etc/subuid grants " in line and "(line " in line and hint
-
-
-def test_a_powerless_helper_is_told_with_its_cause(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
-    line, hint = refused(Wrapped(rt, "setpriv", "--no-new-privs"), map_ranges(bundle(), alice))
-    assert line.startswith("no_new_privs is set on this process, so newuidmap runs without its privilege")
-    assert "no-new-privileges" in hint
-
-
-def test_a_bounding_set_without_the_capability_is_told(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
-    weak = Wrapped(rt, as_root=True, options=("--bounding-set=-setuid",))
-    assert "CAP_SETUID is not in this process's bounding set" in refused(weak, map_ranges(bundle(), alice))[0]
-
-
-def test_switched_off_user_namespaces_are_told_with_the_sysctl(rt: Runtime, bundle: MakeBundle) -> None:
-    own = [{"containerID": 0, "hostID": 0, "size": 1}]
-    box = bundle().change(lambda config: config["linux"].update(uidMappings=own, gidMappings=own))
-    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
-    off = Wrapped(rt, "unshare", "-Ur", "sh", "-ec", script, "sh")
-    line, hint = refused(off, box)
-    expected = (
-        "cannot make a user namespace: user namespaces are switched off (user.max_user_namespaces is 0)"
-    )
-    assert line == expected and "sysctl user.max_user_namespaces" in hint
-
-
-def test_a_masked_proc_is_told_with_the_way_out(rt: Runtime, bundle: MakeBundle) -> None:
-    masked = with_mounts(rt, "mount --bind /dev/null /proc/version")
-    line, hint = refused(masked, bundle())
-    assert "proc on /proc" in line and "operation not permitted" in line
-    assert "systempaths=unconfined" in hint
-
-
-# Mounts
-
-
-def test_a_missing_bind_source_is_told(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
-    mount = {"destination": "/mnt", "type": "bind", "source": str(place / "none"), "options": ["bind"]}
-    line, hint = refused(rt, bundle().change(lambda config: config["mounts"].append(mount)))
-    assert line.startswith("mounts[") and f"{place}/none" in line and "no such file or directory" in line
-    assert hint
-
-
-@pytest.mark.parametrize("option", ["size=banana", "nosuchoption"])
-def test_a_mount_option_the_kernel_refuses_is_told_in_its_words(
-    rt: Runtime, bundle: MakeBundle, option: str
-) -> None:
-    mount = {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [option]}
-    line, _ = refused(rt, bundle().change(lambda config: config["mounts"].append(mount)))
-    assert line.startswith("mounts[") and "tmpfs on /mnt" in line and option.split("=")[0] in line
-
-
-def test_a_file_system_nobody_knows_is_told(rt: Runtime, bundle: MakeBundle) -> None:
-    mount = {"destination": "/mnt", "type": "nosuchfs", "source": "none"}
-    line, hint = refused(rt, bundle().change(lambda config: config["mounts"].append(mount)))
-    assert "nosuchfs" in line and "nosuchfs" in hint
 
 
 # Ids and states

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,10 +24,18 @@ while :; do sleep 0.02; done
 """
 
 
-def foreground(rt: Runtime, box: Bundle, *words: str) -> subprocess.Popen[str]:
-    process = rt.popen("run", *words, "-b", str(box.path), "c", stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process  # type: ignore[return-value]
+@contextmanager
+def foreground(rt: Runtime, box: Bundle) -> Iterator[subprocess.Popen[str]]:
+    """A foreground run whose program has said that it is ready; ended at the end, whatever happened."""
+    process = rt.popen("run", "-b", str(box.path), "c", stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            yield process  # type: ignore[misc]
+        finally:
+            if process.poll() is None:
+                rt("kill", "c", "KILL")
+                process.kill()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -197,8 +207,6 @@ def test_force_removes_a_container_whose_state_is_damaged(rt: Runtime, bundle: M
 def test_kill_and_delete_never_touch_a_reused_pid(rt: Runtime, bundle: MakeBundle) -> None:
     rt.ok("run", "-d", "-b", str(bundle(["/bin/sleep", "100"]).path), "c")
     pid = rt.state("c")["pid"]
-    with rt.popen("--version", stdout=subprocess.DEVNULL) as bystander:
-        bystander.wait()
     sleeper = subprocess.Popen(["sleep", "100"])
     try:
         state = rt.root / "c/state.json"

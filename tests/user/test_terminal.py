@@ -155,6 +155,38 @@ def test_no_terminal_of_the_host_is_within_reach(rt: Runtime, bundle: MakeBundle
     assert shown.split() == ["3", "0", "ptmx", "end"] and outside.startswith("/dev/pts/")
 
 
+def test_without_a_terminal_of_its_own_the_program_still_reads_the_caller_s(
+    rt: Runtime, bundle: MakeBundle
+) -> None:
+    with session(rt, bundle("read line; echo got $line")) as shell:
+        assert not shell.is_raw()
+        shell.type("hello\r")
+        shell.expect("got hello\r\n")
+        assert shell.wait() == 0
+
+
+def test_without_a_terminal_of_its_own_the_program_cannot_take_the_caller_s(
+    rt: Runtime, bundle: MakeBundle
+) -> None:
+    # Else it could type into the caller's shell (TIOCSTI).
+    with session(rt, bundle("(: < /dev/tty) 2>&1; cat /proc/$$/stat | cut -d' ' -f6,7")) as shell:
+        assert shell.wait() == 0
+        shown = shell.rest()
+    assert "can't open /dev/tty" in shown
+    assert "1 0" in shown  # a session of its own, without a terminal
+
+
+def test_control_c_on_the_caller_s_terminal_reaches_a_program_without_one(
+    rt: Runtime, bundle: MakeBundle
+) -> None:
+    box = bundle("trap 'echo caught; exit 4' INT; " + SAY_READY + "while :; do sleep 0.05; done")
+    with session(rt, box) as shell:
+        shell.expect(READY)
+        shell.type("\x03")
+        shell.expect("caught")
+        assert shell.wait() == 4
+
+
 # --console-socket
 
 
