@@ -7,7 +7,8 @@ as all are that Python opens.
 
 from __future__ import annotations
 
-import os
+import posix
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,13 +24,25 @@ def find_helper(name: str, path: str | None = None) -> str | None:
     since engines may call with no PATH at all. Entries that are not absolute are passed over: the working
     directory is not to be trusted. None when it is nowhere."""
     if path is None:
-        path = os.environ.get("PATH", "")
+        path = _path()
     for directory in (*path.split(":"), *SYSTEM_DIRS):
         if directory.startswith("/"):
             program = f"{directory}/{name}"
-            if os.access(program, os.X_OK) and not os.path.isdir(program):
+            if posix.access(program, posix.X_OK) and not _is_directory(program):
                 return program
     return None
+
+
+def _path() -> str:
+    """$PATH, as `os` has it where that is loaded; loading it only for this costs a millisecond."""
+    if "os" in sys.modules:
+        found: str = sys.modules["os"].environ.get("PATH", "")
+        return found
+    return posix.environ.get(b"PATH", b"").decode("utf-8", "surrogateescape")
+
+
+def _is_directory(path: str) -> bool:
+    return posix.stat(path).st_mode & 0o170000 == 0o040000
 
 
 def start(argv: list[str]) -> Running:
@@ -38,20 +51,20 @@ def start(argv: list[str]) -> Running:
     Both ends of the pipe are non-blocking: the program can be waited for first and read after, and one that
     says more than a pipe holds loses the rest but never hangs.
     """
-    source, sink = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    source, sink = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
         # The sink is moved first: it may itself be 0 or 1 when the caller runs with those closed.
         actions = [
-            (os.POSIX_SPAWN_DUP2, sink, 2),
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            (posix.POSIX_SPAWN_DUP2, sink, 2),
+            (posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0),
+            (posix.POSIX_SPAWN_OPEN, 1, "/dev/null", posix.O_WRONLY, 0),
         ]
-        return os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions), source
+        return posix.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions), source
     except BaseException:
-        os.close(source)
+        posix.close(source)
         raise
     finally:
-        os.close(sink)
+        posix.close(sink)
 
 
 def finish(running: Running) -> tuple[int | None, bytes]:
@@ -61,42 +74,42 @@ def finish(running: Running) -> tuple[int | None, bytes]:
     try:
         code: int | None
         try:
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
         except ChildProcessError:
             code = None
         said = b""
         if code != 0:
             try:
-                said = os.read(source, _MOST)
+                said = posix.read(source, _MOST)
             except BlockingIOError:
                 pass
         return code, said
     finally:
-        os.close(source)
+        posix.close(source)
 
 
 def run_and_read(argv: list[str]) -> tuple[int | None, bytes]:
     """Run a program to its end: its exit code as in `finish` and its standard output. (127, b"") when it
     cannot be executed."""
-    source, sink = os.pipe2(os.O_CLOEXEC)
+    source, sink = posix.pipe2(posix.O_CLOEXEC)
     try:
         actions = [
-            (os.POSIX_SPAWN_DUP2, sink, 1),
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+            (posix.POSIX_SPAWN_DUP2, sink, 1),
+            (posix.POSIX_SPAWN_OPEN, 0, "/dev/null", posix.O_RDONLY, 0),
+            (posix.POSIX_SPAWN_OPEN, 2, "/dev/null", posix.O_WRONLY, 0),
         ]
         try:
-            pid = os.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions)
+            pid = posix.posix_spawn(argv[0], argv, _ENVIRONMENT, file_actions=actions)
         except OSError:
             return 127, b""
         finally:
-            os.close(sink)
+            posix.close(sink)
         text = b""
-        while chunk := os.read(source, _MOST):
+        while chunk := posix.read(source, _MOST):
             text += chunk
         try:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+            return posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1]), text
         except ChildProcessError:
             return None, text
     finally:
-        os.close(source)
+        posix.close(source)

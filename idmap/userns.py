@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from idmap.extents import IDENTITY, parse_map
 
@@ -16,13 +16,13 @@ def own_map(kind: str, proc: str = "/proc/self") -> list[Extent]:
 
     The initial namespace has the one line (0, 0, 4294967295). Raises OSError when the file cannot be read.
     """
-    fd = os.open(f"{proc}/{kind}_map", os.O_RDONLY | os.O_CLOEXEC)
+    fd = posix.open(f"{proc}/{kind}_map", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         text = b""
-        while chunk := os.read(fd, 65536):
+        while chunk := posix.read(fd, 65536):
             text += chunk
     finally:
-        os.close(fd)
+        posix.close(fd)
     return parse_map(text)
 
 

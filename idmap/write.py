@@ -12,7 +12,7 @@ loaded.
 
 from __future__ import annotations
 
-import os
+import posix
 
 from idmap.errors import IdmapError
 from idmap.extents import IDENTITY, MAX_EXTENTS, check, format_map, merge, split
@@ -73,7 +73,7 @@ def write_maps(
         return _write_both(pid, process, lines, commands, own, name)
     finally:
         if process >= 0:
-            os.close(process)
+            posix.close(process)
 
 
 def _fitted(kind: str, extents: Sequence[Extent], alone: bool) -> Sequence[Extent]:
@@ -89,7 +89,7 @@ def _fitted(kind: str, extents: Sequence[Extent], alone: bool) -> Sequence[Exten
         # Split as given first: only so does an error name the caller's line.
         lines = split(merge(split(extents, parent, kind)), parent, kind)
     # The kernel takes a map in one write of less than a page, whichever of the two limits is met first.
-    size, room = len(format_map(lines)), os.sysconf("SC_PAGE_SIZE") - 1
+    size, room = len(format_map(lines)), posix.sysconf("SC_PAGE_SIZE") - 1
     if len(lines) > MAX_EXTENTS or size > room:
         raise IdmapError(
             f"{kind} map: {len(lines)} lines of {size} bytes; the kernel takes at most {MAX_EXTENTS} lines "
@@ -160,19 +160,19 @@ def _open_process(pid: int) -> int:
     another process's file, or to any file. One descriptor for all files also rules out that the pid changes
     hands between them.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
     proc = -1
     try:
-        proc = os.open("/proc", flags)
+        proc = posix.open("/proc", flags)
         # 1 is the inode number of every procfs root (PROC_ROOT_INO).
-        if os.fstat(proc).st_ino != 1 or os.readlink("self", dir_fd=proc) != str(os.getpid()):
+        if posix.fstat(proc).st_ino != 1 or posix.readlink("self", dir_fd=proc) != str(posix.getpid()):
             raise OSError
         try:
-            process = os.open(str(pid), flags, dir_fd=proc)
+            process = posix.open(str(pid), flags, dir_fd=proc)
         except (FileNotFoundError, ProcessLookupError):
             raise IdmapError(f"process {pid} is gone", reason="target-gone") from None
-        if os.fstat(process).st_dev != os.fstat(proc).st_dev:
-            os.close(process)
+        if posix.fstat(process).st_dev != posix.fstat(proc).st_dev:
+            posix.close(process)
             raise OSError
         return process
     except OSError:
@@ -183,17 +183,17 @@ def _open_process(pid: int) -> int:
         ) from None
     finally:
         if proc >= 0:
-            os.close(proc)
+            posix.close(proc)
 
 
 def _put(process: int, file: str, text: bytes) -> int:
     """Write a file of /proc/PID in one write, as the kernel demands; 0, or the errno."""
     try:
-        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=process)
+        fd = posix.open(file, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=process)
         try:
-            os.write(fd, text)
+            posix.write(fd, text)
         finally:
-            os.close(fd)
+            posix.close(fd)
     except OSError as error:
         return error.errno or -1
     return 0

@@ -7,7 +7,7 @@ Source: bpf(2), Documentation/admin-guide/cgroup-v2.rst "Device controller", inc
 from __future__ import annotations
 
 import errno
-import os
+import posix
 from _struct import pack
 
 from rootless_rt.errors import RtError
@@ -96,12 +96,12 @@ def attach(path: str, rules: list[dict[str, Any]]) -> str | None:
     program is there before an old one goes. Raises RtError when the kernel refuses the program itself.
     """
     code = program(compile_rules(rules))
-    number = _SYSCALL.get(os.uname().machine)
+    number = _SYSCALL.get(posix.uname().machine)
     if number is None:
-        return f"device access is not limited: bpf(2) of {os.uname().machine} is not known here"
+        return f"device access is not limited: bpf(2) of {posix.uname().machine} is not known here"
     bpf = _Bpf(number)
     try:
-        cgroup = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        cgroup = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise failure("cannot open the cgroup", path, error) from error
     loaded = -1
@@ -119,8 +119,8 @@ def attach(path: str, rules: list[dict[str, Any]]) -> str | None:
         raise RtError(f"cannot limit device access of the cgroup {path}: {error.strerror}") from error
     finally:
         if loaded >= 0:
-            os.close(loaded)
-        os.close(cgroup)
+            posix.close(loaded)
+        posix.close(cgroup)
     return None
 
 
@@ -162,7 +162,7 @@ class _Bpf:
         try:
             self._call(_PROG_DETACH, pack("=IIII", cgroup, fd, _CGROUP_DEVICE, 0))
         finally:
-            os.close(fd)
+            posix.close(fd)
 
     def _call(self, command: int, attr: Any) -> int:
         buffer = self._ctypes.create_string_buffer(attr, len(attr)) if isinstance(attr, bytes) else attr
@@ -171,5 +171,5 @@ class _Bpf:
         result = int(self._syscall(number, self._ctypes.c_int(command), buffer, size))
         if result < 0:
             code = self._ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+            raise OSError(code, posix.strerror(code))
         return result

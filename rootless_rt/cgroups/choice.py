@@ -8,8 +8,9 @@ limits.
 
 from __future__ import annotations
 
-import os
+import posix
 
+from rootless_rt import paths
 from rootless_rt.errors import NotSupportedYet, RtError
 
 TYPE_CHECKING = False
@@ -78,13 +79,13 @@ def normalise(path: str) -> str:
             continue
         if part == "..":
             raise RtError(f'cgroup path {path!r}: ".." is not allowed', hint="write the path it leads to")
-        if "\0" in part or "\n" in part or len(os.fsencode(part)) > 255:
+        if "\0" in part or "\n" in part or len(paths.fsencode(part)) > 255:
             raise RtError(f"cgroup path {path!r}: {part!r} is not a valid name")
         parts.append(part)
     if not parts:
         raise RtError(f"cgroup path {path!r} names the root of the hierarchy", hint="name a cgroup below it")
     joined = "/".join(parts)
-    if len(os.fsencode(joined)) > 3800:
+    if len(paths.fsencode(joined)) > 3800:
         raise RtError("cgroup path is longer than a path name can be")
     return joined
 
@@ -110,7 +111,7 @@ def _place_v2(view: CgroupView, relative: str, absolute: bool, given: bool) -> t
     """(directory, "") or (None, why not)."""
     mount = view.unified or ""
     own = view.own_dir()
-    base = mount if own is None or own == mount else os.path.dirname(own)
+    base = mount if own is None or own == mount else paths.dirname(own)
     if absolute:
         bases = [mount]
     elif given or own is None or own == base:
@@ -156,12 +157,12 @@ def _places_v1(view: CgroupView, relative: str, absolute: bool) -> tuple[dict[st
 def _refused(path: str) -> str:
     """Why we cannot make (or, if it is there, fill) the cgroup `path`; "" when we can."""
     here = path
-    while not os.path.exists(here):
-        here = os.path.dirname(here)
+    while not paths.exists(here):
+        here = paths.dirname(here)
         if here == "/":
             break
     # A mount point that something else covers: directories made there would be no cgroups.
-    if not os.path.exists(here + "/cgroup.procs"):
+    if not paths.exists(here + "/cgroup.procs"):
         return f"{here} is not a cgroup"
     target = here + "/cgroup.procs" if here == path else here
     return "" if _writable(target) else f"no write permission in {here}"
@@ -171,7 +172,7 @@ def _join_refused(own: str, path: str) -> str:
     """A v2 process moves only if the mover may write to the cgroup.procs of the nearest common ancestor."""
     ancestor = own
     while path != ancestor and not path.startswith(ancestor + "/"):
-        ancestor = os.path.dirname(ancestor)
+        ancestor = paths.dirname(ancestor)
         if ancestor == "/":
             return ""
     if _writable(ancestor + "/cgroup.procs"):
@@ -181,4 +182,4 @@ def _join_refused(own: str, path: str) -> str:
 
 def _writable(path: str) -> bool:
     """access(2) for the effective ids; also says no to a read-only mount."""
-    return os.access(path, os.W_OK, effective_ids=True)
+    return posix.access(path, posix.W_OK, effective_ids=True)

@@ -6,9 +6,10 @@ Knows file descriptors and errno; must not know which cgroup version it works on
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import time
 
+from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
@@ -19,27 +20,27 @@ if TYPE_CHECKING:
 def read_bytes(path: str) -> bytes | None:
     """All of a small kernel file; None when it is missing or closed to us."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return None
     try:
         data = b""
-        while chunk := os.read(fd, 65536):
+        while chunk := posix.read(fd, 65536):
             data += chunk
         return data
     except OSError:
         return None
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def put(path: str, text: str) -> None:
     """Write `text` to an existing control file in one write(2). Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
-        os.write(fd, text.encode())
+        posix.write(fd, text.encode())
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def make(path: str, made: list[str]) -> None:
@@ -51,16 +52,16 @@ def make(path: str, made: list[str]) -> None:
     try:
         while missing:
             try:
-                os.mkdir(missing[-1], 0o755)
+                posix.mkdir(missing[-1], 0o755)
             except FileNotFoundError:
-                parent = os.path.dirname(missing[-1])
+                parent = paths.dirname(missing[-1])
                 if parent == missing[-1] or len(missing) > 4096:
                     raise
                 missing.append(parent)
                 continue
             except FileExistsError:
                 # The name of a control file is taken too: the kernel answers EEXIST there as well.
-                if not os.path.isdir(missing[-1]):
+                if not paths.is_directory(missing[-1]):
                     raise
             else:
                 made.append(missing[-1])
@@ -81,7 +82,7 @@ def undo(made: list[str], leaves: list[str]) -> None:
             if path in leaves:
                 remove(path, 2.0, time.sleep)
             else:
-                os.rmdir(path)
+                posix.rmdir(path)
         except (RtError, OSError):
             pass
 
@@ -93,7 +94,7 @@ def remove(path: str, timeout: float, settle: Callable[[float], None]) -> None:
     little, for `timeout` seconds in all. Raises RtError when it stays.
     """
     try:
-        os.rmdir(path)
+        posix.rmdir(path)
         return
     except FileNotFoundError:
         return
@@ -122,4 +123,4 @@ def failure(what: str, path: str, error: OSError) -> RtError:
         hint = "cgroup.max.descendants or cgroup.max.depth of a parent cgroup is reached"
     elif number == errno.EEXIST:
         hint = "that name belongs to a control file of the parent cgroup; choose another"
-    return RtError(f"{what}: {path}: {os.strerror(number) if number else error}", hint=hint)
+    return RtError(f"{what}: {path}: {posix.strerror(number) if number else error}", hint=hint)

@@ -6,7 +6,7 @@ decides nothing. Must not know containers.
 
 from __future__ import annotations
 
-import os
+from rootless_rt import paths
 
 from .fs import read_bytes
 
@@ -62,10 +62,10 @@ def view(root: str = "/") -> CgroupView:
     # The common case costs two stats instead of a table of mounts: a v2 tree at the usual place which shows
     # our own cgroup where it should be (a bind mount of a part of the tree would not).
     usual = prefix + _ROOT
-    if os.path.exists(usual + "/cgroup.controllers"):
+    if paths.exists(usual + "/cgroup.controllers"):
         quick = CgroupView({}, usual, own, {usual: "/"})
         mine = quick.own_dir()
-        if mine is not None and os.path.exists(mine + "/cgroup.procs"):
+        if mine is not None and paths.exists(mine + "/cgroup.procs"):
             return quick
     return _from_mounts(read_bytes(prefix + "/proc/self/mountinfo") or b"", prefix, own)
 
@@ -73,7 +73,7 @@ def view(root: str = "/") -> CgroupView:
 def _own(data: bytes) -> dict[str, str]:
     """`/proc/self/cgroup`: lines of `number:controllers:path`."""
     own: dict[str, str] = {}
-    for line in os.fsdecode(data).split("\n"):
+    for line in paths.fsdecode(data).split("\n"):
         parts = line.split(":", 2)
         if len(parts) == 3:
             for name in parts[1].split(","):
@@ -89,7 +89,7 @@ def _from_mounts(data: bytes, prefix: str, own: dict[str, str]) -> CgroupView:
     for raw in data.split(b"\n"):
         if b" - cgroup" not in raw:
             continue
-        left, _, right = os.fsdecode(raw).partition(" - ")
+        left, _, right = paths.fsdecode(raw).partition(" - ")
         fields, kind = left.split(" "), right.split(" ")
         if len(fields) < 6 or len(kind) < 3:
             continue

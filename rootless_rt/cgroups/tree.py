@@ -8,7 +8,7 @@ cgroup versions.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import time
 from _signal import pidfd_send_signal
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SIGKILL = 9
-_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _BATCH = 256
 """How many processes are held by pidfd at once: well below the usual limit of 1024 descriptors."""
 
@@ -32,7 +32,7 @@ def walk(path: str) -> Iterator[tuple[int, str]]:
     Yields (a descriptor of the directory's parent, the directory's name); for `path` itself (-1, path).
     Directories that vanish on the way are left out. Raises OSError when `path` cannot be opened.
     """
-    fd = os.open(path, _DIR)
+    fd = posix.open(path, _DIR)
     names: list[str] = []
     pending = [_children(fd)]
     try:
@@ -40,12 +40,12 @@ def walk(path: str) -> Iterator[tuple[int, str]]:
             if pending[-1]:
                 name = pending[-1].pop()
                 try:
-                    child = os.open(name, _DIR, dir_fd=fd)
+                    child = posix.open(name, _DIR, dir_fd=fd)
                 except OSError as error:
                     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                         continue
                     raise
-                os.close(fd)
+                posix.close(fd)
                 fd = child
                 names.append(name)
                 pending.append(_children(fd))
@@ -53,18 +53,18 @@ def walk(path: str) -> Iterator[tuple[int, str]]:
             pending.pop()
             if not names:
                 break
-            parent = os.open("..", _DIR, dir_fd=fd)
-            os.close(fd)
+            parent = posix.open("..", _DIR, dir_fd=fd)
+            posix.close(fd)
             fd = parent
             yield fd, names.pop()
     finally:
-        os.close(fd)
+        posix.close(fd)
     yield -1, path
 
 
 def _children(fd: int) -> list[str]:
     try:
-        with os.scandir(fd) as entries:
+        with posix.scandir(fd) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
@@ -80,19 +80,19 @@ def pids(path: str) -> list[int]:
         for parent, name in walk(path):
             where = parent if parent >= 0 else None
             try:
-                fd = os.open(name + "/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=where)
+                fd = posix.open(name + "/cgroup.procs", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=where)
             except FileNotFoundError:
                 continue
             try:
                 data = b""
-                while chunk := os.read(fd, 65536):
+                while chunk := posix.read(fd, 65536):
                     data += chunk
             except OSError as error:
                 # A threaded cgroup lists no processes; those of its domain are in the domain's list.
                 if error.errno not in (errno.EOPNOTSUPP, errno.ENODEV):
                     raise
             finally:
-                os.close(fd)
+                posix.close(fd)
             found.update(int(word) for word in data.split() if word.isdigit())
     except FileNotFoundError:
         pass
@@ -110,7 +110,7 @@ def kill_all(listed: Callable[[], list[int]], deadline: float, signalled: Callab
     """
     from select import POLLIN, poll
 
-    me = os.getpid()
+    me = posix.getpid()
     while True:
         wanted = [pid for pid in listed() if pid != me][:_BATCH]
         if not wanted:
@@ -119,7 +119,7 @@ def kill_all(listed: Callable[[], list[int]], deadline: float, signalled: Callab
         try:
             for pid in wanted:
                 try:
-                    pinned[pid] = os.pidfd_open(pid)
+                    pinned[pid] = posix.pidfd_open(pid)
                 except ProcessLookupError:
                     continue
             still = set(listed())
@@ -144,7 +144,7 @@ def kill_all(listed: Callable[[], list[int]], deadline: float, signalled: Callab
             raise RtError("cannot kill a process of the container: permission denied") from error
         finally:
             for fd in pinned.values():
-                os.close(fd)
+                posix.close(fd)
         if time.monotonic() >= deadline:
             return not [pid for pid in listed() if pid != me]
         if not left:
@@ -161,14 +161,14 @@ def wait_event(path: str, line: bytes, deadline: float) -> bool:
     from select import POLLPRI, poll
 
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:
         changed = poll()
         changed.register(fd, POLLPRI)
         while True:
-            if line in os.pread(fd, 4096, 0).split(b"\n"):
+            if line in posix.pread(fd, 4096, 0).split(b"\n"):
                 return True
             rest = deadline - time.monotonic()
             if rest <= 0:
@@ -179,7 +179,7 @@ def wait_event(path: str, line: bytes, deadline: float) -> bool:
             return True
         raise
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def remove_tree(path: str, timeout: float, settle: Callable[[float], None]) -> None:
@@ -190,7 +190,7 @@ def remove_tree(path: str, timeout: float, settle: Callable[[float], None]) -> N
         try:
             for parent, name in walk(path):
                 try:
-                    os.rmdir(name, dir_fd=parent if parent >= 0 else None)
+                    posix.rmdir(name, dir_fd=parent if parent >= 0 else None)
                 except FileNotFoundError:
                     pass
             return

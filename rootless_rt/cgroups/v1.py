@@ -6,9 +6,9 @@ a freezer that must be asked again. Must not know how the places were chosen.
 
 from __future__ import annotations
 
-import os
 import time
 
+from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 from . import fs
@@ -221,7 +221,7 @@ def _inherit_cpuset(path: str) -> None:
         value = fs.read_bytes(here + "/" + name)
         while value is not None and not value.strip():
             unset.append(here)
-            here = os.path.dirname(here)
+            here = paths.dirname(here)
             value = fs.read_bytes(here + "/" + name)
         if value is None:
             continue

@@ -5,7 +5,7 @@ Knows the core files of a v2 cgroup. Must not know how the place was chosen, nor
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from rootless_rt.errors import RtError
@@ -62,7 +62,7 @@ class V2:
 
     def open_dir(self) -> int | None:
         try:
-            return os.open(self.paths[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return posix.open(self.paths[0], posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except OSError as error:
             raise fs.failure("cannot open the cgroup", self.paths[0], error) from error
 

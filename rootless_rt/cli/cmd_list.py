@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from rootless_rt import paths
 from rootless_rt.cli.argv import Invocation, flag, text
 from rootless_rt.cli.common import store_of
 from rootless_rt.cli.output import table, write
@@ -41,4 +40,4 @@ def _user_name(uid: int) -> str:
     try:
         return user_name(uid) or f"#{uid}"
     except OSError:
-        return os.environ.get("USER", f"#{uid}")
+        return paths.environment().get("USER", f"#{uid}")

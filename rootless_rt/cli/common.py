@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
+from rootless_rt import paths
 from rootless_rt.cli.argv import Invocation, flag, number, text
 from rootless_rt.cli.log import Log
 from rootless_rt.container.store import Store, default_root
@@ -26,14 +27,14 @@ def store_of(inv: Invocation) -> Store:
     """The state root that this call works on."""
     given = text(inv.globals, "root")
     if given is not None:
-        return Store(os.path.abspath(given), True)
-    euid = os.geteuid()
+        return Store(paths.absolute(given), True)
+    euid = posix.geteuid()
     initial = True
     if euid == 0:
         from idmap.userns import in_user_namespace
 
         initial = not in_user_namespace()
-    return Store(default_root(os.environ, euid, initial), False)
+    return Store(default_root(paths.environment(), euid, initial), False)
 
 
 def is_strict(inv: Invocation) -> bool:
@@ -41,7 +42,7 @@ def is_strict(inv: Invocation) -> bool:
     chosen = text(inv.globals, "degrade")
     if chosen is not None:
         return chosen == "strict"
-    if os.geteuid() != 0 or text(inv.globals, "rootless") == "true":
+    if posix.geteuid() != 0 or text(inv.globals, "rootless") == "true":
         return False
     from idmap.userns import in_user_namespace
 
@@ -63,7 +64,7 @@ def container_options(inv: Invocation) -> Options:
     options.cgroup_manager = manager_of(inv)
     for name in ("console_socket", "pidfd_socket", "pid_file"):
         path = text(inv.options, name)
-        setattr(options, name, os.path.abspath(path) if path is not None else None)
+        setattr(options, name, paths.absolute(path) if path is not None else None)
     options.keep_fds = number(inv.options, "preserve_fds")
     options.new_keyring = not flag(inv.options, "no_new_keyring")
     options.pivot = not flag(inv.options, "no_pivot")
@@ -71,7 +72,7 @@ def container_options(inv: Invocation) -> Options:
     log = log_of(inv)
     if log.debugging:
         options.debug = log.debug
-    options.listen_fds = listen_fds(os.environ)
+    options.listen_fds = listen_fds(paths.environment())
     options.keep_fds += options.listen_fds
     close_inherited(options.keep_fds)
     return options
@@ -80,17 +81,17 @@ def container_options(inv: Invocation) -> Options:
 def listen_fds(environ: Mapping[str, str]) -> int:
     """How many sockets the service manager passes to this very process (sd_listen_fds(3))."""
     count = decimal(environ.get("LISTEN_FDS", ""))
-    return count or 0 if environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    return count or 0 if environ.get("LISTEN_PID") == str(posix.getpid()) else 0
 
 
 def close_inherited(kept: int) -> None:
     """Close what the caller leaked: engines leave sockets and pipes open, and a hook must not have them."""
     for fd in range(3, 3 + kept):
         try:
-            os.set_inheritable(fd, False)
+            posix.set_inheritable(fd, False)
         except OSError:
             pass  # not open: said by name later
-    os.closerange(3 + kept, 1 << 20)
+    posix.closerange(3 + kept, 1 << 20)
 
 
 def tell(log: Log, plan: Plan) -> None:

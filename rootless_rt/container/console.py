@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 
+from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 
@@ -14,16 +15,17 @@ def connect(path: str, option: str) -> socket:
     connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         # The address holds 107 bytes; the directory's descriptor stands for a longer way.
-        parent, name = os.path.split(os.path.abspath(path))
-        directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = paths.absolute(path)
+        parent, name = paths.dirname(path), paths.basename(path)
+        directory = posix.open(parent, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
             connection.connect(f"/proc/self/fd/{directory}/{name}")
         finally:
-            os.close(directory)
+            posix.close(directory)
     except OSError as error:
         connection.close()
         raise RtError(
-            f"{option} {path}: {os.strerror(error.errno or 0).lower()}",
+            f"{option} {path}: {posix.strerror(error.errno or 0).lower()}",
             hint="it must be a unix stream socket that somebody listens on",
         ) from None
     return connection
@@ -34,6 +36,6 @@ def send_fd(connection: socket, fd: int, text: str) -> None:
     try:
         connection.sendmsg([text.encode()], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
     except OSError as error:
-        raise RtError(f"cannot send a descriptor: {os.strerror(error.errno or 0).lower()}") from None
+        raise RtError(f"cannot send a descriptor: {posix.strerror(error.errno or 0).lower()}") from None
     finally:
         connection.close()

@@ -10,10 +10,10 @@ sync point and ends; what is then left, `delete --force` removes.
 
 from __future__ import annotations
 
-import os
+import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless_rt import cgroups
+from rootless_rt import cgroups, paths
 from rootless_rt.container import processes, signals
 from rootless_rt.container.prepare import Options, Prepared, open_fds
 from rootless_rt.container.store import CONFIG, START, Handle, Store
@@ -95,7 +95,7 @@ def _build(store: Store, prepared: Prepared, container_id: str, options: Options
                 connection.close()
         for fd in fds:
             if fd >= 0:
-                os.close(fd)
+                posix.close(fd)
 
 
 def _connect(path: str, option: str) -> socket:
@@ -127,7 +127,7 @@ def _new_state(prepared: Prepared, container_id: str) -> dict[str, Any]:
         "created": now(),
         "annotations": config.get("annotations", {}),
         "ownPid": prepared.plan.own_pid,
-        "maker": processes.identity(os.getpid()),
+        "maker": processes.identity(posix.getpid()),
         "cgroup": prepared.cgroup.to_state(),
         "degraded": [item.as_dict() for item in prepared.plan.degradations],
     }
@@ -159,14 +159,14 @@ def _make(
         message = _receive(container.sock)
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
-            os.waitpid(container.starter, 0)
+            posix.waitpid(container.starter, 0)
             container.starter = 0
         elif message.type == launch.MSG_SYNC:
             waiting = message.value
         elif message.type == launch.MSG_CONSOLE:
             if console is not None:
                 _send(console, message.fd, "/dev/ptmx")
-                os.close(message.fd)
+                posix.close(message.fd)
             else:
                 container.console = message.fd
         else:
@@ -290,30 +290,35 @@ def _listener(handle: Handle) -> int:
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
         listener.bind(handle.place(START))
-        os.chmod(START, 0o600, dir_fd=handle.fd)
+        posix.chmod(START, 0o600, dir_fd=handle.fd)
         listener.listen(16)
     except OSError as error:
         listener.close()
-        raise RtError(f"cannot make {handle.path}/{START}: {os.strerror(error.errno or 0).lower()}") from None
+        raise RtError(
+            f"cannot make {handle.path}/{START}: {posix.strerror(error.errno or 0).lower()}"
+        ) from None
     return listener.detach()
 
 
 def _write_pid_file(path: str, pid: int) -> None:
-    parent, name = os.path.split(path)
-    temporary = os.path.join(parent, f".{name}.{os.getpid()}")
+    temporary = f"{paths.dirname(path)}/.{paths.basename(path)}.{posix.getpid()}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fd = posix.open(
+            temporary,
+            posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW,
+            0o644,
+        )
         try:
-            os.write(fd, str(pid).encode())
+            posix.write(fd, str(pid).encode())
         finally:
-            os.close(fd)
-        os.rename(temporary, path)
+            posix.close(fd)
+        posix.rename(temporary, path)
     except OSError as error:
         try:
-            os.unlink(temporary)
+            posix.unlink(temporary)
         except OSError:
             pass
-        raise RtError(f"--pid-file {path}: {os.strerror(error.errno or 0).lower()}") from None
+        raise RtError(f"--pid-file {path}: {posix.strerror(error.errno or 0).lower()}") from None
 
 
 def _take_back(container: Container, prepared: Prepared) -> None:
@@ -327,10 +332,10 @@ def _take_back(container: Container, prepared: Prepared) -> None:
         if child:
             _reap(child)
     if container.console >= 0:
-        os.close(container.console)
+        posix.close(container.console)
     if container.pid_file:
         try:
-            os.unlink(container.pid_file)
+            posix.unlink(container.pid_file)
         except OSError:
             pass
     prepared.cgroup.undo()
@@ -343,7 +348,7 @@ def _take_back(container: Container, prepared: Prepared) -> None:
 
 def _reap(pid: int) -> None:
     try:
-        os.waitpid(pid, 0)
+        posix.waitpid(pid, 0)
     except ChildProcessError:
         pass  # the caller ignores SIGCHLD: the kernel has reaped it
 

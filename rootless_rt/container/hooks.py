@@ -6,7 +6,6 @@ another, of which an error shows the beginning; when its time is over its proces
 
 from __future__ import annotations
 
-import os
 import posix
 import select
 
@@ -28,17 +27,17 @@ def run_hooks(kind: str, hooks: list[dict[str, Any]], state: str, bundle: str, p
     """
     if hooks:
         try:
-            os.chdir(bundle)
+            posix.chdir(bundle)
         except OSError:
-            os.chdir("/")
+            posix.chdir("/")
     for index, hook in enumerate(hooks):
         _run(f"hooks.{kind}[{index}]", hook, state, pidfd)
 
 
 def _memory_file(name: str, content: bytes) -> int:
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    os.write(fd, content)
-    os.lseek(fd, 0, os.SEEK_SET)
+    fd = posix.memfd_create(name, posix.MFD_CLOEXEC)
+    posix.write(fd, content)
+    posix.lseek(fd, 0, 0)
     return fd
 
 
@@ -60,7 +59,7 @@ def _run(where: str, hook: dict[str, Any], state: str, container: int) -> None:
                 setsigdef=[number for number in _ALL_SIGNALS if number not in (9, 19, 32, 33)],
             )
         except OSError as error:
-            raise RtError(f"{where}: {path}: {os.strerror(error.errno or 0).lower()}") from None
+            raise RtError(f"{where}: {path}: {posix.strerror(error.errno or 0).lower()}") from None
         try:
             status = _wait(pid, hook.get("timeout"), container)
         except ProcessLookupError:
@@ -69,11 +68,11 @@ def _run(where: str, hook: dict[str, Any], state: str, container: int) -> None:
                 hint="was it killed or deleted?",
             ) from None
         if status != 0:
-            text = os.pread(said, _SHOWN, 0).decode("utf-8", "replace").strip()
+            text = posix.pread(said, _SHOWN, 0).decode("utf-8", "replace").strip()
             raise RtError(f"{where}: {path}: {_ended(status, hook)}" + (f": {text}" if text else ""))
     finally:
-        os.close(given)
-        os.close(said)
+        posix.close(given)
+        posix.close(said)
 
 
 def _wait(pid: int, timeout: int | None, container: int) -> int | None:
@@ -81,7 +80,7 @@ def _wait(pid: int, timeout: int | None, container: int) -> int | None:
 
     Raises ProcessLookupError when it was killed because the process of the pidfd `container` has ended.
     """
-    pidfd = os.pidfd_open(pid)
+    pidfd = posix.pidfd_open(pid)
     done = False
     try:
         poll = select.poll()
@@ -95,15 +94,15 @@ def _wait(pid: int, timeout: int | None, container: int) -> int | None:
             raise ProcessLookupError
     finally:
         if not done:
-            os.killpg(pid, 9)
-        os.close(pidfd)
-        status = os.waitpid(pid, 0)[1]
+            posix.killpg(pid, 9)
+        posix.close(pidfd)
+        status = posix.waitpid(pid, 0)[1]
     return status if done else None
 
 
 def _ended(status: int | None, hook: dict[str, Any]) -> str:
     if status is None:
         return f"no end within its timeout of {hook.get('timeout')} s"
-    if os.WIFSIGNALED(status):
-        return f"killed by signal {os.WTERMSIG(status)}"
-    return f"exit status {os.WEXITSTATUS(status)}"
+    if posix.WIFSIGNALED(status):
+        return f"killed by signal {posix.WTERMSIG(status)}"
+    return f"exit status {posix.WEXITSTATUS(status)}"

@@ -6,7 +6,7 @@ container listens on, and the freezer of its cgroup.
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
@@ -58,7 +58,7 @@ def _connect(handle: Handle) -> socket | None:
     except OSError as error:
         connection.close()
         raise RtError(
-            f"cannot reach the container's process: {os.strerror(error.errno or 0).lower()}"
+            f"cannot reach the container's process: {posix.strerror(error.errno or 0).lower()}"
         ) from None
     connection.setblocking(True)
     return connection
@@ -199,7 +199,7 @@ def kill(store: Store, container_id: str, number: int, *, everyone: bool = False
         try:
             processes.send_signal(pidfd, number)
         finally:
-            os.close(pidfd)
+            posix.close(pidfd)
     finally:
         handle.close()
 
@@ -216,7 +216,7 @@ def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
                     hint="it may be waiting for a disk or the network: try again when that answers",
                 )
         finally:
-            os.close(pidfd)
+            posix.close(pidfd)
     if not state["ownPid"] and has_cgroup(state):
         manager(state).kill(seconds)
 
@@ -302,7 +302,7 @@ def _poststop(handle: Handle, state: dict[str, Any]) -> None:
         try:
             run_hooks("poststop", [hook], text, state["bundle"])
         except RtError as error:
-            os.write(2, f"rt: warning: {error.message}\n".encode("utf-8", "replace"))
+            posix.write(2, f"rt: warning: {error.message}\n".encode("utf-8", "replace"))
 
 
 def _has_hooks(handle: Handle) -> bool:
@@ -322,7 +322,7 @@ def listing(store: Store) -> list[dict[str, Any]]:
             continue
         try:
             shown = public_state(handle, handle.read_state())
-            shown["uid"] = os.fstat(handle.fd).st_uid
+            shown["uid"] = posix.fstat(handle.fd).st_uid
         except RtError:
             continue
         finally:

@@ -6,9 +6,9 @@ nor how a plan is performed.
 
 from __future__ import annotations
 
-import os
+import posix
 
-from rootless_rt import cgroups
+from rootless_rt import cgroups, paths
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import CgroupFacts, HostFacts, gather
 from rootless_rt.plan.build import plan as make_plan
@@ -82,7 +82,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     if profile:
         from rootless_rt.host import seccomp
 
-        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(os.environ))
+        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
     policy = Policy(
         container_id,
         strict=options.strict,
@@ -141,7 +141,7 @@ def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostF
         path = dirs.get(name) or view.own_dir(name)
         if path:
             facts.cgroup.container_dirs[name] = path
-            facts.cgroup.folders[name] = os.path.basename(mount)
+            facts.cgroup.folders[name] = paths.basename(mount)
     if view.mode == "v2" and manager.kind == "none":
         own = view.own_dir()
         if own:
@@ -163,14 +163,14 @@ def open_fds(plan: Plan) -> list[int]:
     except BaseException:
         for fd in fds:
             if fd >= 0:
-                os.close(fd)
+                posix.close(fd)
         raise
     return fds
 
 
 def _kept_fd(number: int) -> int:
     try:
-        return os.dup(number)
+        return posix.dup(number)
     except OSError:
         raise RtError(
             f"--preserve-fds: file descriptor {number} is not open", hint="give the number of fds from 3 on"
@@ -180,9 +180,9 @@ def _kept_fd(number: int) -> int:
 def _namespace_fd(kind: str, path: str) -> int:
     where = f"linux.namespaces ({kind}): {path}"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError as error:
-        raise RtError(f"{where}: {os.strerror(error.errno or 0).lower()}") from None
+        raise RtError(f"{where}: {posix.strerror(error.errno or 0).lower()}") from None
     import fcntl
 
     try:
@@ -190,6 +190,6 @@ def _namespace_fd(kind: str, path: str) -> int:
     except OSError:
         found = 0
     if found != NAMESPACES[kind][0]:
-        os.close(fd)
+        posix.close(fd)
         raise RtError(f"{where}: is not a {kind} namespace", hint="name a file such as /proc/PID/ns/net")
     return fd

@@ -7,7 +7,7 @@ that were recorded, and signalled only through a pidfd (pidfd_open(2)).
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import select
 from _signal import pidfd_send_signal
 
@@ -24,15 +24,15 @@ def _read(path: str) -> bytes:
     Raises RtError for all else: without descriptors left, say, no process is to pass for one that has ended.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            return os.read(fd, 4096)
+            return posix.read(fd, 4096)
         finally:
-            os.close(fd)
+            posix.close(fd)
     except (FileNotFoundError, ProcessLookupError):
         return b""
     except OSError as error:
-        raise RtError(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}") from None
+        raise RtError(f"cannot read {path}: {posix.strerror(error.errno or 0).lower()}") from None
 
 
 def boot_id() -> str:
@@ -69,17 +69,17 @@ def is_alive(state: dict[str, Any]) -> bool:
 def open_process(state: dict[str, Any]) -> int:
     """A pidfd of the recorded process, or -1 when it has ended."""
     try:
-        fd = os.pidfd_open(state["pid"])
+        fd = posix.pidfd_open(state["pid"])
     except OSError as error:
         if error.errno in (errno.ESRCH, errno.EINVAL):
             return -1
         raise RtError(
-            f"cannot hold on to process {state['pid']}: {os.strerror(error.errno or 0).lower()}"
+            f"cannot hold on to process {state['pid']}: {posix.strerror(error.errno or 0).lower()}"
         ) from None
     # Only now compare: the pidfd holds on to whoever has the number at this moment.
     if is_alive(state):
         return fd
-    os.close(fd)
+    posix.close(fd)
     return -1
 
 
@@ -90,7 +90,7 @@ def send_signal(pidfd: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError as error:
-        raise RtError(f"cannot send signal {number}: {os.strerror(error.errno or 0).lower()}") from None
+        raise RtError(f"cannot send signal {number}: {posix.strerror(error.errno or 0).lower()}") from None
     return True
 
 

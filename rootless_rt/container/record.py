@@ -7,8 +7,9 @@ never guessed at, but `delete --force` uses the parts that are sound.
 
 from __future__ import annotations
 
-import os
+import posix
 
+from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
@@ -108,7 +109,7 @@ def manager(state: dict[str, Any]) -> cgroups.Manager:
     devices: dict[int, set[str]] = {}
     for controller, mount in [*view.mounts.items(), ("", view.unified or "")]:
         try:
-            device = os.stat(mount).st_dev
+            device = posix.stat(mount).st_dev
         except OSError:
             continue
         devices.setdefault(device, set()).update({mount, view.own_dir(controller) or mount})
@@ -122,10 +123,10 @@ def manager(state: dict[str, Any]) -> cgroups.Manager:
 
 
 def _may_be_ours(path: str, devices: dict[int, set[str]]) -> bool:
-    if "\0" in path or os.path.normpath(path) != path:
+    if "\0" in path or paths.normal(path) != path:
         return False
     try:
-        device = os.stat(path, follow_symlinks=False).st_dev
+        device = posix.stat(path, follow_symlinks=False).st_dev
     except (FileNotFoundError, NotADirectoryError):
         return True  # nothing can be done to it
     except OSError:

@@ -7,7 +7,7 @@ report calls for it.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from rootless_rt.errors import RtError
 
@@ -47,7 +47,7 @@ def failure(plan: Plan, message: Message) -> RtError:
         return clone_failure(number, op.args[0])
     if op.name == "hook" and message.call == "hook":
         return _hook(op, text, detail, number)
-    reason = _WORDS.get(message.call) or os.strerror(number).lower()
+    reason = _WORDS.get(message.call) or posix.strerror(number).lower()
     where = op.label or op.describe()
     subject = f"{op.args[2]} on {op.args[1]}" if op.name == "mount_fs" else text
     parts = [where, subject if subject and subject != where else "", f"{message.call}: {reason}"]
@@ -65,7 +65,7 @@ def _before_the_plan(message: Message) -> RtError:
             "/proc is not the proc filesystem",
             hint="mount it: mount -t proc proc /proc (rt works through it)",
         )
-    return RtError(f"rt-init: {message.call}: {message.text}: {os.strerror(message.err).lower()}")
+    return RtError(f"rt-init: {message.call}: {message.text}: {posix.strerror(message.err).lower()}")
 
 
 def _kernel_says(detail: str) -> str:
@@ -78,7 +78,7 @@ def _hook(op: Op, path: str, detail: str, number: int) -> RtError:
     how, _, output = detail.partition("\n")
     word, _, value = how.partition(" ")
     said = {
-        "exec": os.strerror(number).lower(),
+        "exec": posix.strerror(number).lower(),
         "timeout": f"no end within its timeout of {value} ms",
         "signal": f"killed by signal {value}",
         "exit": f"exit status {value}",

@@ -11,11 +11,12 @@ know what a state means.
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import fcntl
-import os
-import stat
+import posix
 
+from rootless_rt import paths
 from rootless_rt.container.record import salvage, wrong_field
 from rootless_rt.errors import RtError
 from rootless_rt.spec.jsonio import dumps, parse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 STATE, CONFIG, START = "state.json", "config.json", "start"
-_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _MAX_STATE = 16 << 20
 _ID_LIMIT = 255  # NAME_MAX: the id is a directory's name
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-")
@@ -64,14 +65,14 @@ def default_root(environ: Mapping[str, str], euid: int, initial_userns: bool) ->
     if _is_ours(f"/run/user/{euid}", euid):
         return f"/run/user/{euid}/rt"
     home = environ.get("HOME", "")
-    if home.startswith("/") and home != "/" and _is_ours(home, euid) and os.access(home, os.W_OK):
+    if home.startswith("/") and home != "/" and _is_ours(home, euid) and posix.access(home, posix.W_OK):
         return home + "/.rt/run"
     return f"/tmp/rt-{euid}"
 
 
 def _is_ours(path: str, euid: int) -> bool:
     try:
-        status = os.stat(path)
+        status = posix.stat(path)
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == euid and not status.st_mode & 0o022
@@ -84,7 +85,7 @@ class Store:
 
     def __init__(self, root: str, given: bool) -> None:
         # POSIX lets two slashes at the beginning stand for themselves, and so does normpath.
-        if not os.path.normpath(root).strip("/"):
+        if not paths.normal(root).strip("/"):
             raise RtError(
                 "--root: / cannot be the state root", hint="name a directory of its own, such as /run/rt"
             )
@@ -94,34 +95,34 @@ class Store:
     def _open_root(self, make: bool) -> int:
         """A descriptor of the state root. Raises FileNotFoundError when it is missing and not to be made."""
         made = False
-        if make and not os.path.isdir(self.root):
+        if make and not paths.is_directory(self.root):
             try:
-                os.makedirs(self.root, 0o700, exist_ok=True)
+                paths.make_directories(self.root, 0o700)
                 made = True
             except OSError as error:
                 raise _cannot("make the state root", self.root, error) from None
         try:
             # A root that nobody named may lie in /tmp: a link there is somebody else's idea.
-            fd = os.open(self.root, _DIR if not self.given else _DIR & ~os.O_NOFOLLOW)
+            fd = posix.open(self.root, _DIR if not self.given else _DIR & ~posix.O_NOFOLLOW)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise _cannot("open the state root", self.root, error) from None
         try:
-            self._check_root(os.fstat(fd))
+            self._check_root(posix.fstat(fd))
             if made:
                 # Sticky: systemd-tmpfiles leaves such directories alone (XDG base directory specification).
-                os.fchmod(fd, 0o1700)
+                posix.fchmod(fd, 0o1700)
         except BaseException:
-            os.close(fd)
+            posix.close(fd)
             raise
         return fd
 
-    def _check_root(self, status: os.stat_result) -> None:
-        link = os.lstat(self.root)
-        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid()):
+    def _check_root(self, status: posix.stat_result) -> None:
+        link = posix.lstat(self.root)
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, posix.geteuid()):
             problem = f"is a link of uid {link.st_uid}"
-        elif status.st_uid != os.geteuid():
+        elif status.st_uid != posix.geteuid():
             problem = f"belongs to uid {status.st_uid}"
         elif status.st_mode & 0o022:
             problem = "can be written by other users"
@@ -136,7 +137,7 @@ class Store:
         """Make the directory of a new container and lock it. Raises RtError when the id is taken."""
         root = self._open_root(make=True)
         try:
-            os.mkdir(container_id, 0o711, dir_fd=root)
+            posix.mkdir(container_id, 0o711, dir_fd=root)
             handle = self._handle(root, container_id)
         except FileExistsError:
             raise RtError(
@@ -148,7 +149,7 @@ class Store:
         except OSError as error:
             raise _cannot("make the state directory", f"{self.root}/{container_id}", error) from None
         finally:
-            os.close(root)
+            posix.close(root)
         # Whoever got the lock first sees that nothing is here yet, and gives it back or removes it at once.
         if not handle.lock():
             handle.close()
@@ -179,12 +180,12 @@ class Store:
                 ) from None
             raise _cannot("open the state directory", f"{self.root}/{container_id}", error) from None
         finally:
-            os.close(root)
+            posix.close(root)
 
     def _handle(self, root: int, container_id: str) -> Handle:
-        fd = os.open(container_id, _DIR, dir_fd=root)
-        if os.fstat(fd).st_uid != os.geteuid():
-            os.close(fd)
+        fd = posix.open(container_id, _DIR, dir_fd=root)
+        if posix.fstat(fd).st_uid != posix.geteuid():
+            posix.close(fd)
             raise RtError(f"{self.root}/{container_id} belongs to another user")
         return Handle(self.root, container_id, fd)
 
@@ -197,12 +198,12 @@ class Store:
                 raise RtError(f"state root {self.root}: no such directory") from None
             return []
         try:
-            with os.scandir(root) as entries:
+            with posix.scandir(root) as entries:
                 names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError as error:
             raise _cannot("read the state root", self.root, error) from None
         finally:
-            os.close(root)
+            posix.close(root)
         return sorted(name for name in names if _ID_CHARS.issuperset(name))
 
 
@@ -232,16 +233,16 @@ class Handle:
     def exists(self) -> bool:
         """Whether this directory is still the one of that name."""
         try:
-            status = os.stat(self.path, follow_symlinks=False)
+            status = posix.stat(self.path, follow_symlinks=False)
         except OSError:
             return False
-        mine = os.fstat(self.fd)
+        mine = posix.fstat(self.fd)
         return (status.st_dev, status.st_ino) == (mine.st_dev, mine.st_ino)
 
     def close(self) -> None:
         """Give up the lock and the descriptor; harmless when done already."""
         if self.fd >= 0:
-            os.close(self.fd)
+            posix.close(self.fd)
             self.fd = -1
 
     def place(self, name: str) -> str:
@@ -251,19 +252,20 @@ class Handle:
     def has(self, name: str) -> bool:
         """Whether a file of that name is there."""
         try:
-            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            posix.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
             return False
         return True
 
     def read(self, name: str) -> bytes:
         """A file's content. Raises RtError when it is no plain file of ours, FileNotFoundError if missing."""
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
+        fd = posix.open(name, flags, dir_fd=self.fd)
         try:
-            status = os.fstat(fd)
+            status = posix.fstat(fd)
             if (
                 not stat.S_ISREG(status.st_mode)
-                or status.st_uid != os.geteuid()
+                or status.st_uid != posix.geteuid()
                 or status.st_mode & 0o022
                 or status.st_size > _MAX_STATE
             ):
@@ -272,28 +274,28 @@ class Handle:
                     hint=f"remove the container: rt delete --force {self.id}",
                 )
             parts = []
-            while part := os.read(fd, 1 << 20):
+            while part := posix.read(fd, 1 << 20):
                 parts.append(part)
             return b"".join(parts)
         finally:
-            os.close(fd)
+            posix.close(fd)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file in one step. Raises RtError (a full disk, for example)."""
-        temporary = f".{name}.{os.getpid()}"
+        temporary = f".{name}.{posix.getpid()}"
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(temporary, flags, 0o600, dir_fd=self.fd)
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
+            fd = posix.open(temporary, flags, 0o600, dir_fd=self.fd)
             try:
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(fd, view) :]
+                    view = view[posix.write(fd, view) :]
             finally:
-                os.close(fd)
-            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+                posix.close(fd)
+            posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             try:
-                os.unlink(temporary, dir_fd=self.fd)
+                posix.unlink(temporary, dir_fd=self.fd)
             except OSError:
                 pass
             raise _cannot("write", f"{self.path}/{name}", error) from None
@@ -301,7 +303,7 @@ class Handle:
     def unlink(self, name: str) -> None:
         """Remove a file; fine when it is gone."""
         try:
-            os.unlink(name, dir_fd=self.fd)
+            posix.unlink(name, dir_fd=self.fd)
         except FileNotFoundError:
             pass
 
@@ -318,7 +320,7 @@ class Handle:
             raise RtError(f"{self.path}: {error.message}", hint=broken) from None
         except OSError as error:
             raise RtError(
-                f"cannot read {self.path}/{STATE}: {os.strerror(error.errno or 0).lower()}", hint=broken
+                f"cannot read {self.path}/{STATE}: {posix.strerror(error.errno or 0).lower()}", hint=broken
             ) from None
         wrong = wrong_field(state)
         if wrong is None and isinstance(state, dict) and state["id"] == self.id:
@@ -340,15 +342,15 @@ class Handle:
     def remove(self) -> None:
         """Remove the directory with everything in it; links are removed, never followed."""
         try:
-            for name in os.listdir(self.fd):
+            for name in posix.listdir(self.fd):
                 try:
-                    os.unlink(name, dir_fd=self.fd)
+                    posix.unlink(name, dir_fd=self.fd)
                 except IsADirectoryError:
                     self._remove_tree(name)
                 except FileNotFoundError:
                     pass
             if self.exists():
-                os.rmdir(self.path)
+                posix.rmdir(self.path)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -367,5 +369,5 @@ def _cannot(verb: str, path: str, error: OSError) -> RtError:
         errno.ENOSPC: "make room there, or name another place with --root",
         errno.EDQUOT: "make room there, or name another place with --root",
     }
-    reason = os.strerror(error.errno or 0).lower()
+    reason = posix.strerror(error.errno or 0).lower()
     return RtError(f"cannot {verb} {path}: {reason}", hint=hints.get(error.errno or 0))

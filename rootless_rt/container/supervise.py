@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import _signal
 import fcntl
-import os
+import posix
 import select
+import sys
 
 from rootless_rt.container import processes, signals
 
@@ -31,12 +32,12 @@ def window_size(fd: int) -> tuple[int, int]:
         raw = fcntl.ioctl(fd, _TIOCGWINSZ, bytes(8))
     except OSError:
         return 0, 0
-    return int.from_bytes(raw[:2], "little"), int.from_bytes(raw[2:4], "little")
+    return int.from_bytes(raw[:2], sys.byteorder), int.from_bytes(raw[2:4], sys.byteorder)
 
 
 def exit_code(status: int) -> int:
     """A wait status as a shell's exit code: 128 + n for signal n."""
-    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return 128 + posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else posix.WEXITSTATUS(status)
 
 
 class Wakeup:
@@ -45,7 +46,7 @@ class Wakeup:
     __slots__ = ("_early", "fd")
 
     def __init__(self) -> None:
-        self.fd, far = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.fd, far = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._early = b""  # came during `until`
         _signal.set_wakeup_fd(far, warn_on_full_buffer=False)
         self.catch()
@@ -78,7 +79,7 @@ class Wakeup:
 
     def _read(self) -> bytes:
         try:
-            return os.read(self.fd, 4096)
+            return posix.read(self.fd, 4096)
         except BlockingIOError:
             return b""
 
@@ -115,7 +116,7 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
             if pidfd in ready:
                 if terminal is not None:
                     terminal.drain()
-                return exit_code(os.waitpid(pid, 0)[1] if status is None else status)
+                return exit_code(posix.waitpid(pid, 0)[1] if status is None else status)
     finally:
         if terminal is not None:
             terminal.end()
@@ -128,7 +129,7 @@ def _reap(pid: int, status: int | None) -> int | None:
     """
     while True:
         try:
-            found, ended = os.waitpid(-1, os.WNOHANG)
+            found, ended = posix.waitpid(-1, posix.WNOHANG)
         except ChildProcessError:
             return status
         if found == 0:
@@ -152,7 +153,7 @@ class Terminal:
         """Put the caller's terminal into raw mode: the container's terminal does all the editing."""
         import termios
 
-        os.set_blocking(self.master, False)
+        posix.set_blocking(self.master, False)
         try:
             self._saved = termios.tcgetattr(0)
             raw = termios.tcgetattr(0)
@@ -179,7 +180,7 @@ class Terminal:
         for fd in (0, 1):
             rows, cols = window_size(fd)
             if rows and cols:
-                size = rows.to_bytes(2, "little") + cols.to_bytes(2, "little") + bytes(4)
+                size = rows.to_bytes(2, sys.byteorder) + cols.to_bytes(2, sys.byteorder) + bytes(4)
                 fcntl.ioctl(self.master, _TIOCSWINSZ, size)
                 return
 
@@ -192,7 +193,7 @@ class Terminal:
             return
         if self._input and 0 in ready and not self._pending:
             try:
-                self._pending = os.read(0, _CHUNK)
+                self._pending = posix.read(0, _CHUNK)
             except OSError:
                 self._pending = b""
             if not self._pending:
@@ -209,7 +210,7 @@ class Terminal:
 
     def _to_container(self, poll: select.poll) -> None:
         try:
-            self._pending = self._pending[os.write(self.master, self._pending) :]
+            self._pending = self._pending[posix.write(self.master, self._pending) :]
         except BlockingIOError:
             pass
         except OSError:
@@ -225,14 +226,14 @@ class Terminal:
     def _to_caller(self) -> bool:
         """Copy one chunk out; False when the container's end is closed for good (EIO)."""
         try:
-            data = os.read(self.master, _CHUNK)
+            data = posix.read(self.master, _CHUNK)
         except BlockingIOError:
             return True
         except OSError:
             return False
         while data:
             try:
-                data = data[os.write(1, data) :]
+                data = data[posix.write(1, data) :]
             except BlockingIOError:
                 select.select([], [1], [])
             except OSError:

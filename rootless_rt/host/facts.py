@@ -7,8 +7,10 @@ it decides nothing. Tests build HostFacts by hand.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import resource
+
+from rootless_rt import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class HostFacts:
 
 def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
     """Look at the host and this process. `config` is a checked config.json."""
-    facts = HostFacts(os.geteuid(), os.getegid())
+    facts = HostFacts(posix.geteuid(), posix.getegid())
     from idmap.userns import own_map
 
     facts.uid_map = own_map("uid")
@@ -136,11 +138,11 @@ def _paths(config: dict[str, Any]) -> dict[str, int]:
     candidates += [f"/dev/{name}" for name in ("null", "zero", "full", "tty", "random", "urandom")]
     for device in config.get("linux", {}).get("devices", []):
         # As the plan writes it: normpath leaves two slashes in front alone.
-        candidates.append("/" + os.path.normpath(device["path"]).lstrip("/"))
+        candidates.append("/" + paths.normal(device["path"]).lstrip("/"))
     found = {}
     for path in candidates:
         try:
-            status = os.stat(path, follow_symlinks=True)
+            status = posix.stat(path, follow_symlinks=True)
         except OSError:
             continue
         found[path] = status.st_rdev
@@ -154,7 +156,7 @@ def _kernel_mounts(mountinfo: bytes) -> list[str]:
         left, _, right = line.partition(b" - ")
         fields, kind = left.split(b" "), right.split(b" ", 1)[0]
         if kind in (b"proc", b"sysfs") and len(fields) > 5 and fields[3] == b"/":
-            found.append(os.fsdecode(_unescape(fields[4])))
+            found.append(paths.fsdecode(_unescape(fields[4])))
     return sorted(found, key=len, reverse=True)
 
 
@@ -167,18 +169,18 @@ def _unescape(field: bytes) -> bytes:
 def _read(path: str) -> bytes:
     """A small file of /proc; empty when it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise
         return b""
     try:
         parts = []
-        while part := os.read(fd, 1 << 16):
+        while part := posix.read(fd, 1 << 16):
             parts.append(part)
         return b"".join(parts)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _hex_field(status: bytes, name: bytes) -> int:

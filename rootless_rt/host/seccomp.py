@@ -9,7 +9,7 @@ filter is loaded.
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 from _blake2 import blake2b
 
@@ -78,7 +78,7 @@ def filter_for(profile: Mapping[str, Any], *, cache_dir: str | None) -> SeccompF
             _write(directory, key, found)
         return found
     finally:
-        os.close(directory)
+        posix.close(directory)
 
 
 def default_cache_dir(environ: Mapping[str, str]) -> str | None:
@@ -88,7 +88,7 @@ def default_cache_dir(environ: Mapping[str, str]) -> str | None:
     directory specification asks) or `~/.cache/rt/seccomp`. The root of a user namespace, as under rootless
     podman, cannot make the first and gets the second; real root does so only under a home of its own.
     """
-    if os.geteuid() == 0 and _make_directories("/var/cache", ("rt", "seccomp")):
+    if posix.geteuid() == 0 and _make_directories("/var/cache", ("rt", "seccomp")):
         return "/var/cache/rt/seccomp"
     base = environ.get("XDG_CACHE_HOME", "")
     if base.startswith("/"):
@@ -111,7 +111,7 @@ def library_file() -> str | None:
     for place in (*places, "/usr/lib", "/lib", "/usr/local/lib"):
         path = place + "/libseccomp.so.2"
         try:
-            os.stat(path)
+            posix.stat(path)
         except OSError:
             continue
         return path
@@ -132,11 +132,11 @@ def _key(profile: Mapping[str, Any], library: str) -> str:
     Docker's profile. The kernel release belongs to it because libseccomp asks the kernel which actions and
     flags it knows.
     """
-    status = os.stat(library)
-    kernel = os.uname()
+    status = posix.stat(library)
+    kernel = posix.uname()
     identity = (
         COMPILER_VERSION,
-        os.path.realpath(library),
+        _target(library),
         status.st_size,
         status.st_mtime_ns,
         status.st_ino,
@@ -146,18 +146,26 @@ def _key(profile: Mapping[str, Any], library: str) -> str:
     return blake2b(repr((identity, profile)).encode(), digest_size=_SUM_SIZE).hexdigest()
 
 
+def _target(path: str) -> str:
+    """What a link says, or the path itself: the name of the library's real file tells its version."""
+    try:
+        return posix.readlink(path)
+    except OSError:
+        return path
+
+
 def _open_directory(path: str) -> tuple[int, str]:
     """A descriptor of a directory only we can write; or -1 and what is wrong ("" if it is not there)."""
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     except FileNotFoundError:
         return -1, ""
     except OSError as error:
         return -1, f"seccomp: cache {path} is not used: {error.strerror}"
-    status = os.fstat(directory)
-    if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+    status = posix.fstat(directory)
+    if status.st_uid == posix.geteuid() and not status.st_mode & 0o022:
         return directory, ""
-    os.close(directory)
+    posix.close(directory)
     return -1, f"seccomp: cache {path} is not used: others can write it (make it yours, and `chmod 700` it)"
 
 
@@ -165,21 +173,22 @@ def _read(directory: int, key: str) -> SeccompFilter | None:
     """The stored filter, or None for every reason not to take it."""
     try:
         # O_NONBLOCK: a FIFO in the place of the file must not hold us.
-        fd = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC
+        fd = posix.open(key, flags, dir_fd=directory)
     except OSError:
         return None
     try:
-        status = os.fstat(fd)
+        status = posix.fstat(fd)
         regular = status.st_mode & 0o170000 == 0o100000
-        if not regular or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        if not regular or status.st_uid != posix.geteuid() or status.st_mode & 0o022:
             return None
         if not _HEADER_SIZE < status.st_size <= _MAX_FILE:
             return None
-        return _decode(os.read(fd, status.st_size), key)
+        return _decode(posix.read(fd, status.st_size), key)
     except OSError:
         return None
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _decode(data: bytes, key: str) -> SeccompFilter | None:
@@ -218,40 +227,40 @@ def _write(directory: int, key: str, result: SeccompFilter) -> None:
     data = _encode(result, key)
     if len(data) > _MAX_FILE:
         return
-    partial = f".{key[:16]}.{os.urandom(8).hex()}"
+    partial = f".{key[:16]}.{posix.urandom(8).hex()}"
     try:
         _prune(directory)
-        creation = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(partial, creation, 0o600, dir_fd=directory)
+        creation = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        fd = posix.open(partial, creation, 0o600, dir_fd=directory)
     except OSError:
         return
     try:
         try:
-            written = os.write(fd, data)
+            written = posix.write(fd, data)
         finally:
-            os.close(fd)
+            posix.close(fd)
         if written == len(data):
-            os.rename(partial, key, src_dir_fd=directory, dst_dir_fd=directory)
+            posix.rename(partial, key, src_dir_fd=directory, dst_dir_fd=directory)
             return
     except OSError:
         pass
     try:
-        os.unlink(partial, dir_fd=directory)
+        posix.unlink(partial, dir_fd=directory)
     except OSError:
         pass
 
 
 def _prune(directory: int) -> None:
     """Keeps the directory small: new kernels, libraries and profiles leave old filters behind."""
-    names = os.listdir(directory)
+    names = posix.listdir(directory)
     if len(names) < _MAX_ENTRIES:
         return
 
     def age(name: str) -> int:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns
+        return posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns
 
     for name in sorted(names, key=age)[: len(names) // 2]:
-        os.unlink(name, dir_fd=directory)
+        posix.unlink(name, dir_fd=directory)
 
 
 def _make_directories(base: str, names: tuple[str, ...]) -> bool:
@@ -260,21 +269,21 @@ def _make_directories(base: str, names: tuple[str, ...]) -> bool:
     A new directory is made only below one of our own, so that root never makes one where another user's
     symbolic links lead it.
     """
-    euid = os.geteuid()
+    euid = posix.geteuid()
     path = base.rstrip("/")
     try:
         try:
-            return os.lstat("/".join((path, *names))).st_uid == euid
+            return posix.lstat("/".join((path, *names))).st_uid == euid
         except FileNotFoundError:
             pass
         for name in names:
-            if os.stat(path or "/").st_uid != euid:
+            if posix.stat(path or "/").st_uid != euid:
                 return False
             path = f"{path}/{name}"
             try:
-                os.mkdir(path, 0o700)
+                posix.mkdir(path, 0o700)
             except FileExistsError:
                 pass
-        return os.lstat(path).st_uid == euid
+        return posix.lstat(path).st_uid == euid
     except OSError:
         return False

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import posix
 import sys
 from _socket import (
@@ -24,6 +23,7 @@ from _socket import (
     socketpair,
 )
 
+from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 MSG_PID, MSG_SYNC, MSG_ERROR, MSG_NOTE, MSG_CONSOLE, MSG_TRACE, MSG_GONE = 1, 2, 3, 4, 5, 6, 0
@@ -57,7 +57,7 @@ class Message:
             int.from_bytes(data[at : at + 4], sys.byteorder, signed=True) for at in (0, 4, 8, 12)
         )
         self.call = data[20:_HEAD].split(b"\0", 1)[0].decode("ascii", "replace")
-        self.text = os.fsdecode(data[_HEAD:])
+        self.text = paths.fsdecode(data[_HEAD:])
 
 
 def receive(sock: socket) -> Message:
@@ -83,9 +83,9 @@ def go_on(sock: socket, pid: int) -> None:
 
 def program_path() -> str:
     """The installed rt-init, or that of the source tree. Raises RtError when there is none."""
-    here = os.path.dirname(__file__)
-    for path in (here + "/rt-init", os.path.dirname(os.path.dirname(here)) + "/build/rt-init"):
-        if os.path.exists(path):
+    here = paths.dirname(__file__)
+    for path in (here + "/rt-init", paths.dirname(paths.dirname(here)) + "/build/rt-init"):
+        if paths.exists(path):
             return path
     raise RtError(
         "rt-init is missing from the installation", hint="install rt again, or in a source tree: make build"
@@ -97,9 +97,9 @@ def sealed_program(path: str) -> int:
 
     Raises RtError where the system allows no executable files in memory.
     """
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    flags = posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING
     try:
-        memory = os.memfd_create("rt-init", flags | _MFD_EXEC)
+        memory = posix.memfd_create("rt-init", flags | _MFD_EXEC)
     except OSError as error:
         if error.errno == errno.EACCES:
             raise RtError(
@@ -108,27 +108,27 @@ def sealed_program(path: str) -> int:
             ) from None
         if error.errno != errno.EINVAL:  # before Linux 6.3
             raise
-        memory = os.memfd_create("rt-init", flags)
-    program = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        memory = posix.memfd_create("rt-init", flags)
+    program = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        size = os.fstat(program).st_size
+        size = posix.fstat(program).st_size
         at = 0
         while at < size:
-            sent = os.sendfile(memory, program, at, size - at)
+            sent = posix.sendfile(memory, program, at, size - at)
             if not sent:
                 raise RtError(f"{path} became shorter while it was read")
             at += sent
     finally:
-        os.close(program)
+        posix.close(program)
     fcntl.fcntl(memory, _F_ADD_SEALS, _SEAL_ALL)
     return memory
 
 
 def _sealed_plan(wire: bytes) -> int:
-    memory = os.memfd_create("plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    memory = posix.memfd_create("plan", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     view = memoryview(wire)
     while view:
-        view = view[os.write(memory, view) :]
+        view = view[posix.write(memory, view) :]
     fcntl.fcntl(memory, _F_ADD_SEALS, _SEAL_ALL)
     return memory
 
@@ -156,7 +156,7 @@ def start(wire: bytes, fds: list[int]) -> tuple[socket, int]:
             )
         except OSError as error:
             raise RtError(
-                f"cannot start rt-init from memory: {os.strerror(error.errno or 0).lower()}",
+                f"cannot start rt-init from memory: {posix.strerror(error.errno or 0).lower()}",
                 hint="/proc must be mounted, and memory files executable: sysctl vm.memfd_noexec (0 or 1)",
             ) from None
         _send_plan(ours, [plan, *fds])
@@ -168,7 +168,7 @@ def start(wire: bytes, fds: list[int]) -> tuple[socket, int]:
         theirs.close()
         for fd in (plan, program, far):
             if fd >= 0:
-                os.close(fd)
+                posix.close(fd)
 
 
 def _send_plan(sock: socket, fds: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_everything_that_shapes_a_program_is_in_the_key(cache, monkeypatch, part
         copy.write_bytes(Path(library_file() or "").read_bytes())
         monkeypatch.setattr(seccomp, "library_file", lambda: str(copy))
     else:
-        monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "n", "9.9", "v", "x86_64")))
+        monkeypatch.setattr(posix, "uname", lambda: os.uname_result(("Linux", "n", "9.9", "v", "x86_64")))
     assert not load(cache, profile).cached
     assert load(cache, profile).cached
 
@@ -99,7 +100,7 @@ def test_a_directory_others_can_write_is_neither_read_nor_written(cache, mode):
 def test_a_directory_of_somebody_else_is_not_read(cache, monkeypatch):
     load(cache)
     owner = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
     assert not load(cache).cached
 
 
@@ -195,7 +196,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(posix, "write", full)
     assert not load(cache).cached
     assert list(cache.iterdir()) == []
 
@@ -240,7 +241,7 @@ def test_no_home_means_no_cache_directory(monkeypatch, environ):
 
 def test_a_home_of_somebody_else_gets_no_directory(tmp_path, monkeypatch):
     owner = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
     assert user_cache_dir(monkeypatch, {"HOME": str(tmp_path)}) is None
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posix
 
 import pytest
 from lab.plans import root_config, user_config
@@ -125,7 +126,7 @@ def test_a_full_descriptor_table_is_not_taken_for_a_missing_file(monkeypatch):
     def full(*_):
         raise OSError(errno.EMFILE, "too many")
 
-    monkeypatch.setattr(os, "open", full)
+    monkeypatch.setattr(posix, "open", full)
     with pytest.raises(OSError, match="too many"):
         facts._read("/proc/self/status")
 

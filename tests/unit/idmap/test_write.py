@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,7 @@ def test_a_refused_direct_write_gets_a_cause(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_proc_of_another_pid_namespace_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     own = [(0, 4242, 1)]
-    monkeypatch.setattr(os, "readlink", lambda path, dir_fd=None: "1")
+    monkeypatch.setattr(posix, "readlink", lambda path, dir_fd=None: "1")
     with pytest.raises(IdmapError) as caught:
         write_maps(os.getpid(), own, own, euid=4242, egid=4242, privileged=False)
     assert caught.value.reason == "proc-mismatch"
