@@ -224,6 +224,8 @@ def build_in_tree() -> Path:
     # rt itself never writes bytecode: without this every start would compile its modules again. It is for
     # this interpreter, which is the launcher's too; compileall leaves alone what is newer than its source.
     quietly([sys.executable, "-I", "-m", "compileall", "-q", *(TREE / name for name in sources.PACKAGES)])
+    archive = TREE / f"rootless_rt/modules.{sys.implementation.cache_tag}"
+    quietly([sys.executable, "-I", TREE / "rootless_rt/cli/archive.py", TREE, archive, "--checked"])
     return rt
 
 

@@ -36,12 +36,22 @@
 #define PACKAGE "rootless_rt"
 #define SEPARATOR ":" /* between the directories in SITES; CODE splits at it */
 
+/*
+ * gc: a collection during the start finds nothing, for a millisecond; reference counting frees the rest.
+ * The archive (cli/archive.py) holds the modules in one file; without it, or with a damaged one, all works as well.
+ */
 static const char CODE[] =
-	"import gc,sys;"
-	"gc.disable();" /* a collection during the start finds nothing, for a millisecond; counting frees the rest */
-	"sys.path+=sys.argv[1].split('" SEPARATOR "');"
-	"from " PACKAGE ".cli.main import main;"
-	"sys.exit(main(sys.argv[2:]))";
+	"import gc,sys,marshal\n"
+	"gc.disable()\n"
+	"S=sys.argv[1].split('" SEPARATOR "')\n"
+	"sys.path+=S\n"
+	"try:\n"
+	" with open(S[0]+'/" PACKAGE "/modules.'+sys.implementation.cache_tag,'rb')as f:C,E=marshal.loads(f.read())\n"
+	"except (OSError,ValueError,EOFError,TypeError):pass\n"
+	"else:\n"
+	" N={'__name__':'archive'};exec(C,N);N['install'](S[0],E)\n"
+	"from " PACKAGE ".cli.main import main\n"
+	"sys.exit(main(sys.argv[2:]))\n";
 
 #ifdef RT_TREE
 static const char *const SITES[] = {RT_TREE, RT_SITES NULL};

@@ -1,0 +1,96 @@
+"""The archive of modules: used while it is fresh, never needed, never in the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab.tree import TREE
+
+ARCHIVE = TREE / "rootless_rt/cli/archive.py"
+TAG = sys.implementation.cache_tag
+
+
+def launcher_code() -> str:
+    """The code that the launcher gives to the interpreter, from its source."""
+    text = (TREE / "rootless_rt/cli/launcher.c").read_text()
+    body = text.partition("CODE[] =")[2].partition(";\n\n")[0]
+    body = body.replace("SEPARATOR", '":"').replace("PACKAGE", '"rootless_rt"')
+    parts = re.findall(r'"((?:[^"\\]|\\.)*)"', body)
+    return "".join(parts).encode().decode("unicode_escape")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small tree of the same packages, whose main says where its modules come from."""
+    for name in ("rootless_rt/cli", "idmap"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("rootless_rt/__init__.py", "rootless_rt/cli/__init__.py", "idmap/__init__.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "rootless_rt/word.py").write_text("WORD = 'old'\n")
+    (tmp_path / "rootless_rt/cli/main.py").write_text(
+        "from rootless_rt import word\n"
+        "def main(argv):\n"
+        "    loader = type(word.__spec__.loader).__name__\n"
+        "    print(word.WORD, loader, word.__file__, *argv)\n"
+    )
+    return tmp_path
+
+
+def build(tree: Path, *options: str) -> Path:
+    out = tree / f"rootless_rt/modules.{TAG}"
+    subprocess.run([sys.executable, "-I", ARCHIVE, tree, out, *options], check=True)
+    return out
+
+
+def run(tree: Path) -> list[str]:
+    argv = [sys.executable, "-I", "-S", "-B", "-c", launcher_code(), str(tree), "a", "b"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_modules_come_from_the_archive_and_know_their_file(tree: Path) -> None:
+    build(tree, "--checked")
+    assert run(tree) == ["old", "ArchiveImporter", f"{tree}/rootless_rt/word.py", "a", "b"]
+
+
+def test_a_source_that_has_changed_since_is_believed_instead(tree: Path) -> None:
+    build(tree, "--checked")
+    source = tree / "rootless_rt/word.py"
+    source.write_text("WORD = 'new'\n")
+    os.utime(source, ns=(1, 1))
+    assert run(tree)[:2] == ["new", "SourceFileLoader"]
+
+
+def test_without_checks_the_archive_is_believed_as_installed(tree: Path) -> None:
+    build(tree)
+    os.utime(tree / "rootless_rt/word.py", ns=(1, 1))
+    assert run(tree)[:2] == ["old", "ArchiveImporter"]
+
+
+def test_a_module_that_the_archive_does_not_hold_is_imported_as_usual(tree: Path) -> None:
+    (tree / "rootless_rt/word.py").rename(tree / "word.away")
+    build(tree, "--checked")
+    (tree / "word.away").rename(tree / "rootless_rt/word.py")
+    assert run(tree)[:2] == ["old", "SourceFileLoader"]
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\xe3" * 100], ids=["empty", "junk", "tuple"])
+def test_a_damaged_archive_is_passed_over(tree: Path, content: bytes) -> None:
+    build(tree).write_bytes(content)
+    assert run(tree)[:2] == ["old", "SourceFileLoader"]
+
+
+def test_without_an_archive_all_works_as_well(tree: Path) -> None:
+    assert run(tree)[:2] == ["old", "SourceFileLoader"]
+
+
+def test_a_truncated_archive_is_passed_over(tree: Path) -> None:
+    out = build(tree)
+    out.write_bytes(out.read_bytes()[:-20])
+    assert run(tree)[:2] == ["old", "SourceFileLoader"]
