@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Loaded by no hot command: they would only make the file longer.
 COLD = {
+    "rootless_rt._commit",  # another build step writes it
     "rootless_rt.cli.app",
     "rootless_rt.cli.archive",
     "rootless_rt.cli.cmd_features",
