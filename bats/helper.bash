@@ -45,10 +45,11 @@ as_user() {
 # Types a command: $status, $output and $errors hold what came of it. Through files, not pipes like bats' `run`:
 # a created or detached container keeps them, and a pipe would be waited for. Its stdin is this function's.
 type_in() {
+    local files=${BATS_TEST_TMPDIR:-$BATS_FILE_TMPDIR} # there is no test in setup_file
     status=0
-    as_user "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
-    output=$(tr -d '\0' <"$BATS_TEST_TMPDIR/out")
-    errors=$(tr -d '\0' <"$BATS_TEST_TMPDIR/err")
+    as_user "$@" >"$files/out" 2>"$files/err" || status=$?
+    output=$(tr -d '\0' <"$files/out")
+    errors=$(tr -d '\0' <"$files/err")
 }
 
 # The same, and it must succeed.

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
 from lab.runtime import Runtime, program_problem
-from lab.users import User, can_make_users, made_user, own_user
+from lab.users import User, can_make_users, made_user, own_user, own_user_in_session
 
 MakeBundle = Callable[[list[str] | str], Bundle]
 
@@ -35,7 +35,8 @@ def _need_program() -> None:
 def alice() -> Iterator[User]:
     """An ordinary user with a subuid range: a fresh one as root, else whoever runs the tests."""
     if not can_make_users():
-        yield own_user()
+        with own_user_in_session() as user:
+            yield user
         return
     with made_user("alice", ranges=True) as user:
         yield user

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,16 @@ def made_user(name: str, *, ranges: bool) -> Iterator[User]:
         subprocess.run(["pkill", "-KILL", "-u", str(entry.pw_uid)], check=False)
         shutil.rmtree(runtime, ignore_errors=True)
         _account("userdel", "-r", name)
+
+
+@contextmanager
+def own_user_in_session() -> Iterator[User]:
+    """Whoever runs the tests, with an XDG_RUNTIME_DIR as a login gives: there may be none, or one in use."""
+    runtime = Path(tempfile.mkdtemp(prefix="rt-test-runtime-"))
+    try:
+        yield User(own_user().name, runtime)
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 def own_user() -> User:
