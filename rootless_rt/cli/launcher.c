@@ -135,7 +135,16 @@ static void check_trust(const char *directory)
 }
 
 #ifdef RT_TREE
-/* The tree and its third-party directories, joined; missing third-party ones are left out. */
+static int is_trusted(const char *directory)
+{
+	struct stat status;
+	return stat(directory, &status) == 0 && !(status.st_mode & S_IWOTH) && trusted_owner(&status);
+}
+
+/*
+ * The tree and its third-party directories, joined. Of the latter, rt can do without any: one that is missing, or
+ * not to be trusted (where host root is not mapped, all of /usr belongs to nobody), is left out.
+ */
 static const char *find_sites(void)
 {
 	size_t size = 1;
@@ -145,11 +154,12 @@ static const char *find_sites(void)
 	if (!sites)
 		die("out of memory", "", "", "free some memory");
 	for (int i = 0; SITES[i]; i++) {
-		if (i > 0 && access(SITES[i], F_OK) < 0)
+		if (i > 0 && !is_trusted(SITES[i]))
 			continue;
-		check_trust(SITES[i]);
 		if (i > 0)
 			strcat(sites, SEPARATOR);
+		else
+			check_trust(SITES[i]);
 		strcat(sites, SITES[i]);
 	}
 	char path[PATH_MAX];
