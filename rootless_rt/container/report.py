@@ -56,7 +56,16 @@ def failure(plan: Plan, message: Message) -> RtError:
     line = ": ".join(part for part in parts if part)
     if detail.strip():
         line += f" ({_kernel_says(detail)})"
-    return RtError(line, hint=_hint(op, message.call, number))
+    return RtError(line, hint=_hint(op, message.call, number) or _restricted(plan, number))
+
+
+def _restricted(plan: Plan, number: int) -> str | None:
+    """The hint where AppArmor leaves a user namespace without capabilities: whatever is first in it fails."""
+    if plan.uid_map is None or number not in (errno.EPERM, errno.EACCES):
+        return None
+    from rootless_rt.host.userns import UsernsEvidence, apparmor_fix
+
+    return apparmor_fix(UsernsEvidence())
 
 
 def _before_the_plan(message: Message) -> RtError:

@@ -65,12 +65,8 @@ def diagnose(evidence: UsernsEvidence, number: int) -> tuple[str, str | None]:
             "too many namespaces exist, or they are nested too deep",
             "end some containers, or raise the limits in /proc/sys/user",
         )
-    if evidence.apparmor == "1" and number in (errno.EPERM, errno.EACCES):
-        return (
-            "AppArmor restricts user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)",
-            "ask an admin for a profile that allows rt `userns,`, or for: "
-            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        )
+    if number in (errno.EPERM, errno.EACCES) and (fix := apparmor_fix(evidence)):
+        return "AppArmor restricts user namespaces (kernel.apparmor_restrict_unprivileged_userns is 1)", fix
     if evidence.chrooted and number == errno.EPERM:
         return (
             "this process is in a chroot, where the kernel makes no user namespaces",
@@ -82,6 +78,16 @@ def diagnose(evidence: UsernsEvidence, number: int) -> tuple[str, str | None]:
             "run the outer container with a profile that allows it (--security-opt seccomp=unconfined)",
         )
     return os.strerror(number).lower(), None
+
+
+def apparmor_fix(evidence: UsernsEvidence) -> str | None:
+    """What mends Ubuntu's restriction, where it is on: namespaces are made then, but without capabilities."""
+    if evidence.apparmor != "1":
+        return None
+    return (
+        "ask an admin for a profile that allows rt `userns,`, or for: "
+        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    )
 
 
 def clone_failure(number: int, flags: int, root: str = "/") -> RtError:

@@ -1,0 +1,72 @@
+"""From a report of rt-init to the one line and the one hint."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import pytest
+
+from rootless_rt.container.report import failure
+from rootless_rt.host import userns
+from rootless_rt.init.launch import MSG_ERROR, Message
+from rootless_rt.plan.model import Plan
+from rootless_rt.plan.ops import NO_SLOT, Op
+
+
+def report(op: Op, call: str, number: int, text: str = "", *, mapped: bool = True):
+    """The error for a plan in which this op failed."""
+    plan = Plan()
+    plan.ops = [Op("trace"), op]
+    plan.uid_map = [(0, 1000, 1)] if mapped else None
+    head = b"".join(value.to_bytes(4, sys.byteorder) for value in (MSG_ERROR, 1, 0, number, 0))
+    return failure(plan, Message(head + call.encode().ljust(24, b"\0") + text.encode(), -1))
+
+
+def filesystem(kind: str, dest: str) -> Op:
+    return Op("mount_fs", 0, dest, kind, kind, [], 0, [], 0, 0, NO_SLOT, label="mounts[3]")
+
+
+def test_a_mount_is_named_by_its_place_in_the_config_its_type_and_its_destination() -> None:
+    error = report(filesystem("tmpfs", "/data"), "fsconfig-create", errno.EINVAL)
+    assert error.message == "mounts[3]: tmpfs on /data: fsconfig-create: invalid argument"
+
+
+def test_the_words_of_the_kernel_are_passed_on() -> None:
+    log = "/data\ne tmpfs: Bad value for 'mode'\n"
+    error = report(filesystem("tmpfs", "/data"), "fsconfig", errno.EINVAL, log)
+    assert error.message.endswith("(tmpfs: Bad value for 'mode')")
+
+
+def test_a_hidden_proc_is_explained_with_the_options_of_outer_containers() -> None:
+    error = report(filesystem("proc", "/proc"), "fsconfig-create", errno.EPERM, "/proc")
+    assert error.hint and "systempaths=unconfined" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [
+        ("x", errno.ENOENT, 'exec: "x": executable file not found in $PATH'),
+        ("/x", errno.ENOENT, 'exec: "/x": stat /x: no such file or directory'),
+        ("/x", errno.EACCES, 'exec: "/x": permission denied'),
+        ("/x", errno.ENOEXEC, 'exec: "/x": exec format error'),
+    ],
+)
+def test_a_program_that_cannot_be_executed_is_told_in_the_words_that_engines_read(
+    name: str, number: int, said: str
+) -> None:
+    assert report(Op("find", name, "/bin"), "find", number, name).message == said
+
+
+def test_what_fails_first_without_capabilities_is_explained_by_apparmor(monkeypatch) -> None:
+    monkeypatch.setattr(userns.UsernsEvidence, "__init__", lambda self: setattr(self, "apparmor", "1"))
+    refused = Op("propagation", 1 << 19)
+    hint = report(refused, "mount_setattr", errno.EPERM, "/").hint
+    assert hint and "apparmor_restrict_unprivileged_userns=0" in hint
+    assert report(refused, "mount_setattr", errno.EINVAL, "/").hint is None
+    assert report(refused, "mount_setattr", errno.EPERM, "/", mapped=False).hint is None
+
+
+def test_elsewhere_apparmor_is_not_blamed(monkeypatch) -> None:
+    monkeypatch.setattr(userns.UsernsEvidence, "__init__", lambda self: setattr(self, "apparmor", None))
+    assert report(Op("propagation", 1 << 19), "mount_setattr", errno.EPERM, "/").hint is None
