@@ -23,6 +23,7 @@ import setup
 from setup import ROOT, TREE, SetupError, say
 
 USER = "rt-demo"
+MADE_HERE = "made by ./try of rt"  # an account without this comment is somebody's, and stays
 BUNDLE = TREE / "demo"
 # Runs outside and inside, and prints the same facts. The shell's own words where they do, for a root file
 # system may have few commands.
@@ -59,7 +60,7 @@ def ordinary_user() -> tuple[pwd.struct_passwd, Path]:
         user = pwd.getpwnam(USER)
     except KeyError:
         say(f"making the ordinary user {USER}")
-        setup.quietly(["useradd", "--create-home", "--shell", "/bin/sh", USER])
+        setup.quietly(["useradd", "--create-home", "--shell", "/bin/sh", "--comment", MADE_HERE, USER])
         user = pwd.getpwnam(USER)
     return user, setup.copy_to_home(user)
 
@@ -106,9 +107,10 @@ def run(rt: Path, arguments: list[str], *, terminal: bool) -> int:
 def remove() -> None:
     for name in (".venv", "build", "demo"):
         shutil.rmtree(TREE / name, ignore_errors=True)
-    if ROOT and any(entry.pw_name == USER for entry in pwd.getpwall()):
+    ours = ROOT and any((entry.pw_name, entry.pw_gecos) == (USER, MADE_HERE) for entry in pwd.getpwall())
+    if ours:
         setup.quietly(["userdel", "--remove", USER])
-    say("removed .venv, build, demo" + (f" and the user {USER}" if ROOT else ""))
+    say("removed .venv, build, demo" + (f" and the user {USER}" if ours else ""))
 
 
 def main(arguments: list[str]) -> int:
