@@ -6,7 +6,18 @@ argv.py's alone, so the application carries parameters for help and completion, 
 
 from __future__ import annotations
 
-from rootless_rt.cli.table import CHOICE, COMMANDS, FLAG, GLOBAL_OPTIONS, HELP, NUMBER, Command, Option, find
+from rootless_rt.cli.table import (
+    CHOICE,
+    COMMANDS,
+    FLAG,
+    GLOBAL_OPTIONS,
+    HELP,
+    LIST,
+    NUMBER,
+    Command,
+    Option,
+    find,
+)
 from rootless_rt.version import COMMIT, SPEC_VERSION, VERSION
 
 TYPE_CHECKING = False
@@ -74,6 +85,7 @@ def _click_option(option: Option) -> click.Option:
         type=kind,
         default=option.default,
         show_default=option.default is not None,
+        multiple=option.kind == LIST,
         metavar=option.value or None,
         help=option.help,
         hidden=option.hidden,

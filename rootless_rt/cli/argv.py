@@ -16,6 +16,7 @@ from rootless_rt.cli.table import (
     GLOBAL_OPTIONS,
     HELP,
     LATER,
+    LIST,
     NUMBER,
     NUMBER_MAX,
     Command,
@@ -79,6 +80,12 @@ def flag(values: dict[str, object], key: str) -> bool:
     return values[key] is True
 
 
+def items(values: dict[str, object], key: str) -> tuple[str, ...]:
+    """The texts of an option that may be given again, in their order."""
+    value = values[key]
+    return value if isinstance(value, tuple) else ()
+
+
 def number(values: dict[str, object], key: str) -> int:
     """The value of a NUMBER option out of `options` or `globals`."""
     value = values[key]
@@ -102,7 +109,7 @@ def parse(argv: list[str], prog: str = "rt") -> Invocation:
     _scan(words[1:], command.options + (HELP,), options, args, command.stops, globals, command)
     if options.pop("help"):
         return Invocation("help", globals, {}, [command.name], prog)
-    if not command.stops and not command.required <= len(args) <= len(command.arguments):
+    if len(args) < command.required or (not command.stops and len(args) > len(command.arguments)):
         raise _wrong_count(command, len(args), globals)
     if command.name == "help" and args:
         _command(args[0], globals)
@@ -158,7 +165,10 @@ def _scan(
                 raise UsageError(f"option {word} needs a value", globals)
             value = words[at]
             at += 1
-        values[option.key] = _value(option, value, globals)
+        if option.kind == LIST:
+            values[option.key] = (*items(values, option.key), value)
+        else:
+            values[option.key] = _value(option, value, globals)
 
 
 def _value(option: Option, value: str, globals: dict[str, object]) -> object:

@@ -57,17 +57,21 @@ def manager_of(inv: Invocation) -> str:
 
 
 def container_options(inv: Invocation) -> Options:
-    """The options of create and run, with absolute paths: hooks may change the working directory."""
+    """The options of create, run and exec, with absolute paths: hooks may change the working directory.
+
+    What a command does not have counts as not given.
+    """
     from rootless_rt.container.prepare import Options
 
+    given = inv.options
     options = Options()
     options.cgroup_manager = manager_of(inv)
     for name in ("console_socket", "pidfd_socket", "pid_file"):
-        path = text(inv.options, name)
+        path = text(given, name) if name in given else None
         setattr(options, name, paths.absolute(path) if path is not None else None)
-    options.keep_fds = number(inv.options, "preserve_fds")
-    options.new_keyring = not flag(inv.options, "no_new_keyring")
-    options.pivot = not flag(inv.options, "no_pivot")
+    options.keep_fds = number(given, "preserve_fds")
+    options.new_keyring = given.get("no_new_keyring") is not True
+    options.pivot = given.get("no_pivot") is not True
     options.strict = is_strict(inv)
     log = log_of(inv)
     if log.debugging:

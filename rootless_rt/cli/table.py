@@ -7,8 +7,8 @@ what a command does, and it imports nothing: every call of `rt` loads it.
 
 from __future__ import annotations
 
-# Kinds of option. FLAG stands alone (or `=true`, `=false`); the others take a value.
-FLAG, TEXT, NUMBER, CHOICE = range(4)
+# Kinds of option. FLAG stands alone (or `=true`, `=false`); the others take a value. LIST may be given again.
+FLAG, TEXT, NUMBER, CHOICE, LIST = range(5)
 
 # No file-descriptor or count on this command line can be larger (a C int).
 NUMBER_MAX = 2**31 - 1
@@ -41,6 +41,8 @@ class Option:
             default = False
         elif kind == NUMBER:
             default = 0
+        elif kind == LIST:
+            default = ()
         self.default = default
         self.choices = choices
         self.hidden = hidden
@@ -144,6 +146,30 @@ COMMANDS = (
             Option("no-subreaper", FLAG, "do not adopt the container's orphaned processes"),
         ),
     ),
+    Command(
+        "exec",
+        "run a further program in a container that runs",
+        ("ID", "COMMAND"),
+        1,
+        (
+            Option("cwd", TEXT, "working directory in the container", "DIR"),
+            Option("e env", LIST, "set a variable; may be given again", "NAME=VALUE"),
+            Option("t tty", FLAG, "give the program a terminal"),
+            Option("u user", TEXT, "user and group of the program", "UID[:GID]"),
+            Option("g additional-gids", LIST, "an additional group; may be given again", "GID"),
+            Option(
+                "p process", TEXT, "read the process object from this file, instead of these options", "FILE"
+            ),
+            Option("d detach", FLAG, "return once the program runs"),
+            Option("c cap", LIST, "add a capability; may be given again", "CAP"),
+            Option("no-new-privs", FLAG, "set no_new_privs"),
+            Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
+            Option("pid-file", TEXT, "write the program's process id to this file", "FILE"),
+            Option("preserve-fds", NUMBER, "pass this many more file descriptors, from 3 on", "N"),
+            Option("ignore-paused", FLAG, "add the program to a paused container too"),
+        ),
+        stops=True,
+    ),
     Command("start", "start the program of a created container", _ID, 1),
     Command("state", "print the state of a container as JSON", _ID, 1),
     Command(
@@ -201,7 +227,7 @@ COMMANDS = (
 )
 
 # Commands of other runtimes that `rt` does not have yet: refused by name, not as unknown words.
-LATER = ("exec", "ps", "pause", "resume", "events", "update", "checkpoint", "restore")
+LATER = ("ps", "pause", "resume", "events", "update", "checkpoint", "restore")
 
 
 def find(name: str) -> Command | None:

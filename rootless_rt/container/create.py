@@ -23,6 +23,7 @@ from rootless_rt.plan.ops import SYNC_CREATED, SYNC_HOOKS, SYNC_MAPS, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless_rt.container.supervise import Wakeup
@@ -76,15 +77,15 @@ def _build(store: Store, prepared: Prepared, container_id: str, options: Options
     console = pidfd_to = None
     try:
         if options.console_socket:
-            console = _connect(options.console_socket, "--console-socket")
+            console = connect_to(options.console_socket, "--console-socket")
         if options.pidfd_socket:
-            pidfd_to = _connect(options.pidfd_socket, "--pidfd-socket")
+            pidfd_to = connect_to(options.pidfd_socket, "--pidfd-socket")
         handle = store.create(container_id)
         container = Container(handle, prepared.spec, prepared.plan, state, options)
         try:
             _make(container, prepared, options, fds, console)
             if pidfd_to is not None:
-                _send(pidfd_to, container.pidfd, "standard")
+                send(pidfd_to, container.pidfd, "standard")
         except BaseException:
             _take_back(container, prepared)
             raise
@@ -98,13 +99,15 @@ def _build(store: Store, prepared: Prepared, container_id: str, options: Options
                 posix.close(fd)
 
 
-def _connect(path: str, option: str) -> socket:
+def connect_to(path: str, option: str) -> socket:
+    """Connect to the socket that an option names. Raises RtError."""
     from rootless_rt.container.console import connect
 
     return connect(path, option)
 
 
-def _send(connection: socket, fd: int, text: str) -> None:
+def send(connection: socket, fd: int, text: str) -> None:
+    """Send a descriptor and close the connection. Raises RtError."""
     from rootless_rt.container.console import send_fd
 
     send_fd(connection, fd, text)
@@ -154,34 +157,12 @@ def _make(
     if "listener" in slots:
         fds[slots["listener"]] = _listener(handle)
     container.sock, container.starter = launch.start(encode(plan.ops), fds)
-    waiting = 0  # where rt-init waits: the new process may get there before its starter has told its pid
-    while True:
-        message = _receive(container.sock)
-        if message.type == launch.MSG_PID:
-            container.pid, container.pidfd = message.value, message.fd
-            posix.waitpid(container.starter, 0)
-            container.starter = 0
-        elif message.type == launch.MSG_SYNC:
-            waiting = message.value
-        elif message.type == launch.MSG_CONSOLE:
-            if console is not None:
-                _send(console, message.fd, "/dev/ptmx")
-                posix.close(message.fd)
-            else:
-                container.console = message.fd
-        else:
-            _outcome(container, message)
-        if waiting and container.pid:
-            if waiting == SYNC_CREATED:
-                break
-            _at_sync(container, prepared, waiting)
-            waiting = 0
-            launch.go_on(container.sock, container.pid)
+    until_created(container, console, lambda marker: _at_sync(container, prepared, marker))
     container.state["degraded"] = [item.as_dict() for item in plan.degradations]
     container.state["phase"] = "created"
     handle.write_state(container.state)
     if options.pid_file:
-        _write_pid_file(options.pid_file, container.pid)
+        write_pid_file(options.pid_file, container.pid)
         container.pid_file = options.pid_file
     with signals.let_through():
         pass  # the last moment to end with nothing left: what comes from here on finds a container
@@ -189,7 +170,38 @@ def _make(
         launch.go_on(container.sock, container.pid)
 
 
-def _receive(sock: socket) -> launch.Message:
+def until_created(container: Container, console: socket | None, at_sync: Callable[[int], None]) -> None:
+    """Serve rt-init's messages until it waits for start; `at_sync` does what belongs to the sync points.
+
+    The terminal goes to `console`, or stays with the container. Raises RtError.
+    """
+    assert container.sock is not None
+    waiting = 0  # where rt-init waits: the new process may get there before its starter has told its pid
+    while True:
+        message = receive(container.sock)
+        if message.type == launch.MSG_PID:
+            container.pid, container.pidfd = message.value, message.fd
+            posix.waitpid(container.starter, 0)
+            container.starter = 0
+        elif message.type == launch.MSG_SYNC:
+            waiting = message.value
+        elif message.type == launch.MSG_CONSOLE and console is not None:
+            send(console, message.fd, "/dev/ptmx")
+            posix.close(message.fd)
+        elif message.type == launch.MSG_CONSOLE:
+            container.console = message.fd
+        else:
+            outcome(container, message)
+        if waiting and container.pid:
+            if waiting == SYNC_CREATED:
+                return
+            at_sync(waiting)
+            waiting = 0
+            launch.go_on(container.sock, container.pid)
+
+
+def receive(sock: socket) -> launch.Message:
+    """The next message of rt-init; signals may strike while there is none."""
     with signals.let_through():
         return launch.receive(sock)
 
@@ -201,7 +213,7 @@ def _cgroup_fd(manager: cgroups.Manager) -> int:
     return fd
 
 
-def _outcome(container: Container, message: launch.Message) -> None:
+def outcome(container: Container, message: launch.Message) -> None:
     """Act on a note or a time; raise for a report or for silence."""
     if message.type == launch.MSG_TRACE:
         if container.options.debug is not None:
@@ -300,7 +312,8 @@ def _listener(handle: Handle) -> int:
     return listener.detach()
 
 
-def _write_pid_file(path: str, pid: int) -> None:
+def write_pid_file(path: str, pid: int) -> None:
+    """Write the number, without a line's end, in one step. Raises RtError."""
     temporary = f"{paths.dirname(path)}/.{paths.basename(path)}.{posix.getpid()}"
     try:
         fd = posix.open(
@@ -323,16 +336,7 @@ def _write_pid_file(path: str, pid: int) -> None:
 
 def _take_back(container: Container, prepared: Prepared) -> None:
     """Undo what was made, as far as it was made; the error that is under way is the one that counts."""
-    if container.sock is not None:
-        container.sock.close()
-    if container.pidfd >= 0:
-        processes.send_signal(container.pidfd, 9)
-    # By number: a program that calls us, or that became us, may have other children.
-    for child in (container.starter, container.pid):
-        if child:
-            _reap(child)
-    if container.console >= 0:
-        posix.close(container.console)
+    end_process(container)
     if container.pid_file:
         try:
             posix.unlink(container.pid_file)
@@ -344,6 +348,20 @@ def _take_back(container: Container, prepared: Prepared) -> None:
     except RtError:
         pass  # the disk may be full or gone: `delete` tells, and tries again
     container.handle.close()
+
+
+def end_process(container: Container) -> None:
+    """End a process that is not going to execute its program."""
+    if container.sock is not None:
+        container.sock.close()
+    if container.pidfd >= 0:
+        processes.send_signal(container.pidfd, 9)
+    # By number: a program that calls us, or that became us, may have other children.
+    for child in (container.starter, container.pid):
+        if child:
+            _reap(child)
+    if container.console >= 0:
+        posix.close(container.console)
 
 
 def _reap(pid: int) -> None:
@@ -366,7 +384,7 @@ def start_now(container: Container, wakeup: Wakeup | None) -> None:
         if wakeup is not None:
             with signals.let_through():
                 wakeup.until(container.sock.fileno())
-        message = _receive(container.sock)
+        message = receive(container.sock)
         if message.type == launch.MSG_GONE:
             return
-        _outcome(container, message)
+        outcome(container, message)

@@ -76,7 +76,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     `size` is rows and columns of the caller's terminal.
     """
     facts = gather(spec.data, pivot=options.pivot)
-    _check_terminal(spec, options)
+    check_terminal(spec, options)
     cgroup = _choose_cgroup(spec, container_id, options, facts)
     profile = spec.data.get("linux", {}).get("seccomp")
     if profile:
@@ -101,7 +101,8 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     return Prepared(spec, facts, plan, cgroup)
 
 
-def _check_terminal(spec: Spec, options: Options) -> None:
+def check_terminal(spec: Spec, options: Options) -> None:
+    """Refuse a terminal that nobody would hold, and a socket for none. Raises RtError."""
     terminal = bool(spec.data["process"].get("terminal"))
     if terminal and not options.foreground and not options.console_socket:
         raise RtError(

@@ -49,6 +49,11 @@ void op_console(struct run *r, const struct op *op)
 	}
 	if (size.ws_row && ioctl(peer, TIOCSWINSZ, &size))
 		fail(r, "TIOCSWINSZ", "/dev/pts");
+	set_slot(r, U(op, F_CONSOLE_SLOT), peer);
+	send_message(r, MSG_CONSOLE, 0, 0, "", "", master);
+	close(master);
+	if (!U(op, F_CONSOLE_BIND))
+		return;
 	at = destination(r, root, "/dev/console", 0, 0, 0);
 	mount = k_open_tree(peer, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (mount < 0)
@@ -57,7 +62,4 @@ void op_console(struct run *r, const struct op *op)
 		fail(r, "move_mount", "/dev/console");
 	close(mount);
 	close(at);
-	set_slot(r, U(op, F_CONSOLE_SLOT), peer);
-	send_message(r, MSG_CONSOLE, 0, 0, "", "", master);
-	close(master);
 }

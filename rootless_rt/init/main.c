@@ -98,6 +98,7 @@ static void perform(struct run *r, const struct op *op)
 			fail(r, "PR_SET_DUMPABLE", "");
 		break;
 	case OP_TRACE: r->trace = 1; break;
+	case OP_HERE: op_here(r, op); break;
 	case OP_JOIN: op_join(r, op); break;
 	case OP_CLONE: op_clone(r, op); break;
 	case OP_SYNC: op_sync(r, op); break;

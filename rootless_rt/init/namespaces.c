@@ -1,5 +1,6 @@
 /* Namespaces: joining them, and making the process that will be the container's. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <net/if.h>
 #include <sched.h>
@@ -27,6 +28,16 @@ void op_join(struct run *r, const struct op *op)
 {
 	if (setns(slot_fd(r, U(op, F_JOIN_SLOT)), (int)U(op, F_JOIN_FLAG)))
 		fail(r, "setns", S(op, F_JOIN_KIND));
+}
+
+/* The root of a joined mount namespace is the container's. */
+void op_here(struct run *r, const struct op *op)
+{
+	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail(r, "open", "/");
+	set_slot(r, U(op, F_HERE_SLOT), fd);
 }
 
 /*

@@ -55,12 +55,13 @@ enum op_code {
 	OP_KEEP_FDS = 39,
 	OP_SECCOMP = 40,
 	OP_EXEC = 41,
+	OP_HERE = 46,
 	OP_TRACE = 44,
 	OP_COVER = 42,
 	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 45
+#define OP_LAST 46
 #define OP_FIELDS 11
 
 /* X(code, name, field types) */
@@ -86,10 +87,10 @@ enum op_code {
 	X(19, "mask", "USUU") \
 	X(20, "readonly", "US") \
 	X(21, "root_attrs", "UU") \
-	X(22, "console", "UUUU") \
+	X(22, "console", "UUUUU") \
 	X(23, "pivot", "UU") \
 	X(24, "root_propagation", "U") \
-	X(25, "chdir", "S") \
+	X(25, "chdir", "SU") \
 	X(26, "rlimit", "UUU") \
 	X(27, "keyring", "S") \
 	X(28, "hook", "SSLLSUSS") \
@@ -107,6 +108,7 @@ enum op_code {
 	X(39, "keep_fds", "V") \
 	X(40, "seccomp", "UB") \
 	X(41, "exec", "LL") \
+	X(46, "here", "U") \
 	X(44, "trace", "") \
 	X(42, "cover", "S") \
 	X(43, "remount", "USUUV")
@@ -178,10 +180,12 @@ enum op_field {
 	F_CONSOLE_SLOT = 1,
 	F_CONSOLE_ROWS = 2,
 	F_CONSOLE_COLS = 3,
+	F_CONSOLE_BIND = 4,
 	F_PIVOT_ROOT = 0,
 	F_PIVOT_HOW = 1,
 	F_ROOT_PROPAGATION_FLAG = 0,
 	F_CHDIR_PATH = 0,
+	F_CHDIR_CREATE = 1,
 	F_RLIMIT_RESOURCE = 0,
 	F_RLIMIT_SOFT = 1,
 	F_RLIMIT_HARD = 2,
@@ -218,6 +222,7 @@ enum op_field {
 	F_SECCOMP_PROGRAM = 1,
 	F_EXEC_ARGS = 0,
 	F_EXEC_ENV = 1,
+	F_HERE_SLOT = 0,
 	F_COVER_PATH = 0,
 	F_REMOUNT_ROOT = 0,
 	F_REMOUNT_DEST = 1,

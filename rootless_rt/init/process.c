@@ -140,7 +140,11 @@ void op_chdir(struct run *r, const struct op *op)
 	const char *path = S(op, F_CHDIR_PATH);
 	char where[PATH_MAX];
 	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd = root < 0 ? -1 : make_in_root(root, path, 1, 0);
+	int fd = -1;
+
+	if (root >= 0)
+		fd = U(op, F_CHDIR_CREATE) ? make_in_root(root, path, 1, 0)
+					   : in_root(root, path, O_PATH | O_DIRECTORY, 0);
 
 	if (fd < 0)
 		fail(r, "chdir", path);

@@ -87,6 +87,7 @@ void op_root_attrs(struct run *r, const struct op *op);
 void op_console(struct run *r, const struct op *op);
 void op_cover(struct run *r, const struct op *op);
 void op_pivot(struct run *r, const struct op *op);
+void op_here(struct run *r, const struct op *op);
 void op_root_propagation(struct run *r, const struct op *op);
 
 void op_join(struct run *r, const struct op *op);

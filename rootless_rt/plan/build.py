@@ -61,7 +61,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     ops.append(Op("wait_start", listener))
     ops += hooks.hook_ops(draft, "startContainer", "created")
     ops += process.last_ops(draft, kept)
-    return _finish(draft, ops)
+    return draft.finish(ops)
 
 
 def _console(draft: Draft) -> tuple[int, list[Op]]:
@@ -77,7 +77,7 @@ def _console(draft: Draft) -> tuple[int, list[Op]]:
     slot = draft.new_slot()
     size = draft.process.get("consoleSize") or {}
     rows, cols = size.get("height") or draft.policy.rows, size.get("width") or draft.policy.cols
-    return slot, [Op("console", draft.root_slot, slot, rows, cols, label="process.terminal")]
+    return slot, [Op("console", draft.root_slot, slot, rows, cols, 1, label="process.terminal")]
 
 
 def _room_for_fds(draft: Draft, limits: list[Op]) -> list[Op]:
@@ -97,13 +97,3 @@ def _room_given_back(draft: Draft, room: list[Op]) -> list[Op]:
         return []
     nofile = RLIMITS["RLIMIT_NOFILE"]
     return [Op("rlimit", nofile, *draft.facts.rlimits[nofile])]
-
-
-def _finish(draft: Draft, ops: list[Op]) -> Plan:
-    made = draft.plan
-    made.ops = ops
-    places = {id(op): index for index, op in enumerate(ops)}
-    for op, degradation in draft.notes:
-        made.tolerated[places[id(op)]] = degradation
-    made.warnings += [f"{path}: {text}" for path, text in draft.spec.notes]
-    return made

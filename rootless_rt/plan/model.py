@@ -194,6 +194,16 @@ class Draft:
         self.notes.append((op, degradation))
         return op
 
+    def finish(self, ops: list[Op]) -> Plan:
+        """The plan of these ops, with what the subjects noted."""
+        made = self.plan
+        made.ops = ops
+        places = {id(op): index for index, op in enumerate(ops)}
+        for op, degradation in self.notes:
+            made.tolerated[places[id(op)]] = degradation
+        made.warnings += [f"{path}: {text}" for path, text in self.spec.notes]
+        return made
+
     def uid_mapped(self, number: int) -> bool:
         """Whether a uid of the container exists in its user namespace (unknown ones count as mapped)."""
         return _inside(self.plan.uid_map, number, self.in_userns, self.facts.uid_map, self.joined)

@@ -112,12 +112,12 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     (
         "console",
         22,
-        (("root", "U"), ("slot", "U"), ("rows", "U"), ("cols", "U")),
-        "open a terminal in the container's devpts and bind it on /dev/console",
+        (("root", "U"), ("slot", "U"), ("rows", "U"), ("cols", "U"), ("bind", "U")),
+        "open a terminal in the container's devpts, bound on /dev/console: {bind}",
     ),
     ("pivot", 23, (("root", "U"), ("how", "U")), "change the root to the rootfs ({how})"),
     ("root_propagation", 24, (("flag", "U"),), "set the propagation of / to {flag:#x}"),
-    ("chdir", 25, (("path", "S"),), "enter {path}"),
+    ("chdir", 25, (("path", "S"), ("create", "U")), "enter {path}, made if missing: {create}"),
     (
         "rlimit",
         26,
@@ -169,6 +169,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ),
     ("seccomp", 40, (("flags", "U"), ("program", "B")), "load the seccomp filter, {program}"),
     ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
+    ("here", 46, (("slot", "U"),), "open the root directory into slot {slot}"),
     ("trace", 44, (), "report how long each op takes"),
     ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
     (

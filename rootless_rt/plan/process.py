@@ -89,10 +89,10 @@ def session_ops(draft: Draft, console_slot: int) -> list[Op]:
     return ops
 
 
-def credential_ops(draft: Draft, open_slots: list[int]) -> list[Op]:
+def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True) -> list[Op]:
     """Working directory, HOME, limits, ids and capabilities: all but what waits for start.
 
-    `open_slots` are the descriptors that what follows needs.
+    `open_slots` are the descriptors that what follows needs; `make_cwd` makes a missing working directory.
     """
     process = draft.process
     user = process.get("user", {})
@@ -102,7 +102,7 @@ def credential_ops(draft: Draft, open_slots: list[int]) -> list[Op]:
     sets = capability_sets(draft)
     effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
     late_filter = _filter_needs_admin(draft)
-    ops = [Op("chdir", process.get("cwd", "/"), label="process.cwd")]
+    ops = [Op("chdir", process.get("cwd", "/"), int(make_cwd), label="process.cwd")]
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
         ops.append(Op("home", draft.root_slot, uid))
     # Before anything of the image can run, and before RLIMIT_NOFILE counts what is open.

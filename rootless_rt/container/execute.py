@@ -1,0 +1,136 @@
+"""A further process in a container that runs: `rt exec`.
+
+Namespaces, limits and the filter come from the container's processes and from the config that was saved when
+it was made, never from the bundle. The container is not locked: it may be killed or deleted meanwhile, which
+ends this process with all others.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from rootless_rt import paths
+from rootless_rt.container import processes, record, signals
+from rootless_rt.container.create import Container, connect_to, end_process, until_created, write_pid_file
+from rootless_rt.container.lifecycle import status_of
+from rootless_rt.container.prepare import Options, check_terminal, open_fds
+from rootless_rt.container.store import CONFIG, Handle
+from rootless_rt.errors import RtError
+from rootless_rt.host.facts import gather
+from rootless_rt.init import launch
+from rootless_rt.plan.execute import exec_plan
+from rootless_rt.plan.model import Policy
+from rootless_rt.plan.ops import encode
+from rootless_rt.spec.load import Spec, from_bytes
+from rootless_rt.spec.names import NAMESPACES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def saved_spec(handle: Handle, state: dict[str, Any]) -> Spec:
+    """The config as it was when the container was made. Raises RtError."""
+    try:
+        data = handle.read(CONFIG)
+    except OSError as error:
+        raise RtError(f"{handle.path}/{CONFIG}: {posix.strerror(error.errno or 0).lower()}") from None
+    spec = from_bytes(data, state["bundle"])
+    spec.notes = ()  # were told when it was made
+    return spec
+
+
+def check_status(handle: Handle, state: dict[str, Any], *, paused: bool) -> None:
+    """Refuse a container that no process can be added to; with `paused`, a frozen one is fine."""
+    status = status_of(handle, state)
+    if status == "paused" and not paused:
+        raise RtError(
+            f'cannot exec in a paused container (use --ignore-paused to override): "{handle.id}"',
+            hint="a process that is added to a paused container waits until it is resumed",
+        )
+    if status in ("stopped", "creating"):
+        raise _not_running(handle, status)
+
+
+def _not_running(handle: Handle, status: str) -> RtError:
+    return RtError(f'cannot exec in a container that is not running: "{handle.id}" is {status}')
+
+
+def add_process(
+    handle: Handle, state: dict[str, Any], spec: Spec, options: Options, size: tuple[int, int]
+) -> Container:
+    """Make the process up to where it waits to execute its program. Raises RtError, leaving nothing behind.
+
+    `spec` is the saved one with the new process in it; `size` is rows and columns of the caller's terminal.
+    """
+    check_terminal(spec, options)
+    facts = gather(spec.data)
+    profile = spec.data.get("linux", {}).get("seccomp")
+    if profile:
+        from rootless_rt.host import seccomp
+
+        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+    policy = Policy(
+        handle.id,
+        strict=options.strict,
+        new_keyring=options.new_keyring,
+        keep_fds=options.keep_fds,
+        trace=options.debug is not None,
+        rows=size[0],
+        cols=size[1],
+    )
+    plan = exec_plan(spec, facts, policy, _namespaces(state))
+    container = Container(handle, spec, plan, state, options)
+    with signals.held():
+        _start(container)
+    return container
+
+
+def _namespaces(state: dict[str, Any]) -> dict[str, str]:
+    """The namespaces of the container's process that are not ours: type -> file."""
+    found = {}
+    for kind, (_, name) in NAMESPACES.items():
+        path = f"/proc/{state['pid']}/ns/{name}"
+        try:
+            theirs, ours = posix.stat(path), posix.stat(f"/proc/self/ns/{name}")
+        except FileNotFoundError:
+            continue  # a kind that this kernel has not, or the process has ended: noticed when they are open
+        except OSError as error:
+            reason = posix.strerror(error.errno or 0).lower()
+            raise RtError(
+                f"cannot look at the container's {kind} namespace: {reason}",
+                hint="only the user who made the container, and root, can enter it",
+            ) from None
+        if theirs.st_ino != ours.st_ino:
+            found[kind] = path
+    return found
+
+
+def _start(container: Container) -> None:
+    options = container.options
+    fds = open_fds(container.plan)
+    console = None
+    try:
+        # Opened by number: they are the container's only if its process is still the same behind that.
+        if not processes.is_alive(container.state):
+            raise _not_running(container.handle, "stopped")
+        if options.console_socket:
+            console = connect_to(options.console_socket, "--console-socket")
+        container.sock, container.starter = launch.start(encode(container.plan.ops), fds)
+        try:
+            until_created(container, console, lambda _: _enter_cgroup(container))
+            if options.pid_file:
+                write_pid_file(options.pid_file, container.pid)
+        except BaseException:
+            end_process(container)
+            raise
+    finally:
+        if console is not None:
+            console.close()
+        for fd in fds:
+            posix.close(fd)
+
+
+def _enter_cgroup(container: Container) -> None:
+    if record.has_cgroup(container.state):
+        record.manager(container.state).add(container.pid)
