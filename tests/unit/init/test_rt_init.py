@@ -234,7 +234,7 @@ SLOT_USES = [
     Op("mask", 1, "a", 1, 1),
     Op("pivot", 1, 2),
     Op("home", 1, 0),
-    Op("console", 1, 1, 0, 0),
+    Op("console", 1, 1, 0, 0, 1),
     Op("device", 1, "a", 0o10600, 0, 0, 0),
     Op("remount", 1, "a", 0, 0, []),
     Op("keep_fds", [0, 1]),
