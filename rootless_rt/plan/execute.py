@@ -2,7 +2,7 @@
 
 It is the end of the plan of `rt create` behind another beginning: nothing is made, the container's namespaces
 are joined. The container's root may be hostile: from before the first join until the program starts, the
-process is not dumpable, so that it cannot be traced nor its descriptors or program opened (CVE-2016-9962); and
+process is not dumpable: it cannot be traced, nor its descriptors or program opened (CVE-2016-9962). And
 before the image's program runs it holds no descriptor but what it needs.
 """
 
