@@ -45,6 +45,8 @@ def failure(plan: Plan, message: Message) -> RtError:
         from rootless_rt.host.userns import clone_failure
 
         return clone_failure(number, op.args[0])
+    if op.name == "ids" and number == errno.EINVAL:
+        return _unmapped(op, message.call)
     if op.name == "hook" and message.call == "hook":
         return _hook(op, text, detail, number)
     reason = _WORDS.get(message.call) or posix.strerror(number).lower()
@@ -66,6 +68,19 @@ def _restricted(plan: Plan, number: int) -> str | None:
     from rootless_rt.host.userns import UsernsEvidence, apparmor_fix
 
     return apparmor_fix(UsernsEvidence())
+
+
+def _unmapped(op: Op, call: str) -> RtError:
+    """The maps of a joined user namespace are only known inside: a number they lack is EINVAL there."""
+    uid, gid, groups = op.args[:3]
+    field, what = {
+        "setresuid": ("uid", f"uid {uid}"),
+        "setresgid": ("gid", f"gid {gid}"),
+    }.get(call, ("additionalGids", "one of " + ", ".join(map(str, groups))))
+    return RtError(
+        f"process.user.{field}: {what} is not mapped in the user namespace that was joined",
+        hint="/proc/self/uid_map and gid_map in the container say which ids it has",
+    )
 
 
 def _before_the_plan(message: Message) -> RtError:

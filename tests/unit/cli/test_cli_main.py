@@ -109,7 +109,7 @@ def test_debug_shows_where_an_internal_error_came_from(
 
 
 @pytest.mark.parametrize(
-    "words", [["state"], ["--bogus"], ["rnu"], ["run", "--bogus", "x"], ["exec", "x", "sh"]]
+    "words", [["state"], ["--bogus"], ["rnu"], ["run", "--bogus", "x"], ["ps", "x"]]
 )
 def test_usage_errors_reach_the_log_as_one_object(
     words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
