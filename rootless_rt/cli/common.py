@@ -8,6 +8,7 @@ from rootless_rt import paths
 from rootless_rt.cli.argv import Invocation, flag, number, text
 from rootless_rt.cli.log import Log
 from rootless_rt.container.store import Store, default_root
+from rootless_rt.errors import RtError
 from rootless_rt.spec.names import decimal
 
 TYPE_CHECKING = False
@@ -89,12 +90,18 @@ def listen_fds(environ: Mapping[str, str]) -> int:
 
 
 def close_inherited(kept: int) -> None:
-    """Close what the caller leaked: engines leave sockets and pipes open, and a hook must not have them."""
+    """Close what the caller leaked: engines leave sockets and pipes open, and a hook must not have them.
+
+    Raises RtError when one of the `kept` from 3 on is not open: a descriptor of ours would take its number,
+    and then be the container's (CVE-2024-21626). So this comes before anything is opened.
+    """
     for fd in range(3, 3 + kept):
         try:
             posix.set_inheritable(fd, False)
         except OSError:
-            pass  # not open: said by name later
+            raise RtError(
+                f"--preserve-fds: file descriptor {fd} is not open", hint="give the number of fds from 3 on"
+            ) from None
     posix.closerange(3 + kept, 1 << 20)
 
 
