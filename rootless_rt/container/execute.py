@@ -103,6 +103,13 @@ def _namespaces(state: dict[str, Any]) -> dict[str, str]:
             ) from None
         if theirs.st_ino != ours.st_ino:
             found[kind] = path
+    # A process that is ending loses its namespaces some time before it counts as dead; and a state that names
+    # a process of the host has none to lose. Without this the program would run on the host's files.
+    if "mount" not in found:
+        raise RtError(
+            f"process {state['pid']} is in no mount namespace of its own: there is no container to enter",
+            hint="has it ended this very moment? rt state tells",
+        )
     return found
 
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 from rootless_rt.plan import namespaces, process
 from rootless_rt.plan.model import Draft, Plan, Policy
 from rootless_rt.plan.ops import NO_SLOT, Op
+from rootless_rt.spec.names import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless_rt.host.facts import HostFacts
     from rootless_rt.spec.load import Spec
+
+CAP_SETGID = 1 << CAPABILITIES["CAP_SETGID"]
 
 
 def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, str]) -> Plan:
@@ -31,6 +34,9 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
     draft.root_slot = draft.new_slot()
     ops = [Op("trace")] if policy.trace else []
     ops += process.host_ops(draft)
+    if "user" in joined and facts.may_set_groups and facts.capabilities & CAP_SETGID:
+        # Inside it may be denied for good: the groups of the host's root would be the container's.
+        ops.append(Op("become", facts.euid, facts.egid, 1))
     before, after_clone = namespaces.entry_ops(draft, slots, NO_SLOT)
     ops += before + after_clone
     ops += namespaces.become_ops(draft)

@@ -66,3 +66,22 @@ def test_the_program_of_a_waiting_container_cannot_be_written(rt: Runtime, bundl
     seen = rt.ok("run", "--bundle", str(made.path), "c")
     assert seen == "tried\n/memfd:rt-init (deleted)\n"
     assert digest() == before
+
+
+def test_who_enters_by_exec_cannot_be_written_either(rt: Runtime, bundle: MakeBundle) -> None:
+    """The container's root goes for /proc/PID/exe of all who enter, and has them execute themselves."""
+    before = digest()
+    script = "while [ ! -e /tmp/stop ]; do /overwrite /proc/[0-9]*/exe; done >/tmp/seen 2>&1; sleep 100"
+    made = bundle(script)
+    compiled(OVERWRITE, made.rootfs / "overwrite")
+    (made.rootfs / "entry").write_text("#!/proc/self/exe\n")
+    (made.rootfs / "entry").chmod(0o755)
+    rt.ok("run", "--detach", "--bundle", str(made.path), "c")
+    for _ in range(20):
+        for program in ("/entry", "/proc/self/exe"):
+            done = rt("exec", "c", program, timeout=20)
+            assert done.returncode != 0 and done.stdout == "", done
+        rt("exec", "c", "/bin/true")
+    (made.rootfs / "tmp/stop").touch()
+    assert digest() == before
+    rt.ok("exec", "c", "/bin/true")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
@@ -50,3 +52,34 @@ def test_a_descriptor_that_the_caller_leaks_is_not_in_the_container(rt: Runtime,
         os.close(leaked)
         os.close(high)
     assert done.stdout == "0 1 2 3 ", done  # 3 is the directory that ls reads
+
+
+@pytest.mark.parametrize("process", ["self", "thread-self", "1"])
+def test_no_descriptor_serves_who_enters_either(
+    rt: Runtime, bundle: MakeBundle, place: Path, process: str
+) -> None:
+    rt.ok("run", "--detach", "--bundle", str(bundle(["/bin/sleep", "100"]).path), "c")
+    file = place / "process.json"
+    for number in (*range(12), 77):
+        cwd = f"/proc/{process}/fd/{number}"
+        done = rt("exec", "--cwd", cwd, "c", "/bin/ls")
+        assert done.returncode == 255 and done.stdout == "" and "process.cwd" in done.stderr, done
+        file.write_text(json.dumps({"args": ["/bin/ls"], "cwd": cwd + "/..", "user": {"uid": 0, "gid": 0}}))
+        done = rt("exec", "--process", str(file), "c")
+        assert done.returncode == 255 and done.stdout == "" and "process.cwd" in done.stderr, done
+
+
+@pytest.mark.parametrize("target", ["/proc/self/fd/7", "/proc/self/root", "/proc/self/cwd", "/proc/1/root"])
+def test_nor_does_a_link_that_the_container_made(rt: Runtime, bundle: MakeBundle, target: str) -> None:
+    made = bundle(["/bin/sleep", "100"])
+    rt.ok("run", "--detach", "--bundle", str(made.path), "c")
+    (made.rootfs / "work").symlink_to(target)
+    done = rt("exec", "--cwd", "/work", "c", "/bin/ls")
+    assert done.returncode == 255 and done.stdout == "" and "process.cwd" in done.stderr, done
+
+
+def test_a_missing_working_directory_is_not_made_by_who_enters(rt: Runtime, bundle: MakeBundle) -> None:
+    made = bundle(["/bin/sleep", "100"])
+    rt.ok("run", "--detach", "--bundle", str(made.path), "c")
+    assert rt("exec", "--cwd", "/not/there", "c", "/bin/true").returncode == 255
+    assert not (made.rootfs / "not").exists()
