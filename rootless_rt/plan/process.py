@@ -102,7 +102,7 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
     sets = capability_sets(draft)
     effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
     late_filter = _filter_needs_admin(draft)
-    ops = [Op("chdir", process.get("cwd", "/"), int(make_cwd), label="process.cwd")]
+    ops = [Op("chdir", process.get("cwd", "/"), 1 if make_cwd else 0, label="process.cwd")]
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
         ops.append(Op("home", draft.root_slot, uid))
     # Before anything of the image can run, and before RLIMIT_NOFILE counts what is open.
