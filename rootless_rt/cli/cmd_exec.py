@@ -9,7 +9,7 @@ from rootless_rt.container.create import start_now
 from rootless_rt.container.execute import add_process, check_status, saved_spec
 from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
-from rootless_rt.errors import RtError
+from rootless_rt.errors import RtError, SpecError
 from rootless_rt.spec import names, rules, schema
 from rootless_rt.spec.load import checked
 
@@ -28,6 +28,9 @@ def run(inv: Invocation) -> int:
         return _run(inv)
     except RtError as error:
         error.code = FAILED
+        # The process is not that of config.json, which was checked when the container was made.
+        if isinstance(error, SpecError) and error.path.startswith("process"):
+            _blame(error, text(inv.options, "process") or "exec")
         raise
 
 
@@ -81,9 +84,18 @@ def _from_file(path: str) -> dict[str, Any]:
             data = file.read()
     except OSError as error:
         raise RtError(f"--process {path}: {(error.strerror or 'cannot be read').lower()}") from None
-    process = checked(data, path, schema.PROCESS)
-    rules.check_process(process)
+    try:
+        process = checked(data, path, schema.PROCESS)
+        rules.check_process(process)
+    except SpecError as error:
+        _blame(error, path)
+        raise
     return process
+
+
+def _blame(error: SpecError, source: str) -> None:
+    """Name `source` as where the wrong value is."""
+    error.message = error.message.replace("config.json: ", f"{source}: ", 1)
 
 
 def _user(inv: Invocation, own: dict[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,11 @@ def test_variables_are_added_and_the_last_of_a_name_wins(rt: Runtime, bundle: Ma
     assert sorted(line for line in said if line[:2] in ("A=", "B=", "C=")) == ["A=3", "B=2", "C=5"]
 
 
+def test_a_variable_without_a_value_is_named_as_exec_s(rt: Runtime, c: int) -> None:
+    said = refused(rt, "-e", "FOO", "c", "env")
+    assert said.startswith("rt: exec: process.env[2]: expected NAME=value"), said
+
+
 def test_home_is_that_of_the_user_unless_given(rt: Runtime, wide: int) -> None:
     assert sh(rt, "echo $HOME") == "/root"
     assert sh(rt, "echo $HOME", "-u", "1000:1000") == "/home/user"
@@ -465,7 +470,9 @@ def test_a_process_with_a_terminal_and_podman_s_tty_option_goes_to_the_socket(
     ],
 )
 def test_what_is_wrong_in_a_process_file_is_named(rt: Runtime, c: int, what: object, told: str) -> None:
-    assert told in refused(rt, "--process", process_file(rt, what), "c")
+    file = process_file(rt, what)
+    said = refused(rt, "--process", file, "c")
+    assert told in said and file in said and "config.json" not in said
 
 
 def test_a_process_file_that_is_not_there_is_named(rt: Runtime, c: int) -> None:
