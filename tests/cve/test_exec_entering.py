@@ -30,8 +30,8 @@ HUNTER = r"""
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const files[] = {"fd", "fdinfo", "mem", "maps", "environ", "cwd/.", "root/.",
-	"exe", "auxv", "map_files", "io", "syscall", "stack", "ns/mnt"};
+static const char *const files[] = {"fd/0", "fd/3", "fd/4", "fd/9", "mem", "maps", "environ", "cwd/.", "root/.",
+	"exe", "auxv", "io", "syscall", "stack", "ns/mnt"};
 
 static int of_the_image(int pid)
 {
@@ -75,11 +75,12 @@ int main(void)
 				int fd = open(path, O_RDONLY);
 				if (fd < 0)
 					continue;
-				if (strcmp(files[i], "environ") || read(fd, &byte, 1) > 0)
+				/* Some ask only when they are read. */
+				if ((strcmp(files[i], "environ") && strchr("emcrfn", *files[i])) || read(fd, &byte, 1) > 0)
 					got++, what = files[i];
 				close(fd);
 			}
-			/* In a child, whose end lets go: a tracer that stays keeps the end of its prey from all others. */
+			/* In a child, whose end lets go: a tracer that stays keeps its prey's end from others. */
 			int child = fork(), status = 0;
 			if (!child)
 				_exit(!ptrace(PTRACE_SEIZE, pid, 0, 0));
