@@ -30,8 +30,8 @@ HUNTER = r"""
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const files[] = {"fd/0", "fd/3", "fd/4", "fd/9", "mem", "maps", "environ", "cwd/.", "root/.",
-	"exe", "auxv", "io", "syscall", "stack", "ns/mnt"};
+static const char *const files[] = {"fd/0", "fd/3", "fd/4", "fd/9", "mem", "maps", "environ", "cwd/.",
+	"root/.", "exe", "auxv", "io", "syscall", "stack", "ns/mnt"};
 
 static int of_the_image(int pid)
 {
