@@ -70,6 +70,7 @@ def entry_ops(draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int) -> 
         # What is joined may hold processes that would look into ours.
         ops.append(Op("dumpable", 0))
         ops += [Op("join", slot, NAMESPACES[kind][0], kind) for kind, slot in joined]
+        ops.append(Op("dumpable", 0))  # joining a user namespace leaves what fs.suid_dumpable says
         if "user" in draft.new and not draft.facts.can_map_all:
             ops.append(Op("dumpable", 1))  # the helpers must be able to write our maps
     flags = 0

@@ -184,12 +184,12 @@ def test_only_while_helpers_write_the_maps_is_a_joining_process_dumpable():
     config = add_namespace(user_config(), "network", "/run/netns/x")
     made = compiled(config)
     on = [(index, fields(op)["on"]) for index, op in enumerate(made.ops) if op.name == "dumpable"]
-    assert [value for _, value in on][:3] == [0, 1, 0]
+    assert [value for _, value in on][:4] == [0, 0, 1, 0]
     assert not any(
-        value for _, value in on[3:]
+        value for _, value in on[4:]
     )  # again after each change of ids, whatever fs.suid_dumpable says
     sync = place(made, "sync", marker=SYNC_MAPS)
-    assert on[1][0] < names(made).index("clone") < sync < on[2][0]
+    assert on[2][0] < names(made).index("clone") < sync < on[3][0]
 
 
 def test_namespaces_are_joined_user_first_and_all_before_the_clone():
