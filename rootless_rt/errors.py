@@ -5,7 +5,8 @@ Knows nothing of commands, containers or output; every room may import it.
 
 from __future__ import annotations
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+# For str.translate: each control character as \xNN, so that a text is one line and steers no terminal.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 class RtError(Exception):
@@ -17,7 +18,7 @@ class RtError(Exception):
 
     def __init__(self, message: str, *, hint: str | None = None, code: int = 1) -> None:
         # A name out of a config or an image may hold line breaks, or steer a terminal.
-        message = message.translate(_CONTROLS)
+        message = message.translate(CONTROLS)
         super().__init__(message)
         self.message = message
         self.hint = hint

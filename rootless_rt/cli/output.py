@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from rootless_rt.errors import RtError
+from rootless_rt.errors import CONTROLS, RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 # know from other runtimes' `list`.
 MIN_WIDTH = 12
 PADDING = 3
-
-# Characters that would move a terminal's cursor or forge a second line.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 class OutputClosed(Exception):
@@ -57,7 +54,7 @@ def write_fd(fd: int, text: str) -> None:
 
 def printable(text: str) -> str:
     """`text` as one line that cannot steer a terminal: control characters become `\\xNN`."""
-    return text.translate(_CONTROLS)
+    return text.translate(CONTROLS)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
