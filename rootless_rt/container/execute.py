@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import posix
 
-from rootless_rt import paths
 from rootless_rt.container import processes, record, signals
 from rootless_rt.container.create import Container, connect_to, end_process, until_created, write_pid_file
 from rootless_rt.container.lifecycle import status_of
-from rootless_rt.container.prepare import Options, check_terminal, open_fds
+from rootless_rt.container.prepare import Options, check_terminal, filter_of, open_fds
 from rootless_rt.container.store import CONFIG, Handle
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import gather
@@ -65,11 +64,7 @@ def add_process(
     """
     check_terminal(spec, options)
     facts = gather(spec.data)
-    profile = spec.data.get("linux", {}).get("seccomp")
-    if profile:
-        from rootless_rt.host import seccomp
-
-        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+    facts.filter = filter_of(spec)
     policy = Policy(
         handle.id,
         strict=options.strict,

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rootless_rt.host.seccomp import SeccompFilter
     from rootless_rt.plan.model import Plan
     from rootless_rt.spec.load import Spec
 
@@ -78,11 +79,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     facts = gather(spec.data, pivot=options.pivot)
     check_terminal(spec, options)
     cgroup = _choose_cgroup(spec, container_id, options, facts)
-    profile = spec.data.get("linux", {}).get("seccomp")
-    if profile:
-        from rootless_rt.host import seccomp
-
-        facts.filter = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+    facts.filter = filter_of(spec)
     policy = Policy(
         container_id,
         strict=options.strict,
@@ -99,6 +96,16 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     if facts.filter is not None:
         plan.warnings += facts.filter.warnings
     return Prepared(spec, facts, plan, cgroup)
+
+
+def filter_of(spec: Spec) -> SeccompFilter | None:
+    """The compiled seccomp filter that the config asks for, or None. Raises RtError."""
+    profile = spec.data.get("linux", {}).get("seccomp")
+    if not profile:
+        return None
+    from rootless_rt.host import seccomp
+
+    return seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
 
 
 def check_terminal(spec: Spec, options: Options) -> None:
