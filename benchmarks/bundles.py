@@ -23,8 +23,7 @@ HOSTNAME = "rtbench"
 APPLETS = ("true", "sh", "sleep", "id", "grep", "wc", "hostname")
 # Shows from inside what was set up; `expected_probe` has the answer.
 PROBE = (
-    "echo $$; id -u; wc -l </proc/self/uid_map; "
-    "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; hostname"
+    "echo $$; id -u; wc -l </proc/self/uid_map; grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; hostname"
 )
 NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
 ENOSYS = 38

@@ -1,9 +1,9 @@
 """Fixtures of every lane: who runs, on which state root, which bundle.
 
-    alice   an ordinary user with a subuid range       bare   one without
-    rt      the command as alice, on a state root of its own; leaves nothing behind
-    bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of alice's, own id mapped
-    root_rt, root_bundle   the same as root, without a user namespace
+alice   an ordinary user with a subuid range       bare   one without
+rt      the command as alice, on a state root of its own; leaves nothing behind
+bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of alice's, own id mapped
+root_rt, root_bundle   the same as root, without a user namespace
 """
 
 from __future__ import annotations

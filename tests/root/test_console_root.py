@@ -28,6 +28,7 @@ def shown(rt: Runtime, made: Bundle) -> str:
         return terminal.rest()
 
 
+@pytest.mark.covers("process.terminal")
 def test_the_terminal_is_of_the_container_s_devpts(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     said = shown(
         root_rt,
@@ -58,6 +59,7 @@ def test_the_terminal_of_a_user_namespace_works(root_rt: Runtime, root_bundle: M
     assert shown(root_rt, made).split() == ["0:5", "terminal", "x"]
 
 
+@pytest.mark.covers("create --console-socket")
 def test_the_console_socket_of_a_created_container_gets_the_master(
     root_rt: Runtime, root_bundle: MakeBundle, place: Path
 ) -> None:

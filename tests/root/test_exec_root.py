@@ -46,6 +46,7 @@ def sleeping(rt: Runtime, *options: str) -> int:
     return int(file.read_text())
 
 
+@pytest.mark.covers("exec")
 def test_exit_codes_are_the_program_s(root_rt: Runtime, c: int) -> None:
     assert root_rt("exec", NAME, "sh", "-c", "exit 7").returncode == 7
     assert root_rt("exec", NAME, "sh", "-c", "kill -TERM $$").returncode == 143
@@ -60,6 +61,7 @@ def test_all_namespaces_are_the_container_s(root_rt: Runtime, c: int) -> None:
     assert os.readlink(f"/proc/{c}/ns/user") == os.readlink("/proc/self/ns/user")
 
 
+@pytest.mark.covers("exec --user", "exec --additional-gids")
 def test_any_user_and_groups_can_be_chosen(root_rt: Runtime, c: int) -> None:
     said = sh(root_rt, "id -u; id -g; id -G", "-u", "70000:70001", "-g", "70002")
     assert said.splitlines() == ["70000", "70001", "70001 70002"]
@@ -91,6 +93,7 @@ def test_the_devices_of_the_container_s_cgroup_are_all_there_are(
     assert "Operation not permitted" in done.stderr
 
 
+@pytest.mark.covers("process.capabilities")
 def test_capabilities_are_those_of_the_config(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     def change(config: dict[str, object]) -> None:
         config["process"]["capabilities"] = {  # type: ignore[index]
@@ -108,6 +111,7 @@ def test_capabilities_are_those_of_the_config(root_rt: Runtime, root_bundle: Mak
     assert fields(other, "CapBnd", "CapInh") == {"CapBnd": f"{0x21:016x}", "CapInh": f"{0x1:016x}"}
 
 
+@pytest.mark.covers("exec --cap")
 def test_added_capabilities_are_never_inheritable(root_rt: Runtime, c: int) -> None:
     before, after = (read(pid, "status") for pid in (c, sleeping(root_rt, "--cap", "CAP_SYS_CHROOT")))
     assert fields(after, "CapInh", "CapAmb") == fields(before, "CapInh", "CapAmb")
@@ -115,6 +119,7 @@ def test_added_capabilities_are_never_inheritable(root_rt: Runtime, c: int) -> N
     assert added == 1 << 18
 
 
+@pytest.mark.covers("exec --tty")
 def test_a_terminal_is_the_container_s(root_rt: Runtime, c: int) -> None:
     with Session(root_rt, "exec", "-t", NAME, "sh", "-c", "tty; exit 6") as terminal:
         assert terminal.wait() == 6
@@ -159,6 +164,7 @@ def freeze(pid: int) -> Path:
     pytest.skip("needs a container in a cgroup v1 freezer")
 
 
+@pytest.mark.covers("exec --ignore-paused")
 def test_a_paused_container_is_refused_unless_told_otherwise(root_rt: Runtime, c: int) -> None:
     file = freeze(c)
     try:

@@ -50,6 +50,7 @@ def propagating(bundle: Bundle, word: str) -> Bundle:
         ("runbindable", {"unbindable"}),
     ],
 )
+@pytest.mark.covers("linux.rootfsPropagation")
 def test_the_root_has_the_propagation_of_the_config(
     word: str, tags: set[str], root_rt: Runtime, root_bundle: MakeBundle
 ) -> None:
@@ -63,6 +64,7 @@ def test_an_unknown_propagation_is_refused(root_rt: Runtime, root_bundle: MakeBu
 
 
 @pytest.mark.parametrize("word", ["shared", "slave", "private"])
+@pytest.mark.covers("mounts[].options rshared")
 def test_a_mount_made_inside_reaches_the_host_only_by_a_shared_volume(
     word: str, root_rt: Runtime, root_bundle: MakeBundle, place: Path
 ) -> None:
@@ -114,6 +116,7 @@ def test_the_host_keeps_its_mounts_whatever_the_propagation(
         assert [line.split()[4] for line in read(host.pid, "mountinfo").splitlines()] == points
 
 
+@pytest.mark.covers("mounts[].options noatime", "mounts[].options nodiratime", "mounts[].options strictatime")
 def test_access_times_of_a_bind_are_as_asked(root_rt: Runtime, root_bundle: MakeBundle, place: Path) -> None:
     words = ("noatime", "nodiratime", "strictatime")
     made = with_mounts(root_bundle(), *[bind(f"/{word}", place, word) for word in words])
@@ -122,6 +125,7 @@ def test_access_times_of_a_bind_are_as_asked(root_rt: Runtime, root_bundle: Make
     assert not {"noatime", "relatime"} & shown["/strictatime"].options
 
 
+@pytest.mark.covers("mounts[].options suid", "mounts[].options exec", "mounts[].options rw")
 def test_root_takes_restrictions_of_the_source_back(
     root_rt: Runtime, root_bundle: MakeBundle, place: Path
 ) -> None:
@@ -149,6 +153,7 @@ def test_a_bind_leaves_the_flags_of_its_source_on_the_host(
         assert not {"ro", "noexec"} & mounts_of(read(host.pid, "mountinfo"))[str(place / "source")].options
 
 
+@pytest.mark.covers("mounts[].options bind")
 def test_a_bind_without_r_leaves_the_mounts_below_behind(
     root_rt: Runtime, root_bundle: MakeBundle, place: Path
 ) -> None:
@@ -216,6 +221,7 @@ def test_a_destination_through_a_link_stays_in_the_rootfs(
     assert "/etc/proc/x" in refusal(root_rt, made)
 
 
+@pytest.mark.covers("run --no-pivot")
 def test_no_pivot_works_and_leaves_no_whole_proc_or_sys_of_the_host(
     root_rt: Runtime, root_bundle: MakeBundle
 ) -> None:
@@ -238,6 +244,7 @@ def test_no_pivot_makes_a_chroot_that_a_new_root_does_not_escape(
     assert "/" in said.splitlines() and "No such file" in said
 
 
+@pytest.mark.covers("root.readonly")
 def test_a_read_only_rootfs_holds_for_root(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = root_bundle("touch /x 2>&1; touch /dev/shm/x && echo made")
     made.config["root"]["readonly"] = True
@@ -247,6 +254,7 @@ def test_a_read_only_rootfs_holds_for_root(root_rt: Runtime, root_bundle: MakeBu
     assert not (made.rootfs / "x").exists()
 
 
+@pytest.mark.covers("linux.maskedPaths", "linux.readonlyPaths")
 def test_masks_and_read_only_paths_hold_for_root(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     script = "wc -c < /proc/keys; ls -A /sys/firmware; echo h 2>&1 > /proc/sys/kernel/domainname; true"
     first, last = output(root_rt, root_bundle(f"({script}) 2>&1")).splitlines()
@@ -258,6 +266,7 @@ def test_the_host_s_network_may_have_a_new_sysfs_of_root_s(root_rt: Runtime, roo
     assert output(root_rt, made, "ls /sys/class/net").split() == sorted(os.listdir("/sys/class/net"))
 
 
+@pytest.mark.covers("mounts[].type")
 def test_an_image_in_a_file_of_overlays_is_root_s_to_mount(
     root_rt: Runtime, root_bundle: MakeBundle, place: Path
 ) -> None:

@@ -62,6 +62,7 @@ def joining(bundle: Bundle, kind: str, pid: int) -> Bundle:
 
 
 @pytest.mark.parametrize("kind", FILES)
+@pytest.mark.covers("linux.namespaces[].path")
 def test_a_namespace_of_any_process_is_joined(
     kind: str, root_rt: Runtime, root_bundle: MakeBundle, sleeper: int
 ) -> None:
@@ -113,6 +114,7 @@ def test_the_initial_user_namespace_cannot_be_joined(root_rt: Runtime, root_bund
     assert "user" in error
 
 
+@pytest.mark.covers("linux.namespaces[].type")
 def test_the_host_s_namespaces_are_shared_where_none_is_named(
     root_rt: Runtime, root_bundle: MakeBundle
 ) -> None:

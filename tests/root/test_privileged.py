@@ -69,6 +69,7 @@ def cgroup2() -> Iterator[OwnMounts]:
 # Without a user namespace
 
 
+@pytest.mark.covers("process.user.uid", "process.user.gid", "run")
 def test_root_is_the_host_s_root(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = root_bundle("cat /proc/self/uid_map; touch /made")
     assert output(root_rt, made).split() == ["0", "0", "4294967295"]
@@ -96,6 +97,7 @@ def test_the_links_of_dev_are_there(root_rt: Runtime, root_bundle: MakeBundle) -
     ]
 
 
+@pytest.mark.covers("linux.devices")
 def test_devices_of_the_config_have_their_kind_number_mode_and_owner(
     root_rt: Runtime, root_bundle: MakeBundle
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_device_through_a_link_stays_in_the_rootfs(
     assert list((place / "outside").iterdir()) == []
 
 
+@pytest.mark.covers("process.capabilities")
 def test_the_capabilities_are_those_of_the_config(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = root_bundle("grep ^Cap /proc/self/status")
     made.config["process"]["capabilities"] = {
@@ -174,6 +177,7 @@ def test_the_capabilities_are_those_of_the_config(root_rt: Runtime, root_bundle:
     ]
 
 
+@pytest.mark.covers("process.user")
 def test_a_user_and_its_groups_are_set(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = root_bundle("id -u; id -g; id -G; grep ^CapEff /proc/self/status")
     made.config["process"]["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [5, 20]}
@@ -212,6 +216,7 @@ def test_a_cgroup_is_made_in_each_hierarchy_and_removed_again(
     assert [path for path in found.values() if path.exists()] == []
 
 
+@pytest.mark.covers("linux.cgroupsPath")
 def test_the_path_of_the_cgroup_is_the_config_s(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = root_bundle()
     made.config["linux"]["cgroupsPath"] = f"/rt-test-{os.getpid()}/inner"
@@ -232,6 +237,7 @@ def test_a_failed_create_leaves_no_cgroup(root_rt: Runtime, root_bundle: MakeBun
     assert list(Path("/sys/fs/cgroup").glob(f"**/rt-test-{os.getpid()}-failed")) == []
 
 
+@pytest.mark.covers("linux.resources.devices")
 def test_a_device_that_no_rule_allows_cannot_be_opened(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     if not Path("/sys/fs/cgroup/devices").is_dir():
         pytest.skip("this host has no devices controller of cgroup v1")
@@ -250,6 +256,7 @@ def test_a_device_that_no_rule_allows_cannot_be_opened(root_rt: Runtime, root_bu
 # With a user namespace
 
 
+@pytest.mark.covers("linux.uidMappings", "linux.gidMappings")
 def test_root_of_a_user_namespace_is_the_mapped_id_outside(root_rt: Runtime, mapped: Bundle) -> None:
     made = allow(mapped.run("touch /made; chown 33 /made; stat -c %u /made; cat /proc/self/uid_map"), "CHOWN")
     said = output(root_rt, made).split()
@@ -267,6 +274,7 @@ def test_devices_are_bound_in_a_user_namespace(root_rt: Runtime, mapped: Bundle)
     assert output(root_rt, mapped, "echo x > /dev/null; head -c 1 /dev/zero | wc -c") == "1"
 
 
+@pytest.mark.covers("--degrade")
 def test_a_device_that_the_host_lacks_is_an_error_for_root_unless_it_may_degrade(
     root_rt: Runtime, mapped: Bundle
 ) -> None:
@@ -320,6 +328,7 @@ def test_a_container_on_cgroup_v2_sees_its_own_cgroup_alone(
         assert host.sh("find /sys/fs/cgroup -name '*told*'") == ""
 
 
+@pytest.mark.covers("linux.resources.devices")
 def test_device_rules_hold_on_cgroup_v2(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     script = "mknod /tmp/kmsg c 1 11; (: > /tmp/kmsg) 2>/dev/null && echo open; : > /dev/null && echo null"
     made = allow(root_bundle(script), "MKNOD")

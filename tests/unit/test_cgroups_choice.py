@@ -57,6 +57,7 @@ def test_in_the_root_of_a_cgroup_namespace_v2_stays_below_the_mount(tmp_path: Pa
     assert pick(v2(tmp_path, "/")).paths == [f"{tmp_path}/box"]
 
 
+@pytest.mark.covers("linux.cgroupsPath")
 def test_an_absolute_path_counts_from_the_mount_and_a_relative_one_from_our_parent(tmp_path: Path) -> None:
     view = v2(tmp_path, "/user.slice/my.scope")
     assert pick(view, cgroups_path="/pod//./x/").paths == [f"{tmp_path}/pod/x"]
@@ -106,6 +107,7 @@ def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, path: str) -> Non
         pick(v2(tmp_path, "/x"), cgroups_path=path, manager="disabled")
 
 
+@pytest.mark.covers("--cgroup-manager")
 def test_disabled_and_missing_cgroups_give_none_and_systemd_is_refused(tmp_path: Path) -> None:
     nothing = CgroupView({}, None, {}, {})
     assert pick(v2(tmp_path, "/x"), manager="disabled").kind == "none"

@@ -72,6 +72,7 @@ def test_deny_all_leaves_the_default_devices() -> None:
     assert not run(code, "c", 10, 229, READ)
 
 
+@pytest.mark.covers("linux.resources.devices")
 def test_the_program_decides_as_the_rules_mean() -> None:
     dice = random.Random(7)
     for _ in range(300):

@@ -85,6 +85,7 @@ def test_every_allowed_name_is_allowed_and_every_other_number_is_not(docker_like
 
 
 @x86_only
+@pytest.mark.covers("linux.seccomp.defaultErrnoRet")
 def test_denied_calls_get_the_default_errno(docker_like):
     assert run(docker_like[0], X86_64, number(X86_64, "ptrace")) == EPERM
     other = program(rule("clone3"), defaultErrnoRet=13)
@@ -115,6 +116,7 @@ def test_personality_takes_each_of_its_values_and_no_other(docker_like):
 
 
 @x86_only
+@pytest.mark.covers("linux.seccomp.syscalls[].args[].valueTwo")
 def test_masked_comparison_looks_at_the_high_half():
     # CVE-2019-10063: a filter on 32 of the 64 bits is bypassed with the others.
     ioctl = number(X86_64, "ioctl")
@@ -146,6 +148,7 @@ words = st.one_of(st.integers(0, 3), st.sampled_from([2**32 - 1, 2**32, 2**32 + 
 @x86_only
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(MATCHES)), words, words, words)
+@pytest.mark.covers("linux.seccomp.syscalls[].args[].op", "linux.seccomp.syscalls[].args[].value")
 def test_each_operator_compares_all_64_bits(op, first, second, given_value):
     if op == "MASKED_EQ":
         second &= first
@@ -194,6 +197,7 @@ def test_conditions_on_the_same_argument_are_alternatives():
         ("SCMP_ACT_LOG", {}, machine.LOG),
     ],
 )
+@pytest.mark.covers("linux.seccomp.syscalls[].action", "linux.seccomp.defaultAction")
 def test_each_action_returns_its_value(action, more, value):
     code = program(rule("mount", action=action, **more), default="SCMP_ACT_ALLOW")
     assert run(code, X86_64, number(X86_64, "mount")) == value
@@ -231,6 +235,7 @@ def test_x32_calls_are_killed_when_the_profile_has_no_x32():
 
 
 @x86_only
+@pytest.mark.covers("linux.seccomp.architectures")
 def test_other_architectures_are_killed_and_get_no_enosys():
     code = program(rule("read", "openat2"))
     assert run(code, machine.AARCH64, 9999) == KILL_THREAD
@@ -314,6 +319,7 @@ def test_unknown_architectures_are_dropped_with_a_warning():
         ({"flags": ["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}, 4),
     ],
 )
+@pytest.mark.covers("linux.seccomp.flags")
 def test_flags_become_bits(flags, bits):
     assert compile_profile(profile(rule("read"), **flags))[1] == bits
 

@@ -259,6 +259,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_on_it(
     assert (place / "left").read_text() == "filler\n"
 
 
+@pytest.mark.covers("create --pid-file")
 def test_a_pid_file_that_cannot_be_written_takes_the_container_back(
     rt: Runtime, bundle: MakeBundle, place: Path
 ) -> None:
@@ -270,6 +271,7 @@ def test_a_pid_file_that_cannot_be_written_takes_the_container_back(
 # The log
 
 
+@pytest.mark.covers("--log", "--log-format")
 def test_the_json_log_gets_exactly_one_object(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
     box = bundle(["nothing-such"])
     box.change(lambda config: config["process"].update(oomScoreAdj=-1000))
@@ -294,6 +296,7 @@ def test_control_characters_of_a_config_do_not_reach_the_terminal(rt: Runtime, b
     assert "\x1b" not in line and "evil" in line
 
 
+@pytest.mark.covers("--root")
 def test_nothing_of_the_surroundings_is_needed(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("echo fine")
     assert rt.ok("run", "--bundle", str(box.path), "c", env={}) == "fine\n"

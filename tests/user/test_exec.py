@@ -70,6 +70,7 @@ def mask(*bits: int) -> int:
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
+@pytest.mark.covers("exec")
 def test_the_exit_code_is_the_program_s(rt: Runtime, c: int, code: int) -> None:
     done = rt("exec", "c", "sh", "-c", f"exit {code}")
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
@@ -98,6 +99,7 @@ def test_arguments_behind_the_id_are_the_program_s(rt: Runtime, c: int) -> None:
 # Environment and working directory
 
 
+@pytest.mark.covers("exec --env")
 def test_variables_are_added_and_the_last_of_a_name_wins(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle().change(lambda config: config["process"].update(env=["PATH=/bin", "A=1", "B=2"]))
     held(rt, box, "c")
@@ -116,6 +118,7 @@ def test_home_is_that_of_the_user_unless_given(rt: Runtime, wide: int) -> None:
     assert sh(rt, "echo $HOME", "-e", "HOME=/tmp") == "/tmp"
 
 
+@pytest.mark.covers("exec --cwd")
 def test_the_working_directory_can_be_chosen_and_is_not_made(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle()
     held(rt, box, "c")
@@ -132,12 +135,14 @@ def test_a_relative_working_directory_is_refused(rt: Runtime, c: int) -> None:
 # User, groups, capabilities
 
 
+@pytest.mark.covers("exec --user")
 def test_the_user_is_the_one_asked_for(rt: Runtime, wide: int) -> None:
     assert sh(rt, "id -u; id -g").split() == ["0", "0"]
     assert sh(rt, "id -u; id -g", "-u", "5").split() == ["5", "0"]
     assert sh(rt, "id -u; id -g", "--user", "5:6").split() == ["5", "6"]
 
 
+@pytest.mark.covers("exec --additional-gids")
 def test_groups_are_added(rt: Runtime, wide: int) -> None:
     assert sh(rt, "id -G", "-u", "5:6", "-g", "7", "-g", "8").split() == ["6", "7", "8"]
 
@@ -169,6 +174,7 @@ def having(box: Bundle, **sets: list[str]) -> Bundle:
     return box.change(lambda config: config["process"].update(capabilities=sets))
 
 
+@pytest.mark.covers("exec --cap")
 def test_an_added_capability_is_never_inheritable_nor_ambient(rt: Runtime, bundle: MakeBundle) -> None:
     kill = ["CAP_KILL"]
     held(rt, having(bundle(), bounding=kill, effective=kill, permitted=kill), "c")
@@ -193,6 +199,7 @@ def test_an_unknown_capability_is_refused(rt: Runtime, c: int) -> None:
     assert "--cap: unknown capability" in refused(rt, "--cap", "CAP_NONE", "c", "id")
 
 
+@pytest.mark.covers("exec --no-new-privs")
 def test_no_new_privs_is_set_when_asked_for(rt: Runtime, bundle: MakeBundle) -> None:
     held(rt, bundle().change(lambda config: config["process"].update(noNewPrivileges=False)), "c")
     show = ("c", "cat", "/proc/self/status")
@@ -200,6 +207,7 @@ def test_no_new_privs_is_set_when_asked_for(rt: Runtime, bundle: MakeBundle) -> 
     assert status(rt.ok("exec", "--no-new-privs", *show))["NoNewPrivs"] == "1"
 
 
+@pytest.mark.covers("process.rlimits")
 def test_limits_of_the_config_apply(rt: Runtime, bundle: MakeBundle) -> None:
     limit = [{"type": "RLIMIT_NOFILE", "soft": 57, "hard": 91}]
     held(rt, bundle().change(lambda config: config["process"].update(rlimits=limit)), "c")
@@ -254,6 +262,7 @@ def test_the_cgroup_is_the_container_s(rt: Runtime, c: int, place: Path) -> None
 # Terminals
 
 
+@pytest.mark.covers("exec --tty")
 def test_a_terminal_is_given_followed_and_restored(rt: Runtime, c: int) -> None:
     with Session(rt, "exec", "-t", "c", "sh", rows=33, columns=111) as shell:
         shell.expect("# ")
@@ -306,6 +315,7 @@ def received(server: socket.socket) -> Master:
     return Master(fds[0])
 
 
+@pytest.mark.covers("exec --console-socket", "exec --detach")
 def test_a_detached_terminal_goes_to_the_console_socket(
     rt: Runtime, c: int, listener: tuple[socket.socket, str]
 ) -> None:
@@ -340,6 +350,7 @@ def detached(rt: Runtime, place: Path, *words: str) -> int:
     return int(text)
 
 
+@pytest.mark.covers("exec --pid-file", "exec --detach")
 def test_a_detached_program_goes_on_and_its_pid_is_written(rt: Runtime, c: int, place: Path) -> None:
     pid = detached(rt, place, "sleep", "765")
     assert read(pid, "cmdline") == "sleep\x00765\x00"
@@ -377,6 +388,7 @@ def test_only_standard_descriptors_are_open(rt: Runtime, c: int) -> None:
     assert said.split() == ["0", "1", "2"]
 
 
+@pytest.mark.covers("exec --preserve-fds")
 def test_descriptors_are_kept_when_asked_for(rt: Runtime, c: int, place: Path) -> None:
     (place / "three").write_text("three\n")
     opened = after(rt, f"exec 3<{place}/three 4>&1 5</etc/hostname 9</")
@@ -417,6 +429,7 @@ def podman_form(**changes: Any) -> dict[str, Any]:
     return {**process, **changes}
 
 
+@pytest.mark.covers("exec --process")
 def test_podman_s_form_of_a_process_runs(rt: Runtime, c: int) -> None:
     file = process_file(rt, podman_form())
     log = str(rt.root.parent / "alice-state-log")

@@ -63,6 +63,7 @@ def live(rt: Runtime, box: Bundle) -> dict[str, Any]:
 SLEEP = ["/bin/sleep", "100"]
 
 
+@pytest.mark.covers("hooks")
 def test_hooks_of_all_kinds_run_in_order_at_their_commands(rt: Runtime, bundle: MakeBundle) -> None:
     box = hooks_of_all_kinds(bundle(SLEEP), "echo KIND >> $LOG/order")
     rt.ok("create", "-b", str(box.path), "c")
@@ -79,6 +80,7 @@ def test_a_foreground_run_runs_them_all(rt: Runtime, bundle: MakeBundle) -> None
     assert log(box, "order").split() == list(KINDS)
 
 
+@pytest.mark.covers("hooks.prestart[].args")
 def test_several_hooks_of_a_kind_run_in_the_order_of_the_config(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("true")
     for kind in KINDS:
@@ -88,6 +90,7 @@ def test_several_hooks_of_a_kind_run_in_the_order_of_the_config(rt: Runtime, bun
     assert log(box, "order").split() == [kind + number for kind in KINDS for number in "12"]
 
 
+@pytest.mark.covers("annotations", "hooks")
 def test_each_hook_reads_the_state_of_its_moment(rt: Runtime, bundle: MakeBundle) -> None:
     box = hooks_of_all_kinds(bundle(SLEEP), "cat > $LOG/KIND")
     box.change(lambda config: config.update(annotations={"org.example.key": 'va"lue'}))
@@ -123,6 +126,7 @@ def test_a_create_container_hook_sees_the_mounts_before_the_root_is_changed(
     assert list((box.rootfs / "mnt").iterdir()) == []
 
 
+@pytest.mark.covers("hooks.prestart[].env")
 def test_a_hook_has_the_environment_it_is_given_and_no_more(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("true")
     for kind in KINDS:
@@ -220,6 +224,7 @@ def test_failing_poststop_hooks_are_told_and_the_others_still_run(rt: Runtime, b
 
 
 @pytest.mark.parametrize("kind", KINDS[:5])
+@pytest.mark.covers("hooks.prestart[].timeout")
 def test_a_hook_that_takes_too_long_is_killed(rt: Runtime, bundle: MakeBundle, kind: str) -> None:
     box = bundle(SLEEP)
     hook(box, kind, "echo $$ > $LOG/pid; /bin/busybox sleep 4322; exit 0", timeout=1)

@@ -83,6 +83,7 @@ def test_a_program_that_is_pid_1_without_a_handler_is_ended_by_kill_alone(
 
 
 @pytest.mark.parametrize("name", ["USR1", "SIGUSR1", "usr1", "sigusr1", "10"])
+@pytest.mark.covers("kill", "kill --all")
 def test_kill_takes_a_signal_in_every_spelling(rt: Runtime, bundle: MakeBundle, name: str) -> None:
     with foreground(rt, bundle(SCRIPT)) as process:
         rt.ok("kill", "c", name)
@@ -142,6 +143,7 @@ def test_what_a_killed_rt_leaves_is_removed_by_force(rt: Runtime, bundle: MakeBu
     rt.ok("run", "-d", "-b", str(box.path), "c")
 
 
+@pytest.mark.covers("run --keep", "state")
 def test_a_zombie_is_a_stopped_container(rt: Runtime, bundle: MakeBundle) -> None:
     with rt.popen("run", "--keep", "-b", str(bundle("exit 0").path), "c") as process:
         assert process.wait(10) == 0
@@ -149,6 +151,7 @@ def test_a_zombie_is_a_stopped_container(rt: Runtime, bundle: MakeBundle) -> Non
     rt.ok("delete", "c")
 
 
+@pytest.mark.covers("linux.namespaces[].type")
 def test_orphans_are_reaped_by_the_foreground_run(rt: Runtime, bundle: MakeBundle) -> None:
     # Without a pid namespace of its own, what the container leaves behind becomes rt's child.
     box = bundle("(sleep 0.05 &) ; (sleep 0.05 &); sleep 0.3; echo ready; sleep 100")
@@ -169,6 +172,7 @@ def test_orphans_are_reaped_by_the_foreground_run(rt: Runtime, bundle: MakeBundl
     assert "Z" not in states, states
 
 
+@pytest.mark.covers("delete --force", "run --detach")
 def test_delete_refuses_a_running_container_and_says_how(rt: Runtime, bundle: MakeBundle) -> None:
     rt.ok("run", "-d", "-b", str(bundle(["/bin/sleep", "100"]).path), "c")
     done = rt("delete", "c")
@@ -182,6 +186,7 @@ def test_delete_refuses_a_running_container_and_says_how(rt: Runtime, bundle: Ma
     assert list(rt.root.iterdir()) == []
 
 
+@pytest.mark.covers("delete")
 def test_delete_takes_a_created_container_without_force(rt: Runtime, bundle: MakeBundle) -> None:
     rt.ok("create", "-b", str(bundle().path), "c")
     rt.ok("delete", "c")

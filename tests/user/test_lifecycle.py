@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import MakeBundle
 from lab.runtime import Runtime
 
 
+@pytest.mark.covers("run", "process.args")
 def test_run_returns_the_exit_code_of_the_program(rt: Runtime, bundle: MakeBundle) -> None:
     assert rt("run", "--bundle", str(bundle("exit 7").path), "c").returncode == 7
     assert rt.ok("list", "-q") == ""
@@ -16,6 +18,7 @@ def test_run_returns_128_and_the_signal_for_a_killed_program(rt: Runtime, bundle
     assert rt("run", "--bundle", str(killed.path), "c").returncode == 143
 
 
+@pytest.mark.covers("create", "create --bundle", "start", "state", "delete")
 def test_a_container_goes_from_created_through_running_to_away(rt: Runtime, bundle: MakeBundle) -> None:
     rt.ok("create", "--bundle", str(bundle(["/bin/sleep", "100"]).path), "c")
     assert rt.state("c")["status"] == "created"

@@ -44,6 +44,7 @@ def share(alice: User, place: Path) -> Path:
 # Binds
 
 
+@pytest.mark.covers("mounts[].destination", "mounts[].source", "mounts[].type", "mounts[].options bind")
 def test_a_bound_directory_shows_and_takes_files(rt: Runtime, bundle: MakeBundle, share: Path) -> None:
     made = with_mounts(bundle(), bind("/mnt/share", share))
     assert output(rt, made, "cat /mnt/share/file; echo back > /mnt/share/new") == "from the host"
@@ -64,18 +65,21 @@ def test_a_bound_socket_stays_a_socket(rt: Runtime, bundle: MakeBundle, share: P
         assert output(rt, made, "test -S /run/service.sock && echo socket") == "socket"
 
 
+@pytest.mark.covers("mounts[].source")
 def test_a_source_relative_to_the_bundle_is_found_there(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle()
     (made.path / "beside").write_text("beside\n")
     assert output(rt, with_mounts(made, bind("/beside", "beside")), "cat /beside") == "beside"
 
 
+@pytest.mark.covers("mounts[].type")
 def test_the_type_bind_needs_no_option(rt: Runtime, bundle: MakeBundle, share: Path) -> None:
     made = bundle()
     made.config["mounts"].append({"destination": "/mnt", "type": "bind", "source": str(share)})
     assert output(rt, made, "cat /mnt/file") == "from the host"
 
 
+@pytest.mark.covers("mounts[].options rbind")
 def test_rbind_brings_the_mounts_below_and_their_locks(rt: Runtime, bundle: MakeBundle) -> None:
     made = with_mounts(bundle(), mount("/host/sys", "none", "/sys", "rbind", "ro"))
     shown = mounts_of(output(rt, made, MOUNTINFO))
@@ -122,6 +126,13 @@ ACCESS_TIMES = ["noatime", "nodiratime", "strictatime"]
 
 
 @pytest.mark.parametrize("word", RESTRICTIONS)
+@pytest.mark.covers(
+    "mounts[].options ro",
+    "mounts[].options nosuid",
+    "mounts[].options nodev",
+    "mounts[].options noexec",
+    "mounts[].options nosymfollow",
+)
 def test_a_restriction_reaches_binds_and_filesystems(
     word: str, rt: Runtime, bundle: MakeBundle, share: Path
 ) -> None:
@@ -131,6 +142,7 @@ def test_a_restriction_reaches_binds_and_filesystems(
 
 
 @pytest.mark.parametrize("word", ACCESS_TIMES)
+@pytest.mark.covers("mounts[].options noatime", "mounts[].options nodiratime", "mounts[].options strictatime")
 def test_access_times_are_as_asked_where_nobody_has_locked_them(
     word: str, rt: Runtime, bundle: MakeBundle, share: Path
 ) -> None:
@@ -161,11 +173,13 @@ def test_a_read_only_tmpfs_takes_nothing(rt: Runtime, bundle: MakeBundle) -> Non
     assert "Read-only" in output(rt, made, "touch /t/x 2>&1; true")
 
 
+@pytest.mark.covers("mounts[].options rw")
 def test_a_later_word_wins(rt: Runtime, bundle: MakeBundle, share: Path) -> None:
     made = with_mounts(bundle(), bind("/a", share, "ro", "rw", "nodev", "noexec"))
     assert output(rt, made, "touch /a/x && echo made") == "made"
 
 
+@pytest.mark.covers("mounts[].options remount")
 def test_remount_changes_what_is_there(rt: Runtime, bundle: MakeBundle, share: Path) -> None:
     made = with_mounts(
         bundle(),
@@ -189,6 +203,7 @@ def test_remount_of_what_is_no_mount_is_refused(rt: Runtime, bundle: MakeBundle)
     assert "mounts[7]: /etc: mount_setattr: invalid argument" in error
 
 
+@pytest.mark.covers("mounts[].options")
 def test_a_tmpfs_has_its_size_mode_and_owner(rt: Runtime, bundle: MakeBundle) -> None:
     made = with_mounts(
         bundle(),
@@ -231,6 +246,14 @@ def test_a_filesystem_of_the_admin_s_is_refused(rt: Runtime, bundle: MakeBundle)
         ("runbindable", {"unbindable"}),
     ],
 )
+@pytest.mark.covers(
+    "mounts[].options private",
+    "mounts[].options rprivate",
+    "mounts[].options shared",
+    "mounts[].options rshared",
+    "mounts[].options unbindable",
+    "mounts[].options runbindable",
+)
 def test_the_propagation_of_a_mount_is_set(
     word: str, tags: set[str], rt: Runtime, bundle: MakeBundle, share: Path
 ) -> None:
@@ -250,6 +273,7 @@ def test_a_mount_below_a_shared_one_has_a_peer_group_of_its_own(
 
 @needs_root
 @pytest.mark.parametrize("word", ["rslave", "rshared", "rprivate"])
+@pytest.mark.covers("mounts[].options rslave", "mounts[].options rshared", "mounts[].options rprivate")
 def test_a_host_mount_appears_in_a_bind_unless_it_is_private(
     word: str, rt: Runtime, bundle: MakeBundle, share: Path
 ) -> None:
@@ -268,6 +292,7 @@ def test_a_host_mount_appears_in_a_bind_unless_it_is_private(
 # Destinations
 
 
+@pytest.mark.covers("mounts[].destination")
 def test_missing_destinations_are_made_however_deep(rt: Runtime, bundle: MakeBundle, share: Path) -> None:
     deep = "/" + "/".join(f"level{number}" for number in range(150))
     made = with_mounts(bundle(), bind(deep, share), bind(deep + "x/file", share / "file"))
@@ -397,6 +422,7 @@ def test_the_host_s_sys_is_read_only_all_the_way_down(rt: Runtime, bundle: MakeB
     assert "MADE" not in said and ("denied" in said or "permitted" in said)
 
 
+@pytest.mark.covers("mounts[].type cgroup")
 def test_a_mount_of_type_cgroup_shows_own_cgroups_read_only(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle()
     made.config["mounts"] = [made.config["mounts"][0], mount("/cg", "cgroup", "cgroup", "ro", "nosuid")]
@@ -412,6 +438,7 @@ def test_a_mount_of_type_cgroup_shows_own_cgroups_read_only(rt: Runtime, bundle:
 # Masked and read-only paths
 
 
+@pytest.mark.covers("linux.maskedPaths")
 def test_masked_files_read_empty_and_masked_directories_are_empty(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle()
     (made.rootfs / "secret").mkdir()
@@ -440,6 +467,7 @@ def test_masks_cannot_be_taken_off_even_with_every_capability(rt: Runtime, bundl
     assert "hidden" not in said.splitlines()[1:]
 
 
+@pytest.mark.covers("linux.readonlyPaths")
 def test_read_only_paths_keep_their_content(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle()
     (made.rootfs / "data").mkdir()
@@ -473,6 +501,7 @@ def test_a_masked_link_hides_what_it_points_to_inside(rt: Runtime, bundle: MakeB
     assert output(rt, made, "cat /password") == ""
 
 
+@pytest.mark.covers("root.readonly")
 def test_a_read_only_root_is_read_only_but_for_its_mounts(
     rt: Runtime, bundle: MakeBundle, share: Path
 ) -> None:
@@ -581,6 +610,7 @@ def test_a_read_only_host_mount_cannot_be_made_writable(rt: Runtime, bundle: Mak
 # Without pivot_root
 
 
+@pytest.mark.covers("run --no-pivot")
 def test_no_pivot_leaves_no_proc_or_sys_of_the_host_behind(rt: Runtime, bundle: MakeBundle) -> None:
     script = "cat /proc/self/mountinfo; ls / | tr '\\n' ' '"
     said = output(rt, bundle(), script, "--no-pivot")
@@ -601,6 +631,7 @@ def test_no_pivot_covers_the_host_s_proc(rt: Runtime, bundle: MakeBundle) -> Non
     assert all(line.split()[4].startswith(("/proc", "/sys")) for line in own)
 
 
+@pytest.mark.covers("linux.rootfsPropagation")
 def test_no_pivot_with_private_propagation_is_refused(rt: Runtime, bundle: MakeBundle) -> None:
     made: Bundle = bundle()
     made.config["linux"]["rootfsPropagation"] = "private"

@@ -72,6 +72,7 @@ def somebody_else() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kind", FILES)
+@pytest.mark.covers("linux.namespaces[].type")
 def test_a_new_namespace_is_not_the_host_s(kind: str, rt: Runtime, bundle: MakeBundle) -> None:
     made = set_namespace(bundle(), kind)
     pid = held(rt, made)
@@ -98,6 +99,7 @@ def test_a_fresh_sysfs_shows_the_container_s_own_network(rt: Runtime, bundle: Ma
     assert output(rt, made, "ls /sys/class/net") == "lo"
 
 
+@pytest.mark.covers("hostname", "domainname")
 def test_host_and_domain_name_stay_inside(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle()
     made.config["hostname"], made.config["domainname"] = "inside", "example.org"
@@ -117,6 +119,7 @@ def test_a_config_without_a_user_namespace_gets_one_and_says_so(
     assert "linux.namespaces" in refusal(rt, made, before=("--degrade=strict",))
 
 
+@pytest.mark.covers("linux.uidMappings", "linux.gidMappings")
 def test_a_range_of_ids_is_mapped(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
     made = map_ids(
         bundle(),
@@ -137,6 +140,7 @@ def test_a_range_of_ids_is_mapped(rt: Runtime, bundle: MakeBundle, alice: User) 
 
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "pid", "cgroup"])
+@pytest.mark.covers("linux.namespaces[].path")
 def test_one_namespace_of_an_own_container_is_joined(
     kind: str, rt: Runtime, bundle: MakeBundle, first: int
 ) -> None:
@@ -165,6 +169,7 @@ def test_ending_a_container_that_joined_leaves_the_other_alone(
     assert rt.state("first")["status"] == "running"
 
 
+@pytest.mark.covers("linux.namespaces[].path")
 def test_a_mount_namespace_is_joined_with_the_rootfs_in_it(
     rt: Runtime, bundle: MakeBundle, alice: User
 ) -> None:
@@ -306,5 +311,6 @@ def test_without_a_mount_namespace_nothing_is_made(rt: Runtime, bundle: MakeBund
     assert "mount namespace" in refusal(rt, made)
 
 
+@pytest.mark.covers("hostname")
 def test_a_host_name_without_its_namespace_is_refused(rt: Runtime, bundle: MakeBundle) -> None:
     assert "hostname" in refusal(rt, set_namespace(bundle(), "uts", absent=True))

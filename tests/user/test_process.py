@@ -50,6 +50,13 @@ def inside_id(number: int, user: User) -> Callable[[Config], None]:
 # Ids
 
 
+@pytest.mark.covers(
+    "linux.uidMappings",
+    "linux.gidMappings",
+    "process.user.uid",
+    "process.user.gid",
+    "linux.namespaces[].type",
+)
 def test_the_user_is_root_inside_and_the_caller_outside(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
     box = bundle("id -u; id -g; cat /proc/self/uid_map /proc/self/gid_map; touch /made")
     words = run(rt, box).split()
@@ -62,6 +69,12 @@ def test_setgroups_is_denied_where_the_own_group_alone_is_mapped(rt: Runtime, bu
     assert run(rt, bundle(["/bin/cat", "/proc/self/setgroups"])) == "deny\n"
 
 
+@pytest.mark.covers(
+    "linux.uidMappings[].containerID",
+    "linux.gidMappings[].containerID",
+    "process.user.uid",
+    "process.user.gid",
+)
 def test_the_own_id_can_be_mapped_to_a_user_other_than_root(
     rt: Runtime, bundle: MakeBundle, alice: User
 ) -> None:
@@ -69,6 +82,7 @@ def test_the_own_id_can_be_mapped_to_a_user_other_than_root(
     assert run(rt, box) == "1000\n1000\n/home/user\n"
 
 
+@pytest.mark.covers("linux.uidMappings[].size", "linux.gidMappings[].size")
 def test_a_whole_range_lets_root_become_any_user(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
     box = map_ranges(bundle("su user -c 'id -u; id -g'"), alice)
     assert run(rt, box) == "1000\n1000\n"
@@ -90,6 +104,7 @@ def test_a_whole_range_lets_root_make_users(rt: Runtime, bundle: MakeBundle, ali
     assert run(rt, map_ranges(bundle(script), alice)) == "eve\n1234\n"
 
 
+@pytest.mark.covers("process.user")
 def test_a_program_can_start_as_another_user_of_the_range(
     rt: Runtime, bundle: MakeBundle, alice: User
 ) -> None:
@@ -98,6 +113,7 @@ def test_a_program_can_start_as_another_user_of_the_range(
     assert run(rt, box) == "1000\n1001\n1001 5 6\n"
 
 
+@pytest.mark.covers("spec --rootless", "spec --idmap", "spec --bundle")
 def test_the_spec_command_writes_maps_of_the_whole_range(
     rt: Runtime, bundle: MakeBundle, alice: User
 ) -> None:
@@ -113,6 +129,7 @@ def test_the_spec_command_writes_maps_of_the_whole_range(
     assert lines[0] == [0, alice.uid, 1] and lines[1][0] == 1 and sum(line[2] for line in lines) > 65536
 
 
+@pytest.mark.covers("process.user.additionalGids")
 def test_groups_that_cannot_be_set_are_left_out_and_named(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("id -u").change(process(user={"uid": 0, "gid": 0, "additionalGids": [20]}))
     done = rt("run", "--bundle", str(box.path), "c")
@@ -124,6 +141,7 @@ def test_groups_that_cannot_be_set_are_left_out_and_named(rt: Runtime, bundle: M
 # Environment and working directory
 
 
+@pytest.mark.covers("process.env", "process.args", "run --bundle")
 def test_the_environment_is_exactly_what_the_config_gives(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle(["/bin/env"]).change(process(env=["PATH=/bin", "A=1", "EMPTY=", "B=x=y", "A=2"]))
     outside = {**rt.user.environment(), "LEAK": "1", "PYTHONPATH": "/tmp", "LD_PRELOAD": ""}
@@ -172,12 +190,14 @@ def test_home_is_looked_up_inside_the_rootfs_whatever_links_say(rt: Runtime, bun
     assert run(rt, box) == "/inside\n"
 
 
+@pytest.mark.covers("process.cwd")
 def test_a_missing_working_directory_is_made(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("pwd; stat -c %a .").change(process(cwd="/srv/deep/er"))
     assert run(rt, box) == "/srv/deep/er\n755\n"
     assert (box.rootfs / "srv/deep/er").is_dir()
 
 
+@pytest.mark.covers("process.user.umask")
 def test_the_umask_is_the_config_s_or_022(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("umask")
     assert rt.ok("run", "--bundle", str(box.path), "c", umask=0o077) == "0022\n"
@@ -196,6 +216,7 @@ def give(**sets: list[str]) -> Callable[[Config], None]:
     return process(capabilities=sets)
 
 
+@pytest.mark.covers("process.capabilities")
 def test_the_five_capability_sets_are_those_of_the_config(
     rt: Runtime, bundle: MakeBundle, alice: User
 ) -> None:
@@ -213,6 +234,7 @@ def test_the_five_capability_sets_are_those_of_the_config(
     }
 
 
+@pytest.mark.covers("process.capabilities.bounding")
 def test_root_has_no_more_than_the_bounding_set(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle(["/bin/grep", "^Cap", "/proc/self/status"])
     box.change(give(bounding=["CAP_KILL"], effective=["CAP_KILL"], permitted=["CAP_KILL"]))
@@ -235,6 +257,7 @@ def test_an_unknown_capability_is_left_out_and_named(rt: Runtime, bundle: MakeBu
 
 
 @pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.covers("process.noNewPrivileges")
 def test_no_new_privs_is_as_the_config_says(rt: Runtime, bundle: MakeBundle, wanted: bool) -> None:
     box = bundle(["/bin/grep", "NoNewPrivs", "/proc/self/status"]).change(process(noNewPrivileges=wanted))
     assert run(rt, box).split()[1] == str(int(wanted))
@@ -247,6 +270,7 @@ def limit(soft: int, hard: int) -> Callable[[Config], None]:
     return process(rlimits=[{"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}])
 
 
+@pytest.mark.covers("process.rlimits")
 def test_a_lower_limit_is_set(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("ulimit -Sn; ulimit -Hn").change(limit(100, 200))
     assert run(rt, box) == "100\n200\n"
@@ -256,6 +280,7 @@ def small_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
 
 
+@pytest.mark.covers("process.rlimits[].hard")
 def test_a_limit_above_the_caller_s_is_clamped_and_named(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("ulimit -Sn; ulimit -Hn").change(limit(100, 4096))
     done = rt("run", "--bundle", str(box.path), "c", preexec_fn=small_limit)
@@ -272,6 +297,7 @@ def test_what_was_clamped_is_in_the_state(rt: Runtime, bundle: MakeBundle) -> No
     assert (degraded["field"], degraded["got"]) == ("process.rlimits[0]", "512")
 
 
+@pytest.mark.covers("--degrade")
 def test_strict_refuses_a_limit_above_the_caller_s(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle().change(limit(100, 4096))
     done = rt("--degrade=strict", "run", "--bundle", str(box.path), "c", preexec_fn=small_limit)
@@ -279,11 +305,13 @@ def test_strict_refuses_a_limit_above_the_caller_s(rt: Runtime, bundle: MakeBund
     assert rt.ok("list", "-q") == ""
 
 
+@pytest.mark.covers("process.oomScoreAdj")
 def test_a_higher_oom_score_is_set(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle(["/bin/cat", "/proc/self/oom_score_adj"]).change(process(oomScoreAdj=901))
     assert run(rt, box) == "901\n"
 
 
+@pytest.mark.covers("process.oomScoreAdj")
 def test_a_lower_oom_score_stays_at_the_caller_s_and_is_named(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle(["/bin/cat", "/proc/self/oom_score_adj"]).change(process(oomScoreAdj=-1000))
     now = Path("/proc/self/oom_score_adj").read_text()
@@ -295,12 +323,14 @@ def test_a_lower_oom_score_stays_at_the_caller_s_and_is_named(rt: Runtime, bundl
 # Names, network, keyring
 
 
+@pytest.mark.covers("hostname", "domainname")
 def test_host_and_domain_name_are_the_config_s(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("hostname; cat /proc/sys/kernel/domainname")
     box.change(lambda config: config.update(hostname="box.example", domainname="lab"))
     assert run(rt, box) == "box.example\nlab\n"
 
 
+@pytest.mark.covers("linux.sysctl", "linux.namespaces[].type network")
 def test_a_network_of_its_own_has_its_loopback_up_and_its_sysctls(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("ip -o link show lo; ip -o addr show lo; cat /proc/sys/net/ipv4/ip_unprivileged_port_start")
     box.change(with_namespace("network"))
@@ -311,6 +341,7 @@ def test_a_network_of_its_own_has_its_loopback_up_and_its_sysctls(rt: Runtime, b
     assert lines[-1] == "80"
 
 
+@pytest.mark.covers("run --no-new-keyring", "linux.maskedPaths")
 def test_a_session_keyring_of_its_own_is_joined_unless_refused(rt: Runtime, bundle: MakeBundle) -> None:
     if not Path("/proc/keys").exists():
         pytest.skip("this kernel has no /proc/keys")
@@ -353,6 +384,7 @@ def test_a_created_container_waits_without_the_caller_s_files(
     assert str(place / "leaked") not in {os.readlink(fd) for fd in fds.iterdir()}
 
 
+@pytest.mark.covers("run --preserve-fds")
 def test_preserved_files_are_the_caller_s_and_no_others(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
     (place / "three").write_text("three\n")
     box = bundle("cat <&3; echo four >&4; ls /proc/$$/fd; true")

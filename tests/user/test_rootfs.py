@@ -51,6 +51,7 @@ def test_a_rootfs_may_lie_two_hundred_directories_deep(rt: Runtime, place: Path,
     assert "bin" in output(rt, at(place.joinpath(*["d"] * 200), alice))
 
 
+@pytest.mark.covers("run --bundle")
 def test_a_bundle_may_be_given_relative_to_the_current_directory(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle(FRAME)
     assert "bin" in rt.ok("run", "--bundle", made.path.name, "c", cwd=made.path.parent)
@@ -58,6 +59,7 @@ def test_a_bundle_may_be_given_relative_to_the_current_directory(rt: Runtime, bu
     assert "bin" in rt.ok("run", "c", cwd=made.path)
 
 
+@pytest.mark.covers("root.path")
 def test_root_path_may_be_absolute(rt: Runtime, bundle: MakeBundle) -> None:
     made, other = bundle(FRAME), bundle()
     (other.rootfs / "other").touch()
@@ -66,6 +68,7 @@ def test_root_path_may_be_absolute(rt: Runtime, bundle: MakeBundle) -> None:
     assert "other" in output(rt, made).split()
 
 
+@pytest.mark.covers("root.path")
 def test_root_path_may_lie_beside_the_bundle(rt: Runtime, bundle: MakeBundle) -> None:
     made, other = bundle(FRAME), bundle()
     (other.rootfs / "other").touch()
@@ -80,6 +83,7 @@ def test_a_bundle_may_be_reached_through_a_link(rt: Runtime, bundle: MakeBundle,
     assert "bin" in rt.ok("run", "--bundle", str(place / "link"), "c")
 
 
+@pytest.mark.covers("root.path")
 def test_a_rootfs_that_is_a_link_a_file_or_missing_is_refused(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle()
     made.rootfs.rename(made.path / "real")

@@ -44,12 +44,14 @@ def run(rt: Runtime, box: Bundle, cache: Path) -> str:
     return rt.ok("run", "-b", str(box.path), "c", env={**rt.user.environment(), "XDG_CACHE_HOME": str(cache)})
 
 
+@pytest.mark.covers("linux.seccomp.architectures", "linux.seccomp.defaultAction")
 def test_a_container_runs_under_an_engine_s_profile(rt: Runtime, bundle: MakeBundle, cache: Path) -> None:
     box = filtered(bundle("echo a b | wc -w; ls / >/dev/null && id -u"), DOCKER_LIKE)
     assert run(rt, box, cache).split() == ["2", "0"]
 
 
 @pytest.mark.parametrize("no_new_privs", [True, False])
+@pytest.mark.covers("linux.seccomp.defaultAction", "process.noNewPrivileges")
 def test_the_filter_is_active_with_and_without_no_new_privs(
     rt: Runtime, bundle: MakeBundle, cache: Path, no_new_privs: bool
 ) -> None:
@@ -62,6 +64,7 @@ def test_without_a_profile_there_is_no_filter_of_ours(rt: Runtime, bundle: MakeB
 
 
 @pytest.mark.parametrize("no_new_privs", [True, False])
+@pytest.mark.covers("linux.seccomp.syscalls[].names", "linux.seccomp.syscalls[].action")
 def test_a_denied_call_fails_with_eperm(
     rt: Runtime, bundle: MakeBundle, cache: Path, no_new_privs: bool
 ) -> None:
@@ -69,11 +72,13 @@ def test_a_denied_call_fails_with_eperm(
     assert run(rt, box, cache) == "mkdir: can't create directory '/d': Operation not permitted\nend\n"
 
 
+@pytest.mark.covers("linux.seccomp.syscalls[].errnoRet")
 def test_a_denied_call_fails_with_the_errno_of_its_rule(rt: Runtime, bundle: MakeBundle, cache: Path) -> None:
     box = filtered(bundle("mkdir /d 2>&1; echo end"), deny("mkdir", "mkdirat", errnoRet=28))
     assert "No space left on device" in run(rt, box, cache)
 
 
+@pytest.mark.covers("linux.seccomp.syscalls[].args")
 def test_a_rule_about_an_argument_denies_that_argument_alone(
     rt: Runtime, bundle: MakeBundle, cache: Path
 ) -> None:
@@ -83,6 +88,7 @@ def test_a_rule_about_an_argument_denies_that_argument_alone(
     assert (done.returncode, done.stdout) == (0, "got\ndenied\n")
 
 
+@pytest.mark.covers("linux.seccomp.syscalls[].action")
 def test_a_killing_rule_kills(rt: Runtime, bundle: MakeBundle, cache: Path) -> None:
     profile = deny("mkdir", "mkdirat") | {}
     profile["syscalls"][0]["action"] = "SCMP_ACT_KILL_PROCESS"

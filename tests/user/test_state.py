@@ -74,6 +74,7 @@ def test_of_ten_deletes_at_once_one_wins(rt: Runtime, sleeper: str, ground: Grou
     ground.clean()
 
 
+@pytest.mark.covers("--root")
 def test_a_storm_of_a_hundred_commands_ends_with_plain_errors(
     rt: Runtime, sleeper: str, ground: Ground
 ) -> None:
@@ -430,6 +431,7 @@ def test_a_container_whose_directory_was_removed_by_hand_is_unknown(
     ground.clean()
 
 
+@pytest.mark.covers("list", "list --quiet")
 def test_a_list_shows_the_sound_and_leaves_out_the_broken(rt: Runtime, sleeper: str, ground: Ground) -> None:
     rt.ok("create", "--bundle", sleeper, "one")
     (rt.root / "file").write_text("")

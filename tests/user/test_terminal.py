@@ -34,6 +34,7 @@ def session(rt: Runtime, box: Bundle, **options: object) -> Session:
     return Session(rt, "run", "--bundle", str(box.path), "c", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.covers("process.terminal")
 def test_a_shell_works_on_the_caller_s_terminal(rt: Runtime, bundle: MakeBundle) -> None:
     with session(rt, on_terminal(bundle())) as shell:
         shell.expect("> ")
@@ -85,6 +86,7 @@ def test_the_size_is_the_caller_s_from_the_start_and_follows_it(rt: Runtime, bun
         shell.expect("44 122\r\n")
 
 
+@pytest.mark.covers("process.consoleSize")
 def test_the_config_can_give_the_size(rt: Runtime, bundle: MakeBundle) -> None:
     box = on_terminal(bundle(), "sleep 0.2; stty size")
     box.change(lambda config: config["process"].update(consoleSize={"height": 7, "width": 70}))
@@ -210,6 +212,7 @@ def received(server: socket.socket) -> tuple[bytes, Master]:
     return data, Master(fds[0])
 
 
+@pytest.mark.covers("create --console-socket", "process.terminal")
 def test_create_sends_the_terminal_to_the_console_socket(
     rt: Runtime, bundle: MakeBundle, listener: tuple[socket.socket, str]
 ) -> None:
@@ -229,6 +232,7 @@ def test_create_sends_the_terminal_to_the_console_socket(
         os.close(master.fd)
 
 
+@pytest.mark.covers("run --console-socket", "run --detach")
 def test_a_detached_run_sends_the_terminal_to_the_console_socket(
     rt: Runtime, bundle: MakeBundle, listener: tuple[socket.socket, str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_text_log_has_warnings_too_and_is_appended_to(tmp_path: Path) -> Non
         ({"log_level": "error", "debug": True}, ["warning: W", "info: I", "debug: D", "E"]),
     ],
 )
+@pytest.mark.covers("--log-level")
 def test_the_level_decides_what_is_shown_besides_errors(
     globals: dict[str, object], wanted: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

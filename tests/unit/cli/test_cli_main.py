@@ -98,6 +98,7 @@ def test_every_kind_of_failure_has_its_status_and_its_words(
     assert capfd.readouterr() == ("", shown)
 
 
+@pytest.mark.covers("--debug")
 def test_debug_shows_where_an_internal_error_came_from(
     command: ModuleType, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,9 +109,8 @@ def test_debug_shows_where_an_internal_error_came_from(
     assert err.endswith("\nrt: internal error: ZeroDivisionError: by zero\n")
 
 
-@pytest.mark.parametrize(
-    "words", [["state"], ["--bogus"], ["rnu"], ["run", "--bogus", "x"], ["ps", "x"]]
-)
+@pytest.mark.parametrize("words", [["state"], ["--bogus"], ["rnu"], ["run", "--bogus", "x"], ["ps", "x"]])
+@pytest.mark.covers("--log", "--log-format")
 def test_usage_errors_reach_the_log_as_one_object(
     words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

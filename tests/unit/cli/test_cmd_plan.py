@@ -31,6 +31,7 @@ def rt_plan(bundle, capfd, *words, degrade="warn"):
     return status, *capfd.readouterr()
 
 
+@pytest.mark.covers("plan", "plan --bundle")
 def test_the_text_has_maps_ops_and_what_differs(made, capfd):
     status, out, err = rt_plan(made, capfd)
     lines = out.splitlines()
@@ -43,6 +44,7 @@ def test_the_text_has_maps_ops_and_what_differs(made, capfd):
     assert len(differs) == 1 and "/dev/no-such-device" in differs[0]
 
 
+@pytest.mark.covers("plan --format")
 def test_the_json_has_the_same_for_programs(made, capfd):
     status, out, _ = rt_plan(made, capfd, "--format", "json")
     told = json.loads(out)
@@ -70,6 +72,7 @@ def test_a_wrong_config_is_an_error_with_its_path(made, capfd):
     assert status == 1 and out == "" and "config.json: process.cwd: expected a string" in err
 
 
+@pytest.mark.covers("plan --config")
 def test_another_config_file_can_be_planned(made, capfd, tmp_path):
     other = tmp_path / "other.json"
     config = json.loads((made / "config.json").read_text())

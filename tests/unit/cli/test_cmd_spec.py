@@ -28,11 +28,13 @@ def as_written(config):
     return json.dumps(config, indent="\t") + "\n"
 
 
+@pytest.mark.covers("spec")
 def test_the_default_config_is_written_with_tabs_in_the_usual_order(at, capfd):
     assert run(["spec"]) == 0 and capfd.readouterr() == ("", "")
     assert (at / "config.json").read_text() == as_written(default_spec(cgroup2=cgroup2()))
 
 
+@pytest.mark.covers("spec --rootless")
 def test_the_rootless_form_maps_the_own_ids_alone(at):
     assert run(["spec", "--rootless"]) == 0
     euid, egid = os.geteuid(), os.getegid()
@@ -59,6 +61,7 @@ def test_an_existing_config_is_never_overwritten(at, capfd):
         (at / "config.json").unlink()
 
 
+@pytest.mark.covers("spec --file", "spec --bundle")
 def test_other_places_can_be_named(at, capfd):
     (at / "b").mkdir()
     assert run(["spec", "--bundle", "b"]) == 0 and (at / "b/config.json").exists()
@@ -69,6 +72,7 @@ def test_other_places_can_be_named(at, capfd):
     assert "cannot write none/config.json: no such file" in capfd.readouterr().err
 
 
+@pytest.mark.covers("spec --from")
 def test_an_existing_config_is_converted_with_what_else_it_says(at):
     own = default_spec(cgroup2=False)
     own["process"]["args"] = ["/bin/mine"]
@@ -100,6 +104,7 @@ def maps_of(path):
 
 
 @pytest.mark.parametrize("kind", ["auto", "full"])
+@pytest.mark.covers("spec --idmap")
 def test_all_granted_ids_are_mapped_where_there_are_some(at, monkeypatch, kind):
     grant(monkeypatch, [(100000, 65536, 1)])
     assert run(["spec", "--rootless", "--idmap", kind]) == 0
@@ -156,6 +161,7 @@ def test_an_id_map_without_rootless_is_refused(at, capfd):
     assert "--idmap goes with --rootless" in capfd.readouterr().err
 
 
+@pytest.mark.covers("spec --rootfs-from-host")
 def test_a_rootfs_from_the_host_makes_a_whole_bundle(at):
     assert run(["spec", "--rootless", "--rootfs-from-host"]) == 0
     assert os.access(at / "rootfs/bin/sh", os.X_OK) or os.path.islink(at / "rootfs/bin/sh")

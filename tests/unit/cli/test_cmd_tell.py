@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from lab.plans import root_config
 
 from rootless_rt.cli.main import run
@@ -20,6 +21,7 @@ def said(capfd, *words):
     return out
 
 
+@pytest.mark.covers("features")
 def test_features_have_the_form_of_the_runtime_spec(capfd):
     found = json.loads(said(capfd, "features"))
     assert (found["ociVersionMin"], found["ociVersionMax"]) == ("1.0.0", SPEC_VERSION)
@@ -61,6 +63,7 @@ def test_a_state_root_that_was_named_and_is_not_there_is_an_error(capfd, tmp_pat
     assert "/none: no such directory" in capfd.readouterr().err and not (tmp_path / "none").exists()
 
 
+@pytest.mark.covers("list", "list --format", "list --quiet")
 def test_a_container_is_listed_in_every_form(rt, bundle):
     made = bundle(["/bin/sleep", "100"])
     rt.ok("create", "--bundle", str(made.path), "listed")
@@ -76,6 +79,7 @@ def test_a_container_is_listed_in_every_form(rt, bundle):
     assert json.loads(rt.ok("list", "--format", "json")) is None
 
 
+@pytest.mark.covers("--version")
 def test_the_version_names_rt_and_the_runtime_spec(capfd):
     for word in ("--version", "-v"):
         lines = said(capfd, word).splitlines()
@@ -93,6 +97,7 @@ def test_help_of_every_command_names_its_options(capfd):
                 assert not re.search(rf"--{option.names[-1]}\b", text)
 
 
+@pytest.mark.covers("help", "--help")
 def test_help_for_run_says_the_same_whichever_way_it_is_asked(capfd):
     assert said(capfd, "help", "run") == said(capfd, "run", "--help") == said(capfd, "run", "-h")
 

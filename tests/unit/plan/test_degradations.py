@@ -133,6 +133,7 @@ def test_a_fallback_is_named_by_its_field_and_cause(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.covers("--degrade")
 def test_strict_refuses_each_fallback_by_its_field(case):
     make, why = CASES[case]
     config, facts = make()
@@ -192,6 +193,7 @@ def test_where_root_is_not_mapped_nobody_becomes_root():
     assert "become" not in names(compiled(config))
 
 
+@pytest.mark.covers("process.rlimits")
 def test_limits_are_clamped_and_the_soft_one_follows():
     config, facts = high_limit()
     made = compiled(config, facts)
@@ -223,6 +225,7 @@ def test_a_capability_of_resources_counts_only_in_the_initial_user_namespace():
 # Devices.
 
 
+@pytest.mark.covers("linux.devices")
 def test_root_makes_device_nodes_and_a_user_binds_the_hosts():
     made = compiled(root_config(), root_facts())
     null = one(made, "device", path="/dev/null")

@@ -223,6 +223,7 @@ def test_run_waits_for_no_start_and_create_listens():
     assert made.fds[one(made, "wait_start")["listener"]] == ("listener", "") and made.listens
 
 
+@pytest.mark.covers("create --preserve-fds", "run --preserve-fds")
 def test_preserved_descriptors_are_kept_in_their_order():
     made = compiled(user_config(), keep_fds=3, start_later=True)
     slots = one(made, "keep_fds")["slots"]

@@ -54,6 +54,7 @@ def propagated(value, **policy):
         ("runbindable", PRIVATE, UNBINDABLE | MS_REC, 0),
     ],
 )
+@pytest.mark.covers("linux.rootfsPropagation")
 def test_rootfs_propagation_is_set_first_and_what_hinders_the_work_last(
     value, at_first, at_last, private_parent
 ):
@@ -71,6 +72,7 @@ def test_a_private_rootfs_without_pivot_root_is_refused():
     assert propagated("rslave", pivot=False)
 
 
+@pytest.mark.covers("create --no-pivot", "run --no-pivot")
 def test_pivot_root_is_used_unless_told_otherwise():
     assert one(propagated(None), "pivot")["how"] == PIVOT_ROOT
     assert "cover" not in names(propagated(None))
@@ -114,6 +116,7 @@ def test_the_root_is_made_read_only_after_everything_was_put_into_it():
     assert "root_attrs" not in names(compiled(config))
 
 
+@pytest.mark.covers("linux.maskedPaths", "linux.readonlyPaths")
 def test_masks_share_one_source_and_come_with_it():
     made = compiled(user_config())
     masks = every(made, "mask")
@@ -133,6 +136,7 @@ def test_a_terminal_needs_a_devpts():
     assert "devpts" in caught.value.hint
 
 
+@pytest.mark.covers("hostname", "domainname", "linux.sysctl")
 def test_names_loopback_and_sysctls_follow_their_namespaces():
     config = root_config()
     config["domainname"] = "example.org"
@@ -169,6 +173,7 @@ def test_hooks_have_their_own_environment_or_the_one_that_is_usual():
     assert hooked("createContainer", args=["name", "x"])["args"] == ["name", "x"]
 
 
+@pytest.mark.covers("hooks.prestart[].timeout")
 def test_a_hooks_time_fits_what_poll_takes():
     assert hooked("createContainer")["timeout_ms"] == 0
     assert hooked("createContainer", timeout=5)["timeout_ms"] == 5000
@@ -198,6 +203,7 @@ def test_home_is_looked_up_unless_the_config_has_one():
     assert "home" not in names(compiled(config))
 
 
+@pytest.mark.covers("process.capabilities")
 def test_capabilities_are_the_configs_and_no_others():
     config = root_config()
     config["process"]["capabilities"] = {

@@ -43,6 +43,7 @@ def test_a_relative_bundle_starts_at_the_working_directory(
     assert load(".").bundle == os.path.realpath(bundle)
 
 
+@pytest.mark.covers("create --config", "run --config")
 def test_another_config_can_be_named(bundle: Path) -> None:
     other = bundle / "other.json"
     (bundle / "config.json").rename(other)

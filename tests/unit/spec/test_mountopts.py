@@ -25,6 +25,12 @@ def test_the_options_of_dev_become_attributes_and_data() -> None:
     assert not options.bind and not options.remount
 
 
+@pytest.mark.covers(
+    "mounts[].options defaults",
+    "mounts[].options silent",
+    "mounts[].options loud",
+    "mounts[].options norelatime",
+)
 def test_defaults_and_no_options_ask_for_nothing() -> None:
     for words in ("", "defaults", "silent loud norelatime"):
         options = parsed(words)
@@ -54,6 +60,23 @@ def test_defaults_and_no_options_ask_for_nothing() -> None:
         ("atime", 0, 0x70),
     ],
 )
+@pytest.mark.covers(
+    "mounts[].options ro",
+    "mounts[].options rw",
+    "mounts[].options suid",
+    "mounts[].options nosuid",
+    "mounts[].options nodev",
+    "mounts[].options dev",
+    "mounts[].options noexec",
+    "mounts[].options exec",
+    "mounts[].options nodiratime",
+    "mounts[].options nosymfollow",
+    "mounts[].options noatime",
+    "mounts[].options strictatime",
+    "mounts[].options relatime",
+    "mounts[].options atime",
+    "mounts[].options nostrictatime",
+)
 def test_a_later_word_overrides_an_earlier_one(words: str, attr_set: int, attr_clr: int) -> None:
     options = parsed(words)
     assert (options.attr_set, options.attr_clr) == (attr_set, attr_clr)
@@ -69,6 +92,16 @@ def test_a_later_word_overrides_an_earlier_one(words: str, attr_set: int, attr_c
         ("lazytime mand nolazytime", ("mand",), ("nolazytime",)),
         ("noiversion iversion", ("iversion",), ()),
     ],
+)
+@pytest.mark.covers(
+    "mounts[].options sync",
+    "mounts[].options async",
+    "mounts[].options dirsync",
+    "mounts[].options mand",
+    "mounts[].options lazytime",
+    "mounts[].options nolazytime",
+    "mounts[].options iversion",
+    "mounts[].options noiversion",
 )
 def test_superblock_flags_have_the_names_of_fsconfig(
     words: str, sb_set: tuple[str, ...], sb_clr: tuple[str, ...]

@@ -305,6 +305,7 @@ def test_unknown_fields_and_other_systems_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.3.0+dev", "1.12.7-rc.1"])
+@pytest.mark.covers("ociVersion")
 def test_every_version_1_is_accepted(version: str) -> None:
     from_bytes(configs.as_bytes(changed("ociVersion", to=version)), "/bundle")
 
