@@ -117,6 +117,8 @@ static void perform(struct run *r, const struct op *op)
 		break;
 	case OP_LOOPBACK: op_loopback(r, op); break;
 	case OP_SYSCTL: op_sysctl(r, op); break;
+	case OP_PROC_FILE: op_proc_file(r, op); break;
+	case OP_PROC_WRITE: op_proc_write(r, op); break;
 	case OP_OOM_SCORE_ADJ:
 		if (write_proc(r->proc, "self/oom_score_adj", S(op, F_OOM_SCORE_ADJ_VALUE)))
 			fail(r, "oom_score_adj", S(op, F_OOM_SCORE_ADJ_VALUE));

@@ -56,12 +56,14 @@ enum op_code {
 	OP_SECCOMP = 40,
 	OP_EXEC = 41,
 	OP_HERE = 46,
+	OP_PROC_FILE = 47,
+	OP_PROC_WRITE = 48,
 	OP_TRACE = 44,
 	OP_COVER = 42,
 	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 46
+#define OP_LAST 48
 #define OP_FIELDS 11
 
 /* X(code, name, field types) */
@@ -109,6 +111,8 @@ enum op_code {
 	X(40, "seccomp", "UB") \
 	X(41, "exec", "LL") \
 	X(46, "here", "U") \
+	X(47, "proc_file", "US") \
+	X(48, "proc_write", "US") \
 	X(44, "trace", "") \
 	X(42, "cover", "S") \
 	X(43, "remount", "USUUV")
@@ -223,6 +227,10 @@ enum op_field {
 	F_EXEC_ARGS = 0,
 	F_EXEC_ENV = 1,
 	F_HERE_SLOT = 0,
+	F_PROC_FILE_SLOT = 0,
+	F_PROC_FILE_PATH = 1,
+	F_PROC_WRITE_SLOT = 0,
+	F_PROC_WRITE_TEXT = 1,
 	F_COVER_PATH = 0,
 	F_REMOUNT_ROOT = 0,
 	F_REMOUNT_DEST = 1,

@@ -184,20 +184,30 @@ int open_proc(void)
 	return fd;
 }
 
-/* Write to a file of the verified /proc: no link, no other mount on the way. */
-int write_proc(int proc, const char *path, const char *value)
+/* A file of the verified /proc, open for writing: no link to elsewhere, no other mount on the way. */
+int proc_file(int proc, const char *path)
 {
 	uint64_t resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH;
 	struct open_how how = {.flags = O_WRONLY | O_CLOEXEC | O_NOFOLLOW, .resolve = resolve};
-	size_t length = strlen(value);
-	int fd = (int)syscall(SYS_openat2, proc, path, &how, sizeof how);
-	ssize_t n;
 
-	if (fd < 0)
-		return -1;
-	n = write(fd, value, length);
+	return (int)syscall(SYS_openat2, proc, path, &how, sizeof how);
+}
+
+/* In one write(2), as the files of /proc want it; closes the file. 0, or -1 with errno. */
+int write_whole(int fd, const char *value)
+{
+	size_t length = strlen(value);
+	ssize_t n = write(fd, value, length);
 	int saved = n >= 0 && (size_t)n != length ? EIO : errno;
+
 	close(fd);
 	errno = saved;
 	return n == (ssize_t)length ? 0 : -1;
+}
+
+int write_proc(int proc, const char *path, const char *value)
+{
+	int fd = proc_file(proc, path);
+
+	return fd < 0 ? -1 : write_whole(fd, value);
 }

@@ -67,6 +67,8 @@ int in_root(int root, const char *path, uint64_t flags, uint64_t resolve);
 int make_in_root(int root, const char *path, int directory, uint64_t resolve);
 int parent_in_root(int root, const char *path, const char **last);
 int open_proc(void);
+int proc_file(int proc, const char *path);
+int write_whole(int fd, const char *value);
 int write_proc(int proc, const char *path, const char *value);
 
 /* mounts.c: where a mount is to go, made when missing; or it fails. */
@@ -95,6 +97,8 @@ void op_clone(struct run *r, const struct op *op);
 void op_become(struct run *r, const struct op *op);
 void op_loopback(struct run *r, const struct op *op);
 void op_sysctl(struct run *r, const struct op *op);
+void op_proc_file(struct run *r, const struct op *op);
+void op_proc_write(struct run *r, const struct op *op);
 void op_chdir(struct run *r, const struct op *op);
 void op_rlimit(struct run *r, const struct op *op);
 void op_keyring(struct run *r, const struct op *op);

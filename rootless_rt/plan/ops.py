@@ -170,6 +170,13 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("seccomp", 40, (("flags", "U"), ("program", "B")), "load the seccomp filter, {program}"),
     ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
     ("here", 46, (("slot", "U"),), "open the root directory into slot {slot}"),
+    ("proc_file", 47, (("slot", "U"), ("path", "S")), "open /proc/{path} for writing into slot {slot}"),
+    (
+        "proc_write",
+        48,
+        (("slot", "U"), ("text", "S")),
+        "write {text!r} to the file of slot {slot}, and close it",
+    ),
     ("trace", 44, (), "report how long each op takes"),
     ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
     (
