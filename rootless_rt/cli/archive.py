@@ -33,6 +33,7 @@ COLD = {
     "rootless_rt.cli.cmd_plan",
     "rootless_rt.cli.cmd_spec",
     "rootless_rt.container.report",
+    "rootless_rt.host.abilities",
     "rootless_rt.host.rootfs",
     "rootless_rt.host.seccomp_compile",
     "rootless_rt.host.userns",

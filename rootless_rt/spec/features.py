@@ -1,7 +1,9 @@
 """The answer of `rt features`: what rt can do, for engines to read.
 
 Made from the tables that the code runs on, so that it cannot promise more. Pure: what depends on the machine
-or the build comes in as arguments. Source: runtime-spec features.md and features-linux.md.
+or the build comes in as arguments. Source: runtime-spec features.md and features-linux.md: its fields tell
+what the runtime knows, whatever the host can do, and no others may be added; so what the host can do goes
+into annotations.
 """
 
 from __future__ import annotations
@@ -24,18 +26,17 @@ def features(
     commit: str = "",
     libseccomp: str = "",
     seccomp_flags: tuple[str, ...] = names.SECCOMP_FLAGS,
-    apparmor: bool = False,
-    selinux: bool = False,
-    cgroup_v1: bool = False,
-    cgroup_v2: bool = False,
+    cgroup_v1: bool = True,
+    cgroup_v2: bool = True,
     systemd: bool = False,
     systemd_user: bool = False,
+    host: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """The features document, in runc's order of keys.
 
     `version` and `commit` are those of rt; `libseccomp` is the version of the library that compiles profiles,
-    empty when there is none, and `seccomp_flags` are the filter flags it can set; the rest says what this
-    build and host can do.
+    empty when there is none, and `seccomp_flags` are the filter flags that the kernel can take; `cgroup_v1`
+    to `systemd_user` are the cgroup managers of this build, `host` what to tell of the host, name -> text.
     """
     actions = [name for name in names.SECCOMP_ACTIONS if name not in rules.REFUSED_ACTIONS]
     seccomp: dict[str, Any] = {"enabled": bool(libseccomp)}
@@ -44,13 +45,14 @@ def features(
         seccomp["operators"] = list(names.SECCOMP_OPERATORS)
         seccomp["archs"] = list(names.SECCOMP_ARCHES)
         seccomp["knownFlags"] = list(names.SECCOMP_FLAGS)
-        seccomp["supportedFlags"] = list(seccomp_flags)
+        seccomp["supportedFlags"] = [flag for flag in names.SECCOMP_FLAGS if flag in seccomp_flags]
     refused = (*rules.REFUSED_FIELDS["process"], *rules.REFUSED_FIELDS["linux"])
     annotations = {"org.rootless-rt.version": version}
     if commit:
         annotations["org.rootless-rt.commit"] = commit
     if libseccomp:
         annotations["io.github.seccomp.libseccomp.version"] = libseccomp
+    annotations.update({f"org.rootless-rt.host.{name}": value for name, value in (host or {}).items()})
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -67,8 +69,8 @@ def features(
                 "rdma": "rdma" not in rules.REFUSED_FIELDS["linux.resources"],
             },
             "seccomp": seccomp,
-            "apparmor": {"enabled": apparmor and "apparmorProfile" not in refused},
-            "selinux": {"enabled": selinux and "selinuxLabel" not in refused},
+            "apparmor": {"enabled": "apparmorProfile" not in refused},
+            "selinux": {"enabled": "selinuxLabel" not in refused},
             "intelRdt": {"enabled": "intelRdt" not in refused},
             "mountExtensions": {"idmap": {"enabled": OPTIONS["idmap"][0] != LATER}},
             "netDevices": {"enabled": "netDevices" not in refused},

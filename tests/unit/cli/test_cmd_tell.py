@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -10,8 +11,11 @@ from lab.plans import root_config
 
 from rootless_rt.cli.main import run
 from rootless_rt.cli.table import COMMANDS
+from rootless_rt.host import abilities
 from rootless_rt.spec.load import from_bytes
 from rootless_rt.version import SPEC_VERSION, VERSION
+
+HOST = "org.rootless-rt.host."
 
 
 def said(capfd, *words):
@@ -48,6 +52,27 @@ def test_what_features_promise_is_accepted_in_a_config(capfd):
     config["mounts"] = []
     config["process"]["capabilities"] = {"bounding": found["linux"]["capabilities"]}
     assert from_bytes(json.dumps(config).encode(), "/b").notes == ()
+
+
+@pytest.mark.covers("features")
+def test_features_tell_of_the_host_in_annotations_and_ask_the_kernel(capfd):
+    found = json.loads(said(capfd, "features"))
+    host = {name.removeprefix(HOST): value for name, value in found["annotations"].items() if HOST in name}
+    assert host["kernel"] == os.uname().release
+    assert "mount" in host["namespaces"].split(",") and host["cgroup"] in ("v1", "v2", "hybrid", "none")
+    with open("/proc/sys/kernel/seccomp/actions_avail", encoding="ascii") as file:
+        kernel = {name.replace("user_notif", "notify") for name in file.read().split()}
+    told = {name.removeprefix("SCMP_ACT_").lower() for name in host["seccomp.actions"].split(",")}
+    assert told - {"kill"} == kernel
+    seccomp = found["linux"]["seccomp"]
+    assert set(seccomp["supportedFlags"]) <= set(seccomp["knownFlags"])
+    assert "SECCOMP_FILTER_FLAG_LOG" in seccomp["supportedFlags"]
+    assert re.fullmatch(r"2\.\d+\.\d+", found["annotations"]["io.github.seccomp.libseccomp.version"])
+
+
+def test_a_flag_that_no_kernel_has_is_not_told(monkeypatch):
+    monkeypatch.setattr(abilities, "_FLAGS", {"SECCOMP_FILTER_FLAG_NONE_SUCH": 1 << 30})
+    assert abilities.seccomp_flags() == ()
 
 
 def test_an_empty_list_has_the_forms_that_scripts_know(capfd, tmp_path):

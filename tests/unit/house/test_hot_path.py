@@ -25,6 +25,7 @@ FROZEN = {"__future__", "_sitebuiltins", "abc", "codecs", "io", "site"}
 RARE = {
     "rootless_rt.cli.app", "rootless_rt.cli.cmd_features", "rootless_rt.cli.cmd_plan",
     "rootless_rt.cli.cmd_spec", "rootless_rt.container.report", "rootless_rt.host.rootfs",
+    "rootless_rt.host.abilities",
     "rootless_rt.host.seccomp_compile", "rootless_rt.host.userns", "rootless_rt.spec.features",
     "idmap.diagnose", "idmap.evidence",
 }  # fmt: skip

@@ -19,6 +19,7 @@ from rootless_rt.spec.features import features
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.spec.load import from_bytes
 from rootless_rt.spec.mountopts import parse_options
+from rootless_rt.spec.rules import REFUSED_FIELDS
 
 FULL = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100000, "size": 65536}]
 
@@ -100,7 +101,7 @@ def test_any_config_can_be_converted_once_and_again() -> None:
 
 
 def test_features_promise_only_what_the_tables_can_do() -> None:
-    document = features(version="0.1.0", libseccomp="2.5.4", cgroup_v1=True, apparmor=True)
+    document = features(version="0.1.0", libseccomp="2.5.4", cgroup_v2=False, host={"kernel": "6"})
     assert list(document)[:5] == ["ociVersionMin", "ociVersionMax", "hooks", "mountOptions", "linux"]
     for word in document["mountOptions"]:
         parse_options([word], "x")
@@ -111,5 +112,6 @@ def test_features_promise_only_what_the_tables_can_do() -> None:
     assert "SCMP_ACT_NOTIFY" not in linux["seccomp"]["actions"]
     assert linux["seccomp"]["operators"] == list(names.SECCOMP_OPERATORS)
     assert linux["cgroup"]["v1"] is True and linux["cgroup"]["v2"] is False
-    assert linux["apparmor"] == {"enabled": False}
+    assert linux["apparmor"] == {"enabled": "apparmorProfile" not in REFUSED_FIELDS["process"]}
+    assert document["annotations"]["org.rootless-rt.host.kernel"] == "6"
     assert features(version="0.1.0")["linux"]["seccomp"] == {"enabled": False}
