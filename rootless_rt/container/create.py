@@ -378,6 +378,11 @@ def start_now(container: Container, wakeup: Wakeup | None) -> None:
     """
     if container.sock is None:
         raise RtError("the container's process has ended")
+    agent = None
+    if container.plan.notifies:
+        from rootless_rt.container.notify_seccomp import agent_of
+
+        agent = agent_of(container)
     launch.go_on(container.sock, container.pid)
     # rt-init's last messages: its end of the socket closes when the program starts.
     while True:
@@ -387,4 +392,9 @@ def start_now(container: Container, wakeup: Wakeup | None) -> None:
         message = receive(container.sock)
         if message.type == launch.MSG_GONE:
             return
-        outcome(container, message)
+        if agent is not None and message.type == launch.MSG_LISTENER:
+            with signals.let_through():
+                agent.hand_over(message.fd)
+            launch.go_on(container.sock, container.pid)
+        else:
+            outcome(container, message)

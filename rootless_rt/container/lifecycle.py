@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless_rt.container.notify_seccomp import Agent
     from rootless_rt.init.launch import Message
 
 _FORCE_SECONDS = 10.0
@@ -129,8 +130,19 @@ def _start(handle: Handle, state: dict[str, Any], connection: socket) -> None:
     from rootless_rt.container.hooks import run_hooks
     from rootless_rt.init import launch
 
+    notifies = any(name == "seccomp_listen" for name, _ in state.get("startOps", {}).get("ops", []))
+    agent = _seccomp_agent(handle, state) if notifies else None
     launch.go_on(connection, state["pid"])
     message = launch.receive(connection)
+    if agent is not None and message.type == launch.MSG_LISTENER:
+        try:
+            agent.hand_over(message.fd)
+        except RtError:
+            handle.unlink(START)
+            kill_all(handle, state, _FORCE_SECONDS)
+            raise
+        launch.go_on(connection, state["pid"])
+        message = launch.receive(connection)
     if message.type == launch.MSG_ERROR:
         handle.unlink(START)
         raise _start_failure(handle, state, message)
@@ -147,6 +159,17 @@ def _start(handle: Handle, state: dict[str, Any], connection: socket) -> None:
             if _lock_in_time(handle):
                 kill_all(handle, state, _FORCE_SECONDS)
             raise
+
+
+def _seccomp_agent(handle: Handle, state: dict[str, Any]) -> Agent:
+    """Connect to the agent of a filter that notifies. Raises RtError; the container still waits then."""
+    from rootless_rt.container.notify_seccomp import Agent
+
+    config = {"ociVersion": state["ociVersion"], **_config(handle)}
+    if "listenerPath" not in config.get("linux", {}).get("seccomp", {}):
+        raise RtError(f"{handle.path}/{CONFIG}: linux.seccomp.listenerPath is missing")
+    pid = state["pid"]
+    return Agent(config, state["bundle"], handle.id, status="created", container_pid=pid, pid=pid)
 
 
 def _start_failure(handle: Handle, state: dict[str, Any], message: Message) -> RtError:

@@ -95,6 +95,9 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     plan = make_plan(spec, facts, policy)
     if facts.filter is not None:
         plan.warnings += facts.filter.warnings
+        if options.debug is not None:
+            for note in facts.filter.notes:
+                options.debug(note)
     return Prepared(spec, facts, plan, cgroup)
 
 
@@ -105,7 +108,12 @@ def filter_of(spec: Spec) -> SeccompFilter | None:
         return None
     from rootless_rt.host import seccomp
 
-    return seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+    found = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+    if found.notifies:
+        from rootless_rt.container.notify_seccomp import check_socket
+
+        check_socket(profile["listenerPath"])
+    return found
 
 
 def check_terminal(spec: Spec, options: Options) -> None:

@@ -159,9 +159,24 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         return "process.capabilities asks for more than the caller has itself"
     if op.name == "rlimit" and number == errno.EPERM:
         return "raising a hard limit takes CAP_SYS_RESOURCE"
-    if op.name == "seccomp" and number == errno.EACCES:
-        return "a filter needs process.noNewPrivileges, or CAP_SYS_ADMIN in the user namespace"
+    if op.name in ("seccomp", "seccomp_listen"):
+        return _seccomp_hint(call, number)
+    if op.name == "caps" and op.label == "linux.seccomp":
+        return "without process.noNewPrivileges, capset(2) comes after the filter, which must allow it"
     return None
+
+
+def _seccomp_hint(call: str, number: int) -> str | None:
+    if call == "thread":
+        return "handing over the listener takes a second thread for a moment: is there a limit on processes?"
+    return {
+        errno.EACCES: "a filter needs process.noNewPrivileges, or CAP_SYS_ADMIN in the user namespace",
+        errno.EINVAL: "does this kernel have all of linux.seccomp.flags? null takes what there is",
+        errno.EBUSY: "a process has one listener: the surrounding container's filter has an agent already",
+        errno.ENOMEM: "there is room for 32768 instructions of filters: is a surrounding one long?",
+        errno.EPERM: "the filter of the surrounding container forbids seccomp(2)",
+        errno.ENOSYS: "this kernel has no seccomp filters, or the surrounding container hides them",
+    }.get(number)
 
 
 def _destination_hint(number: int) -> str | None:

@@ -9,17 +9,17 @@ import ctypes
 import errno
 import os
 
+from rootless_rt.host.seccomp import NEW_LISTENER
 from rootless_rt.spec import names
 
 # seccomp(2): operations and numbers of linux/seccomp.h.
 _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
-_FLAGS = {
+SECCOMP_FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
 }
-_NEW_LISTENER = 1 << 3  # the kernel takes WAIT_KILLABLE_RECV together with this one only
 _ACTIONS = {
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_KILL_THREAD": 0,
@@ -49,8 +49,9 @@ def seccomp_flags() -> tuple[str, ...]:
     With a known flag and no filter the kernel reads from address 0 (EFAULT); an unknown one is EINVAL before.
     """
     known = []
-    for name, bit in _FLAGS.items():
-        extra = _NEW_LISTENER if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" else 0
+    for name, bit in SECCOMP_FLAGS.items():
+        # The kernel takes it together with a listener only.
+        extra = NEW_LISTENER if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" else 0
         if _seccomp(_SET_MODE_FILTER, bit | extra, None) == errno.EFAULT:
             known.append(name)
     return tuple(known)

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 # Part of every key. Raise it with every change of seccomp_compile.py that can change a program, its flags or
 # warnings: filters of an older compiler are then no longer found.
-COMPILER_VERSION = 1
+COMPILER_VERSION = 2
 
 INSTRUCTION_SIZE = 8  # bytes of a struct sock_filter
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS: the kernel refuses longer programs
 
-_MAGIC = b"rtbpf\x001\n"
+_MAGIC = b"rtbpf\x002\n"
 _SUM_SIZE = 32
 _HEADER_SIZE = len(_MAGIC) + _SUM_SIZE + 4 + 4  # …, then flags and instruction count, little endian
 _MAX_FILE = _HEADER_SIZE + MAX_INSTRUCTIONS * INSTRUCTION_SIZE + 65536
 _MAX_ENTRIES = 128
+NEW_LISTENER = 8  # SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
 class SeccompFilter:
@@ -37,18 +38,26 @@ class SeccompFilter:
 
     `program` is an array of `struct sock_filter` in native byte order; `flags` are SECCOMP_FILTER_FLAG_*
     bits; `instructions` its length; `cached` tells whether it came from the cache; `warnings` say, a line
-    each, what of the profile has no effect here (unknown system calls, unsupported architectures) and why a
-    cache was not used.
+    each, what is less strict than the profile, and why a cache was not used; `notes`, what of the profile has
+    no effect here and is as strict without (unknown system calls, architectures of other machines).
     """
 
-    __slots__ = ("cached", "flags", "instructions", "program", "warnings")
+    __slots__ = ("cached", "flags", "instructions", "notes", "program", "warnings")
 
-    def __init__(self, program: bytes, flags: int, *, cached: bool, warnings: list[str]) -> None:
+    def __init__(
+        self, program: bytes, flags: int, *, cached: bool, warnings: list[str], notes: list[str] | None = None
+    ) -> None:
+        self.notes = notes or []
         self.program = program
         self.flags = flags
         self.instructions = len(program) // INSTRUCTION_SIZE
         self.cached = cached
         self.warnings = warnings
+
+    @property
+    def notifies(self) -> bool:
+        """Whether loading it makes a listener, which an agent must be given."""
+        return bool(self.flags & NEW_LISTENER)
 
 
 def filter_for(profile: Mapping[str, Any], *, cache_dir: str | None) -> SeccompFilter:
@@ -121,8 +130,8 @@ def library_file() -> str | None:
 def _compiled(profile: Mapping[str, Any]) -> SeccompFilter:
     from rootless_rt.host import seccomp_compile
 
-    program, flags, warnings = seccomp_compile.compile(profile)
-    return SeccompFilter(program, flags, cached=False, warnings=warnings)
+    program, flags, warnings, notes = seccomp_compile.compile(profile)
+    return SeccompFilter(program, flags, cached=False, warnings=warnings, notes=notes)
 
 
 def _key(profile: Mapping[str, Any], library: str) -> str:
@@ -196,12 +205,13 @@ def _decode(data: bytes, key: str) -> SeccompFilter | None:
     if data[: len(_MAGIC)] != _MAGIC or data[len(_MAGIC) : -len(body)] != _checksum(key, body):
         return None
     end = 8 + int.from_bytes(body[4:8], "little") * INSTRUCTION_SIZE
-    warnings = body[end:].decode()
+    warnings, _, notes = body[end:].decode().partition("\0")
     return SeccompFilter(
         body[8:end],
         int.from_bytes(body[:4], "little"),
         cached=True,
         warnings=warnings.split("\n") if warnings else [],
+        notes=notes.split("\n") if notes else [],
     )
 
 
@@ -211,7 +221,7 @@ def _encode(result: SeccompFilter, key: str) -> bytes:
             result.flags.to_bytes(4, "little"),
             result.instructions.to_bytes(4, "little"),
             result.program,
-            "\n".join(result.warnings).encode(),
+            "\n".join(result.warnings).encode() + b"\0" + "\n".join(result.notes).encode(),
         )
     )
     return _MAGIC + _checksum(key, body) + body

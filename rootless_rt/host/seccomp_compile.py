@@ -13,35 +13,30 @@ pyseccomp's.
 
 What the profile leaves open:
 
+- Loading the program of a profile with NOTIFY makes a listener: the flags say so.
 - The native architecture is always filtered. Calls through an architecture that is not in the filter kill the
   thread (libseccomp's "bad architecture"), so an architecture libseccomp does not know is dropped with a
-  warning: it fails shut.
-- A name libseccomp does not know is dropped with a warning, and so are rules that repeat the default action.
+  note: it fails shut.
+- A name libseccomp does not know is dropped with a note, or a warning if the default action lets it through.
+  So are rules that repeat the default action.
 - All conditions of a rule must hold (AND). If two of them look at the same argument, each becomes a rule of
   its own (OR), for that is how engines write "one of these values", and what runc made of it.
 - When rules of one call contradict each other, libseccomp's order holds: an earlier unconditional rule wins.
   Up to 2.6.0 it can also get several rules of one call wrong that use LT, LE, GE or GT (GHSA-4q85-33p6-j5g6).
 
-Newer system calls. A profile with a default of ERRNO says "denied" also of calls its author never heard of.
-But a C library tries a new call first (faccessat2, clone3), and takes only ENOSYS, not EPERM, for "use the
-old one". So the program begins with a stub: per architecture, a call with a number above the highest the
-profile names (in any rule, of any action) returns ENOSYS. It is there if the default denies (ERRNO, KILL*,
-TRAP), and if the profile names a call of that architecture; ALLOW, LOG and TRACE mean to see or permit new
-calls, and ENOSYS as default needs no stub. Numbers that stand apart from the growing table are no measure of
-age, and are left to the filter: ARM's private calls (0xf0000…), and x32's own (512…547). An x32 number is
-known by its bit 30; without x32 in the profile it goes to the filter, which kills. On s390, number 0 means
-"the kernel does not know the call in r1", hence ENOSYS too.
+The program begins with what `seccomp_enosys` makes for newer system calls.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import struct
 from errno import EINVAL, ENOSYS, EPERM
 
 from rootless_rt.errors import RtError, SpecError
-from rootless_rt.host.seccomp import INSTRUCTION_SIZE, MAX_INSTRUCTIONS, library_file
+from rootless_rt.host import seccomp_enosys
+from rootless_rt.host.abilities import SECCOMP_FLAGS, seccomp_flags
+from rootless_rt.host.seccomp import INSTRUCTION_SIZE, MAX_INSTRUCTIONS, NEW_LISTENER, library_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +44,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 # SECCOMP_RET_* of linux/seccomp.h; the errno goes into the low 16 bits of those that take one.
-_ERRNO, _TRACE = 0x00050000, 0x7FF00000
+_ERRNO, _TRACE, _NOTIFY = 0x00050000, 0x7FF00000, 0x7FC00000
 _ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
     "SCMP_ACT_TRAP": 0x00030000,
     "SCMP_ACT_ERRNO": _ERRNO,
+    "SCMP_ACT_NOTIFY": _NOTIFY,
     "SCMP_ACT_TRACE": _TRACE,
     "SCMP_ACT_LOG": 0x7FFC0000,
     "SCMP_ACT_ALLOW": 0x7FFF0000,
@@ -65,20 +61,14 @@ _OPERATORS = {
     f"SCMP_CMP_{name}": number
     for number, name in enumerate(("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"), start=1)
 }
-_FLAG_LOG, _FLAG_SPEC_ALLOW = 2, 4  # SECCOMP_FILTER_FLAG_*
-_API_LOG, _API_SPEC_ALLOW = 3, 4  # the level of seccomp_api_get(3) from which the kernel takes them
+_SPEC_ALLOW, _WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+_TSYNC = "SECCOMP_FILTER_FLAG_TSYNC"
+_API_NOTIFY = 5  # the level of seccomp_api_get(3) from which kernel and libseccomp have listeners
 
 # SCMP_FLTATR_CTL_OPTIMIZE; its value 2 is the binary tree: some 10 comparisons a call instead of some 300.
 _OPTIMIZE, _TREE = 8, 2
 # Up to here a linear program is as short; and libseccomp up to 2.5.4 makes nonsense of a tree without rules.
 _LINEAR_UP_TO = 16
-
-# Architecture tokens of libseccomp; all but x32's are the kernel's AUDIT_ARCH_* too.
-_X86_64, _X32, _ARM, _S390, _S390X = 0xC000003E, 0x4000003E, 0x40000028, 0x16, 0x80000016
-_X32_BIT = 0x40000000
-# Numbers outside the table that grows: [first, end).
-_APART = {_ARM: (0xF0000, 0xF0800), _X32: (_X32_BIT + 512, _X32_BIT + 548)}
-
 
 _NO_CALL = -1  # __NR_SCMP_ERROR; other negative numbers stand for calls that only other architectures have
 _INSTALL = "install libseccomp 2.4 or newer (apt install libseccomp2, dnf install libseccomp)"
@@ -100,24 +90,31 @@ class _Comparison(ctypes.Structure):
     ]
 
 
-def compile(profile: Mapping[str, Any]) -> tuple[bytes, int, list[str]]:
-    """The BPF program (`struct sock_filter`, native byte order), SECCOMP_FILTER_FLAG_* bits and warnings.
+def compile(profile: Mapping[str, Any]) -> tuple[bytes, int, list[str], list[str]]:
+    """The BPF program (`struct sock_filter`, native byte order), SECCOMP_FILTER_FLAG_* bits, warnings, notes.
 
     `profile` is the checked `linux.seccomp` object of config.json. Absent or null `flags` mean SPEC_ALLOW
-    where the kernel has it. TSYNC has no effect (the loading process has one thread), nor has
-    WAIT_KILLABLE_RECV, which the kernel takes only along with a listener. Raises SpecError for a word or
-    number that cannot be compiled, RtError without libseccomp or when it refuses a rule.
+    where the kernel has it. TSYNC has no effect: the program starts in a process of one thread. Nor has
+    WAIT_KILLABLE_RECV without NOTIFY: the kernel takes it only along with a listener. Raises SpecError for a
+    word or number that cannot be compiled, RtError without libseccomp or when it refuses a rule.
     """
     library = _load()
+    notifies = any(entry["action"] == "SCMP_ACT_NOTIFY" for entry in profile.get("syscalls") or ())
+    if notifies and library.seccomp_api_get() < _API_NOTIFY:
+        raise RtError(
+            "seccomp: SCMP_ACT_NOTIFY: this kernel or libseccomp has no listeners",
+            hint="it takes Linux 5.0 and libseccomp 2.5",
+        )
     default_name = profile["defaultAction"]
     default = _action(default_name, profile.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet")
-    flags = _flags(profile.get("flags"), library.seccomp_api_get())
+    flags = _flags(profile.get("flags"), notifies)
     warnings: list[str] = []
+    notes: list[str] = []
     context = library.seccomp_init(default)
     if not context:
         raise RtError(f"seccomp: libseccomp does not take {default_name} as default action on this kernel")
     try:
-        archs = _add_architectures(library, context, profile.get("architectures") or (), warnings)
+        archs = _add_architectures(library, context, profile.get("architectures") or (), notes)
         named: set[str] = set()
         unknown, rules, comparisons = [], 0, 0
         for position, entry in enumerate(profile.get("syscalls") or ()):
@@ -144,7 +141,8 @@ def compile(profile: Mapping[str, Any]) -> tuple[bytes, int, list[str]]:
                         raise SpecError(f"linux.seccomp.{where}", problem)
                     rules += 1
         if unknown:
-            warnings.append(_unknown_calls(unknown, default_name))
+            lets_through = default_name in _LETS_THROUGH
+            (warnings if lets_through else notes).append(_unknown_calls(unknown, lets_through))
         if rules > _LINEAR_UP_TO:
             # libseccomp before 2.5 has no tree: its linear program does the same, more slowly.
             library.seccomp_attr_set(context, _OPTIMIZE, _TREE)
@@ -152,10 +150,10 @@ def compile(profile: Mapping[str, Any]) -> tuple[bytes, int, list[str]]:
     finally:
         library.seccomp_release(context)
     if default_name not in _LETS_THROUGH and default != _ERRNO | ENOSYS:
-        program = _enosys_stub(_newest(library, archs, named)) + program
+        program = seccomp_enosys.stub(_newest(library, archs, named)) + program
     if len(program) > MAX_INSTRUCTIONS * INSTRUCTION_SIZE:
         raise _too_long(f"{len(program) // INSTRUCTION_SIZE} instructions")
-    return program, flags, warnings
+    return program, flags, warnings, notes
 
 
 def _too_long(what: str) -> RtError:
@@ -216,28 +214,25 @@ def _action(name: str, errno: int | None, where: str, errno_where: str) -> int:
     return value | errno
 
 
-def _flags(names: list[str] | None, level: int) -> int:
+def _flags(names: list[str] | None, notifies: bool) -> int:
+    flags = NEW_LISTENER if notifies else 0
+    known = seccomp_flags()
     if names is None:
-        return _FLAG_SPEC_ALLOW if level >= _API_SPEC_ALLOW else 0
-    flags = 0
+        return flags | (SECCOMP_FLAGS[_SPEC_ALLOW] if _SPEC_ALLOW in known else 0)
     for position, name in enumerate(names):
-        if name == "SECCOMP_FILTER_FLAG_LOG":
-            bit, needed = _FLAG_LOG, _API_LOG
-        elif name == "SECCOMP_FILTER_FLAG_SPEC_ALLOW":
-            bit, needed = _FLAG_SPEC_ALLOW, _API_SPEC_ALLOW
-        elif name in ("SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"):
+        where = f"linux.seccomp.flags[{position}]"
+        if name not in SECCOMP_FLAGS:
+            raise SpecError(where, f"{name} is not a flag rt knows")
+        if name == _TSYNC or (name == _WAIT_KILLABLE and not notifies):
             continue
-        else:
-            raise SpecError(f"linux.seccomp.flags[{position}]", f"{name} is not a flag rt knows")
-        if level < needed:
-            problem = f"this kernel or libseccomp does not have {name}"
-            raise SpecError(f"linux.seccomp.flags[{position}]", problem)
-        flags |= bit
+        if name not in known:
+            raise SpecError(where, f"this kernel does not have {name}", hint="remove it")
+        flags |= SECCOMP_FLAGS[name]
     return flags
 
 
 def _add_architectures(
-    library: ctypes.CDLL, context: int, names: Sequence[str], warnings: list[str]
+    library: ctypes.CDLL, context: int, names: Sequence[str], notes: list[str]
 ) -> list[int]:
     """Adds the profile's architectures to the native one; returns the tokens of all, the native first."""
     archs = [library.seccomp_arch_native()]
@@ -253,7 +248,7 @@ def _add_architectures(
         else:
             archs.append(token)
     if refused:
-        warnings.append(
+        notes.append(
             f"seccomp: libseccomp cannot filter {', '.join(refused)} on this machine: "
             "calls through them are killed"
         )
@@ -293,8 +288,8 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _unknown_calls(names: list[str], default_name: str) -> str:
-    end = "they are NOT restricted" if default_name in _LETS_THROUGH else "they stay denied"
+def _unknown_calls(names: list[str], lets_through: bool) -> str:
+    end = "they are NOT restricted" if lets_through else "they stay denied"
     return f"seccomp: system calls libseccomp does not know: {', '.join(dict.fromkeys(names))}: {end}"
 
 
@@ -318,83 +313,7 @@ def _export(library: ctypes.CDLL, context: int) -> bytes:
 
 def _newest(library: ctypes.CDLL, archs: list[int], names: set[str]) -> dict[int, int]:
     """The highest number the profile names, for each architecture that has one."""
-    newest = {}
-    for arch in archs:
-        first, end = _APART.get(arch, (0, 0))
-        numbers = [_number(library, arch, name) for name in names]
-        known = [number for number in numbers if number >= 0 and not first <= number < end]
-        if known:
-            newest[arch] = max(known)
-    return newest
-
-
-# Opcodes of linux/bpf_common.h, and offsets in struct seccomp_data.
-_LOAD, _RETURN = 0x20, 0x06
-_JUMP_EQUAL, _JUMP_GREATER, _JUMP_GREATER_EQUAL, _JUMP_BITS = 0x15, 0x25, 0x35, 0x45
-_OFFSET_NUMBER, _OFFSET_ARCH = 0, 4
-# Opcode, label if true, label if false, operand. No label: the next instruction.
-_Instruction = tuple[int, str, str, int]
-# A string between instructions is a label.
-_Code = list[_Instruction | str]
-_TO_FILTER: _Instruction = (_JUMP_BITS, "filter", "filter", 0)  # whatever the bits
-
-
-def _enosys_stub(newest: dict[int, int]) -> bytes:
-    """Instructions that return ENOSYS for numbers above the newest, and fall through to the filter otherwise.
-
-    Only loads of number and architecture, jumps and returns: the kernel (5.11) can still see which calls are
-    always allowed and skip the filter for those.
-    """
-    if not newest:
-        return b""
-    code: _Code = [(_LOAD, "", "", _OFFSET_ARCH)]
-    kernel_archs = dict.fromkeys(_X86_64 if arch == _X32 else arch for arch in newest)
-    code += [(_JUMP_EQUAL, f"arch {arch}", "", arch) for arch in kernel_archs]
-    code.append(_TO_FILTER)
-    for arch in kernel_archs:
-        code += [f"arch {arch}", (_LOAD, "", "", _OFFSET_NUMBER)]
-        if arch in (_S390, _S390X):
-            code.append((_JUMP_EQUAL, "enosys", "", 0))
-        if arch == _X86_64:
-            code.append((_JUMP_BITS, "x32" if _X32 in newest else "filter", "", _X32_BIT))
-        code += _check(arch, newest)
-        if arch == _X86_64 and _X32 in newest:
-            code += ["x32", *_check(_X32, newest)]
-    code += ["enosys", (_RETURN, "", "", _ERRNO | ENOSYS), "filter"]
-    return _assemble(code)
-
-
-def _check(arch: int, newest: dict[int, int]) -> _Code:
-    """The comparisons for one architecture; the number is already loaded."""
-    if arch not in newest:
-        return [_TO_FILTER]
-    highest = newest[arch]
-    first, end = _APART.get(arch, (0, 0))
-    if highest >= end:
-        return [(_JUMP_GREATER, "enosys", "filter", highest)]
-    return [
-        (_JUMP_GREATER, "", "filter", highest),
-        (_JUMP_GREATER_EQUAL, "", "enosys", first),
-        (_JUMP_GREATER_EQUAL, "enosys", "filter", end),
-    ]
-
-
-def _assemble(code: _Code) -> bytes:
-    """A struct sock_filter for each instruction. Jumps count from the next one, in 8 bits: enough here."""
-    labels: dict[str, int] = {}
-    instructions: list[_Instruction] = []
-    for item in code:
-        if isinstance(item, str):
-            labels[item] = len(instructions)
-        else:
-            instructions.append(item)
-    return b"".join(
-        struct.pack(
-            "=HBBI",
-            opcode,
-            labels[true] - position - 1 if true else 0,
-            labels[false] - position - 1 if false else 0,
-            operand,
-        )
-        for position, (opcode, true, false, operand) in enumerate(instructions)
-    )
+    found = {
+        arch: seccomp_enosys.highest(arch, [_number(library, arch, name) for name in names]) for arch in archs
+    }
+    return {arch: number for arch, number in found.items() if number is not None}

@@ -26,7 +26,7 @@ trap 'rm -rf "$scratch"' EXIT
 # What every compiler gets; sets `flags` for $1.
 choose_flags() {
 	flags="-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -O2 -Wall -Wextra -Werror -fstack-protector-strong -fno-pie -fno-asynchronous-unwind-tables"
-	flags="$flags -static -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -s"
+	flags="$flags -pthread -static -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -s"
 	case $1 in
 	*zig*) # for the oldest CPU of the machine's kind, not for this one
 		case $(uname -m) in

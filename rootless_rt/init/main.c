@@ -158,6 +158,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_CLOSE_OTHERS: op_close_others(r, op); break;
 	case OP_KEEP_FDS: op_keep_fds(r, op); break;
 	case OP_SECCOMP: op_seccomp(r, op); break;
+	case OP_SECCOMP_LISTEN: op_seccomp_listen(r, op); break;
 	case OP_EXEC: op_exec(r, op); break;
 	}
 }

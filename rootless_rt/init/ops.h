@@ -54,6 +54,7 @@ enum op_code {
 	OP_CLOSE_OTHERS = 45,
 	OP_KEEP_FDS = 39,
 	OP_SECCOMP = 40,
+	OP_SECCOMP_LISTEN = 63,
 	OP_EXEC = 41,
 	OP_HERE = 46,
 	OP_PROC_FILE = 47,
@@ -63,7 +64,7 @@ enum op_code {
 	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 48
+#define OP_LAST 63
 #define OP_FIELDS 11
 
 /* X(code, name, field types) */
@@ -109,6 +110,7 @@ enum op_code {
 	X(45, "close_others", "V") \
 	X(39, "keep_fds", "V") \
 	X(40, "seccomp", "UB") \
+	X(63, "seccomp_listen", "UB") \
 	X(41, "exec", "LL") \
 	X(46, "here", "U") \
 	X(47, "proc_file", "US") \
@@ -224,6 +226,8 @@ enum op_field {
 	F_KEEP_FDS_SLOTS = 0,
 	F_SECCOMP_FLAGS = 0,
 	F_SECCOMP_PROGRAM = 1,
+	F_SECCOMP_LISTEN_FLAGS = 0,
+	F_SECCOMP_LISTEN_PROGRAM = 1,
 	F_EXEC_ARGS = 0,
 	F_EXEC_ENV = 1,
 	F_HERE_SLOT = 0,

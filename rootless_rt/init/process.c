@@ -5,9 +5,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
-#include <linux/filter.h>
 #include <linux/keyctl.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -352,27 +350,6 @@ void op_keep_fds(struct run *r, const struct op *op)
 			fail(r, "dup2", "");
 	if (syscall(SYS_close_range, 3 + count, ~0U, CLOSE_RANGE_CLOEXEC))
 		fail(r, "close_range", "");
-}
-
-void op_seccomp(struct run *r, const struct op *op)
-{
-	const struct field *program = &op->f[F_SECCOMP_PROGRAM];
-	struct sock_fprog filter = {.len = (unsigned short)(program->n / sizeof(struct sock_filter))};
-	void *copy = malloc(program->n);
-
-	/* The kernel counts in 16 bits: a longer program must not become its own beginning. */
-	if (program->n / sizeof(struct sock_filter) > BPF_MAXINSNS || program->n % sizeof(struct sock_filter)) {
-		errno = E2BIG;
-		fail(r, "seccomp", "");
-	}
-	if (!copy)
-		fail(r, "malloc", "");
-	memcpy(copy, program->s, program->n); /* the plan's bytes are not aligned */
-	filter.filter = copy;
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, (unsigned)U(op, F_SECCOMP_FLAGS), &filter))
-		fail(r, "seccomp", "");
-	free(copy);
-	r->trace = 0; /* from here on every system call is the filter's to judge */
 }
 
 static int has_home(char **env)

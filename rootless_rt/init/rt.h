@@ -55,7 +55,7 @@ char **list_strings(const struct field *f, const char *extra);
 uint64_t vector_item(const struct field *f, uint32_t i);
 
 /* report.c: messages to and from the runtime. */
-enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_GO = 100 };
+enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
 int receive_go(int sock, int32_t *pid);
 int receive_plan(struct run *r, int *plan_fd);
@@ -113,6 +113,7 @@ void op_find(struct run *r, const struct op *op);
 void op_close_others(struct run *r, const struct op *op);
 void op_keep_fds(struct run *r, const struct op *op);
 void op_seccomp(struct run *r, const struct op *op);
+void op_seccomp_listen(struct run *r, const struct op *op);
 void op_exec(struct run *r, const struct op *op);
 void op_hook(struct run *r, const struct op *op);
 

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 _LONGEST_MS = 2**31 - 1
 
 
-def hook_state(config: dict[str, Any], bundle: str, container_id: str, status: str, pid: int | None) -> str:
-    """The state that a hook reads on stdin (runtime-spec, "State"); without a pid when it has ended."""
+def state_of(
+    config: dict[str, Any], bundle: str, container_id: str, status: str, pid: int | None
+) -> dict[str, Any]:
+    """The state of a container as others are told it (runtime-spec, "State"); no pid when it has ended."""
     state: dict[str, Any] = {"ociVersion": config["ociVersion"], "id": container_id, "status": status}
     if pid is not None:
         state["pid"] = pid
     state["bundle"] = bundle
     if config.get("annotations"):
         state["annotations"] = config["annotations"]
-    return dumps(state)
+    return state
+
+
+def hook_state(config: dict[str, Any], bundle: str, container_id: str, status: str, pid: int | None) -> str:
+    """The state that a hook reads on stdin."""
+    return dumps(state_of(config, bundle, container_id, status, pid))
 
 
 def hook_ops(draft: Draft, kind: str, status: str) -> list[Op]:

@@ -127,6 +127,11 @@ class Plan:
         """Whether the container will wait for a `start` of its own."""
         return any(kind == "listener" for kind, _ in self.fds)
 
+    @property
+    def notifies(self) -> bool:
+        """Whether rt-init will give a seccomp listener to the runtime."""
+        return any(op.name == "seccomp_listen" for op in self.ops)
+
     def __init__(self) -> None:
         self.ops: list[Op] = []
         self.fds: list[tuple[str, str]] = []

@@ -168,6 +168,12 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         "keep the descriptors of slots {slots} as 3 and up, close all others",
     ),
     ("seccomp", 40, (("flags", "U"), ("program", "B")), "load the seccomp filter, {program}"),
+    (
+        "seccomp_listen",
+        63,
+        (("flags", "U"), ("program", "B")),
+        "load the seccomp filter, {program}, and give its listener to the runtime",
+    ),
     ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
     ("here", 46, (("slot", "U"),), "open the root directory into slot {slot}"),
     ("proc_file", 47, (("slot", "U"), ("path", "S")), "open /proc/{path} for writing into slot {slot}"),

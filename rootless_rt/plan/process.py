@@ -131,10 +131,13 @@ def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
     process = draft.process
     ops = [Op("keep_fds", kept)]
     if draft.facts.filter is not None:
-        ops.append(Op("seccomp", draft.facts.filter.flags, draft.facts.filter.program, label="linux.seccomp"))
+        found = draft.facts.filter
+        name = "seccomp_listen" if found.notifies else "seccomp"
+        ops.append(Op(name, found.flags, found.program, label="linux.seccomp"))
         if _filter_needs_admin(draft):
             sets = capability_sets(draft, quiet=True)
-            ops.append(Op("caps", sets["effective"], sets["permitted"], sets["inheritable"]))
+            masks = (sets["effective"], sets["permitted"], sets["inheritable"])
+            ops.append(Op("caps", *masks, label="linux.seccomp"))
     env = list(process.get("env", []))
     if draft.policy.listen_fds:
         env += [f"LISTEN_FDS={draft.policy.listen_fds}", "LISTEN_PID=1"]

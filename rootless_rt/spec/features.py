@@ -38,10 +38,9 @@ def features(
     empty when there is none, and `seccomp_flags` are the filter flags that the kernel can take; `cgroup_v1`
     to `systemd_user` are the cgroup managers of this build, `host` what to tell of the host, name -> text.
     """
-    actions = [name for name in names.SECCOMP_ACTIONS if name not in rules.REFUSED_ACTIONS]
     seccomp: dict[str, Any] = {"enabled": bool(libseccomp)}
     if libseccomp:
-        seccomp["actions"] = actions
+        seccomp["actions"] = list(names.SECCOMP_ACTIONS)
         seccomp["operators"] = list(names.SECCOMP_OPERATORS)
         seccomp["archs"] = list(names.SECCOMP_ARCHES)
         seccomp["knownFlags"] = list(names.SECCOMP_FLAGS)

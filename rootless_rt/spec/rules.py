@@ -27,11 +27,9 @@ REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
     "linux.resources.pids": ("*",),
     "linux.resources.blockIO": ("*",),
     "linux.resources": ("hugepageLimits", "network", "rdma", "unified"),
-    "linux.seccomp": ("listenerPath",),
 }
 # ... and names that some fields may not hold for now.
 REFUSED_NAMESPACES = ("time",)
-REFUSED_ACTIONS = ("SCMP_ACT_NOTIFY",)
 
 _ID_MAX = 0xFFFFFFFF  # as an id: "leave unchanged" to the kernel, never an id of its own
 _MAP_LINES = 340  # UID_GID_MAP_MAX_EXTENTS, user_namespaces(7)
@@ -58,7 +56,7 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     if "resources" in linux:
         check_resources(linux["resources"], "linux.resources")
     if "seccomp" in linux:
-        _check_seccomp(linux["seccomp"])
+        _check_seccomp(linux["seccomp"], notes)
     _refuse(config, ("mounts[]", "linux"))
     return tuple(notes)
 
@@ -301,13 +299,28 @@ def _check_devices(devices: list[dict[str, Any]]) -> None:
             _check_id(device.get(key, 0), f"{where}.{key}")
 
 
-def _check_seccomp(seccomp: dict[str, Any]) -> None:
-    if seccomp["defaultAction"] in REFUSED_ACTIONS:
-        raise NotSupportedYet("linux.seccomp.defaultAction")
+def _check_seccomp(seccomp: dict[str, Any], notes: list[tuple[str, str]]) -> None:
+    """A notifying rule needs an agent, and, as in runc, neither all calls nor write(2) can be left to one."""
+    path = "linux.seccomp"
+    if seccomp["defaultAction"] == "SCMP_ACT_NOTIFY":
+        raise SpecError(f"{path}.defaultAction", "SCMP_ACT_NOTIFY cannot be used as default action")
+    notifies = False
     for index, rule in enumerate(seccomp.get("syscalls", [])):
-        where = f"linux.seccomp.syscalls[{index}]"
-        if rule["action"] in REFUSED_ACTIONS:
-            raise NotSupportedYet(f"{where}.action")
+        where = f"{path}.syscalls[{index}]"
         if not rule["names"]:
             raise SpecError(f"{where}.names", "expected at least one system call")
-    _refuse_fields(seccomp, REFUSED_FIELDS["linux.seccomp"], "linux.seccomp")
+        if rule["action"] == "SCMP_ACT_NOTIFY":
+            notifies = True
+            if "write" in rule["names"]:
+                raise SpecError(f"{where}.action", "SCMP_ACT_NOTIFY cannot be used for the write syscall")
+    listener = seccomp.get("listenerPath", "")
+    if notifies and not listener:
+        raise SpecError(
+            f"{path}.listenerPath",
+            "SCMP_ACT_NOTIFY needs it",
+            hint="name the unix socket of the seccomp agent, or remove the rules with SCMP_ACT_NOTIFY",
+        )
+    if notifies:
+        _check_absolute(listener, f"{path}.listenerPath")
+    elif seccomp.get("listenerMetadata") and not listener:
+        notes.append((f"{path}.listenerMetadata", "has no effect without a listenerPath"))

@@ -42,10 +42,10 @@ def stored(directory) -> Path:
 def test_the_second_look_up_finds_the_first_result_whole(cache):
     first, second = load(cache), load(cache)
     assert (first.cached, second.cached) == (False, True)
-    for field in ("program", "flags", "instructions", "warnings"):
+    for field in ("program", "flags", "instructions", "warnings", "notes"):
         assert getattr(first, field) == getattr(second, field)
     assert second.instructions * 8 == len(second.program) > 0
-    assert "no_such_call, other_such" in second.warnings[0]
+    assert "no_such_call, other_such" in second.notes[0]
 
 
 def test_the_file_is_ours_alone_and_no_partial_one_stays(cache):

@@ -71,7 +71,7 @@ def test_features_tell_of_the_host_in_annotations_and_ask_the_kernel(capfd):
 
 
 def test_a_flag_that_no_kernel_has_is_not_told(monkeypatch):
-    monkeypatch.setattr(abilities, "_FLAGS", {"SECCOMP_FILTER_FLAG_NONE_SUCH": 1 << 30})
+    monkeypatch.setattr(abilities, "SECCOMP_FLAGS", {"SECCOMP_FILTER_FLAG_NONE_SUCH": 1 << 30})
     assert abilities.seccomp_flags() == ()
 
 

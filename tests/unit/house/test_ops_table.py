@@ -19,8 +19,8 @@ def test_the_header_is_generated_from_the_table():
 
 def test_numbers_and_names_are_given_once_and_stay_small():
     numbers = [number for _, number, _, _ in OPS]
-    assert sorted(numbers) == list(range(1, len(OPS) + 1)), "rt-init's table has no holes"
-    assert f"#define OP_LAST {len(OPS)}\n" in header()
+    assert len(set(numbers)) == len(OPS) and 1 <= min(numbers) <= max(numbers) < 128
+    assert f"#define OP_LAST {max(numbers)}\n" in header()
     assert len(BY_NAME) == len(OPS)
 
 
