@@ -73,7 +73,7 @@ def build(store: Store, prepared: Prepared, container_id: str, options: Options)
 
 def _build(store: Store, prepared: Prepared, container_id: str, options: Options) -> Container:
     state = _new_state(prepared, container_id)
-    fds = open_fds(prepared.plan)
+    fds = open_fds(prepared.plan, prepared.facts)
     console = pidfd_to = None
     try:
         if options.console_socket:

@@ -12,7 +12,7 @@ import posix
 from rootless_rt.container import processes, record, signals
 from rootless_rt.container.create import Container, connect_to, end_process, until_created, write_pid_file
 from rootless_rt.container.lifecycle import status_of
-from rootless_rt.container.prepare import Options, check_terminal, filter_of, open_fds
+from rootless_rt.container.prepare import Options, check_terminal, filter_of, look_at_joined, open_fds
 from rootless_rt.container.store import CONFIG, Handle
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import gather
@@ -26,6 +26,9 @@ from rootless_rt.spec.names import NAMESPACES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from idmap.extents import Extent
+    from rootless_rt.host.facts import HostFacts
 
 
 def saved_spec(handle: Handle, state: dict[str, Any]) -> Spec:
@@ -74,10 +77,14 @@ def add_process(
         rows=size[0],
         cols=size[1],
     )
-    plan = exec_plan(spec, facts, policy, _namespaces(state))
+    joined = _namespaces(state)
+    look_at_joined(facts, joined)
+    if "user" in joined:
+        facts.joined_maps = _maps(state["pid"])
+    plan = exec_plan(spec, facts, policy, joined)
     container = Container(handle, spec, plan, state, options)
     with signals.held():
-        _start(container)
+        _start(container, facts)
     return container
 
 
@@ -108,9 +115,18 @@ def _namespaces(state: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _start(container: Container) -> None:
+def _maps(pid: int) -> tuple[list[Extent], list[Extent]] | None:
+    from idmap.userns import own_map
+
+    try:
+        return own_map("uid", f"/proc/{pid}"), own_map("gid", f"/proc/{pid}")
+    except OSError:
+        return None  # it has just ended: noticed when its namespaces are open
+
+
+def _start(container: Container, facts: HostFacts) -> None:
     options = container.options
-    fds = open_fds(container.plan)
+    fds = open_fds(container.plan, facts)
     console = None
     try:
         # Opened by number: they are the container's only if its process is still the same behind that.

@@ -13,6 +13,7 @@ from rootless_rt.errors import RtError
 from rootless_rt.host.facts import CgroupFacts, HostFacts, gather
 from rootless_rt.plan.build import plan as make_plan
 from rootless_rt.plan.model import Policy
+from rootless_rt.plan.namespaces import ORDER
 from rootless_rt.spec.names import NAMESPACES
 
 TYPE_CHECKING = False
@@ -80,6 +81,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     check_terminal(spec, options)
     cgroup = _choose_cgroup(spec, container_id, options, facts)
     facts.filter = filter_of(spec)
+    look_at_joined(facts, _joined(spec))
     policy = Policy(
         container_id,
         strict=options.strict,
@@ -114,6 +116,19 @@ def filter_of(spec: Spec) -> SeccompFilter | None:
 
         check_socket(profile["listenerPath"])
     return found
+
+
+def look_at_joined(facts: HostFacts, paths: dict[str, str]) -> None:
+    """Find out how the namespaces at `paths` (type -> file) can be joined, if there is a choice."""
+    if "user" in paths and len(paths) > 1:
+        from rootless_rt.host.namespaces import join_order
+
+        facts.join_order = join_order({kind: paths[kind] for kind in ORDER if kind in paths})
+
+
+def _joined(spec: Spec) -> dict[str, str]:
+    listed = spec.data.get("linux", {}).get("namespaces", [])
+    return {item["type"]: item["path"] for item in listed if item.get("path")}
 
 
 def check_terminal(spec: Spec, options: Options) -> None:
@@ -165,7 +180,7 @@ def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostF
     return manager
 
 
-def open_fds(plan: Plan) -> list[int]:
+def open_fds(plan: Plan, facts: HostFacts) -> list[int]:
     """Open what fills the plan's first slots; -1 for those that come later. Raises RtError."""
     fds: list[int] = []
     try:
@@ -174,6 +189,12 @@ def open_fds(plan: Plan) -> list[int]:
                 fds.append(posix.dup(int(value)))  # is open: looked at before we opened any
             elif kind in NAMESPACES:
                 fds.append(_namespace_fd(kind, value))
+            elif kind == "owner":
+                fds.append(_owner_fd(value))
+            elif kind == "userns":
+                from rootless_rt.container.holder import open_userns
+
+                fds.append(open_userns(value, facts))
             else:
                 fds.append(-1)
     except BaseException:
@@ -182,6 +203,18 @@ def open_fds(plan: Plan) -> list[int]:
                 posix.close(fd)
         raise
     return fds
+
+
+def _owner_fd(path: str) -> int:
+    from rootless_rt.host.namespaces import open_owner
+
+    try:
+        return open_owner(path)
+    except OSError as error:
+        reason = posix.strerror(error.errno or 0).lower()
+        raise RtError(
+            f"linux.namespaces: {path}: cannot open the user namespace that owns it: {reason}"
+        ) from None
 
 
 def _namespace_fd(kind: str, path: str) -> int:

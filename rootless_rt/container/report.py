@@ -129,6 +129,18 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return f"the kernel has no filesystem called {kind}"
         if call == "destination":
             return _destination_hint(number)
+    if op.name == "idmap":
+        if number == errno.EPERM:
+            return "the filesystem belongs to another user namespace: only its owner can map its ids"
+        if number == errno.EINVAL:
+            return "does the filesystem support mapped ids, and is it not mapped already?"
+    if op.label == "linux.namespaces (time)" and number == errno.EINVAL:
+        return "the kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)"
+    if op.label == "linux.timeOffsets":
+        if number == errno.ERANGE:
+            return "no clock may start below zero, or further ahead than 146 years"
+        if number in (errno.EPERM, errno.EACCES):
+            return "it takes CAP_SYS_TIME in the user namespace"
     if op.name == "mount_bind":
         if call == "destination":
             return _destination_hint(number)

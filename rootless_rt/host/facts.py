@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless_rt.host.namespaces import Step
     from rootless_rt.host.seccomp import SeccompFilter
 
 Extent = tuple[int, int, int]
@@ -57,6 +58,8 @@ class HostFacts:
     kernel_mounts      where proc and sysfs are mounted on the host; only filled for --no-pivot
     cgroup             see CgroupFacts
     filter             the compiled seccomp filter, or None
+    join_order         steps of `namespaces.join_order`, where a user namespace is joined among others
+    joined_maps        uid and gid extents of the user namespace that is joined; None: not known
     """
 
     __slots__ = (
@@ -66,6 +69,8 @@ class HostFacts:
         "euid",
         "filter",
         "gid_map",
+        "join_order",
+        "joined_maps",
         "kernel_mounts",
         "last_capability",
         "may_set_groups",
@@ -89,6 +94,8 @@ class HostFacts:
         self.kernel_mounts: list[str] = []
         self.cgroup = CgroupFacts()
         self.filter: SeccompFilter | None = None
+        self.join_order: list[Step] = []
+        self.joined_maps: tuple[list[Extent], list[Extent]] | None = None
 
     @property
     def initial_userns(self) -> bool:

@@ -30,6 +30,9 @@
 #define MOUNT_ATTR_NODEV 0x4
 #define MOUNT_ATTR_NOEXEC 0x8
 #endif
+#ifndef MOUNT_ATTR_IDMAP
+#define MOUNT_ATTR_IDMAP 0x100000
+#endif
 
 /* mount_setattr(2)'s argument, under a name of our own: C libraries differ in where they have it. */
 struct attributes {
@@ -52,6 +55,13 @@ static inline int k_setattr(int dir, const char *path, unsigned flags, uint64_t 
 	struct attributes a = {set, clear, propagation, 0};
 
 	return (int)syscall(SYS_mount_setattr, dir, path, flags, &a, sizeof a);
+}
+
+static inline int k_idmap(int mount, unsigned flags, int userns)
+{
+	struct attributes a = {MOUNT_ATTR_IDMAP, 0, 0, (uint64_t)userns};
+
+	return (int)syscall(SYS_mount_setattr, mount, "", flags, &a, sizeof a);
 }
 
 static inline int k_fsopen(const char *type)

@@ -103,6 +103,8 @@ static void perform(struct run *r, const struct op *op)
 	case OP_CLONE: op_clone(r, op); break;
 	case OP_SYNC: op_sync(r, op); break;
 	case OP_BECOME: op_become(r, op); break;
+	case OP_NEST: op_nest(r, op); break;
+	case OP_ENTER_OWN: op_enter_own(r, op); break;
 	case OP_UNSHARE:
 		if (unshare((int)U(op, F_UNSHARE_FLAGS)))
 			fail(r, "unshare", "");
@@ -125,6 +127,7 @@ static void perform(struct run *r, const struct op *op)
 		break;
 	case OP_PROPAGATION: op_propagation(r, op); break;
 	case OP_SOURCE: op_source(r, op); break;
+	case OP_IDMAP: op_idmap(r, op); break;
 	case OP_ROOT: op_root(r, op); break;
 	case OP_MOUNT_FS: op_mount_fs(r, op); break;
 	case OP_MOUNT_BIND: op_mount_bind(r, op); break;

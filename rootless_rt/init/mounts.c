@@ -27,6 +27,19 @@ void op_source(struct run *r, const struct op *op)
 	set_slot(r, U(op, F_SOURCE_SLOT), fd);
 }
 
+/* A detached copy can get a map, and only once: mount_setattr(2). */
+void op_idmap(struct run *r, const struct op *op)
+{
+	int mount = slot_fd(r, U(op, F_IDMAP_SLOT));
+	uint64_t flag = U(op, F_IDMAP_PROPAGATION);
+
+	if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0, flag & ~(uint64_t)MS_REC))
+		fail(r, "mount_setattr", "");
+	if (k_idmap(mount, AT_EMPTY_PATH | (U(op, F_IDMAP_RECURSIVE) ? AT_RECURSIVE : 0),
+		    slot_fd(r, U(op, F_IDMAP_USERNS))))
+		fail(r, "idmap", "");
+}
+
 static int bind_over(struct run *r, const char *path)
 {
 	int fd = k_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);

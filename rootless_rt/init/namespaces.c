@@ -66,6 +66,43 @@ void op_clone(struct run *r, const struct op *op)
 	}
 }
 
+/*
+ * A user namespace of one uid and one gid, which may be any numbers: a map of the writer's own ids takes no
+ * privilege, but that setgroups(2) be denied (user_namespaces(7)).
+ */
+void op_nest(struct run *r, const struct op *op)
+{
+	char uids[64], gids[64];
+
+	snprintf(uids, sizeof uids, "%llu %llu 1", (unsigned long long)U(op, F_NEST_UID),
+		 (unsigned long long)U(op, F_NEST_OUTER_UID));
+	snprintf(gids, sizeof gids, "%llu %llu 1", (unsigned long long)U(op, F_NEST_GID),
+		 (unsigned long long)U(op, F_NEST_OUTER_GID));
+	if (unshare(CLONE_NEWUSER))
+		fail(r, "unshare", "user");
+	if (write_proc(r->proc, "self/setgroups", "deny"))
+		fail(r, "write", "/proc/self/setgroups");
+	if (write_proc(r->proc, "self/uid_map", uids))
+		fail(r, "write", "/proc/self/uid_map");
+	if (write_proc(r->proc, "self/gid_map", gids))
+		fail(r, "write", "/proc/self/gid_map");
+}
+
+/* Such as time_for_children: what unshare(2) made for those to come. */
+void op_enter_own(struct run *r, const struct op *op)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof path, "self/ns/%s", S(op, F_ENTER_OWN_NAME));
+	fd = openat(r->proc, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		fail(r, "open", path);
+	if (setns(fd, (int)U(op, F_ENTER_OWN_FLAG)))
+		fail(r, "setns", path);
+	close(fd);
+}
+
 void op_loopback(struct run *r, const struct op *op)
 {
 	struct ifreq req = {.ifr_name = "lo"};

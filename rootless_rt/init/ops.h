@@ -61,10 +61,13 @@ enum op_code {
 	OP_PROC_WRITE = 48,
 	OP_TRACE = 44,
 	OP_COVER = 42,
+	OP_NEST = 70,
+	OP_IDMAP = 72,
+	OP_ENTER_OWN = 71,
 	OP_REMOUNT = 43,
 };
 
-#define OP_LAST 63
+#define OP_LAST 72
 #define OP_FIELDS 11
 
 /* X(code, name, field types) */
@@ -117,6 +120,9 @@ enum op_code {
 	X(48, "proc_write", "US") \
 	X(44, "trace", "") \
 	X(42, "cover", "S") \
+	X(70, "nest", "UUUU") \
+	X(72, "idmap", "UUUU") \
+	X(71, "enter_own", "SU") \
 	X(43, "remount", "USUUV")
 
 /* Places of the fields in an op. */
@@ -236,6 +242,16 @@ enum op_field {
 	F_PROC_WRITE_SLOT = 0,
 	F_PROC_WRITE_TEXT = 1,
 	F_COVER_PATH = 0,
+	F_NEST_UID = 0,
+	F_NEST_OUTER_UID = 1,
+	F_NEST_GID = 2,
+	F_NEST_OUTER_GID = 3,
+	F_IDMAP_SLOT = 0,
+	F_IDMAP_USERNS = 1,
+	F_IDMAP_RECURSIVE = 2,
+	F_IDMAP_PROPAGATION = 3,
+	F_ENTER_OWN_NAME = 0,
+	F_ENTER_OWN_FLAG = 1,
 	F_REMOUNT_ROOT = 0,
 	F_REMOUNT_DEST = 1,
 	F_REMOUNT_SET = 2,

@@ -76,6 +76,7 @@ int destination(struct run *r, int root, const char *path, int directory, int st
 
 /* The subjects. */
 void op_source(struct run *r, const struct op *op);
+void op_idmap(struct run *r, const struct op *op);
 void op_root(struct run *r, const struct op *op);
 void op_propagation(struct run *r, const struct op *op);
 void op_mount_fs(struct run *r, const struct op *op);
@@ -95,6 +96,8 @@ void op_root_propagation(struct run *r, const struct op *op);
 void op_join(struct run *r, const struct op *op);
 void op_clone(struct run *r, const struct op *op);
 void op_become(struct run *r, const struct op *op);
+void op_nest(struct run *r, const struct op *op);
+void op_enter_own(struct run *r, const struct op *op);
 void op_loopback(struct run *r, const struct op *op);
 void op_sysctl(struct run *r, const struct op *op);
 void op_proc_file(struct run *r, const struct op *op);

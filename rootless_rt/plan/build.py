@@ -9,6 +9,7 @@ from rootless_rt.errors import SpecError
 from rootless_rt.plan import devices, hooks, mounts, namespaces, process, rootfs
 from rootless_rt.plan.model import Draft, Plan, Policy
 from rootless_rt.plan.ops import NO_SLOT, SYNC_HOOKS, Op
+from rootless_rt.spec.mountopts import asks_for_map
 from rootless_rt.spec.names import RLIMITS
 
 TYPE_CHECKING = False
@@ -28,6 +29,10 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     cgroup = draft.fd_slot("into-cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
     listener = draft.fd_slot("listener") if policy.start_later else NO_SLOT
     kept = [draft.fd_slot("keep", str(3 + index)) for index in range(policy.keep_fds)]
+    if any(asks_for_map(mount) for mount in draft.config.get("mounts", [])):
+        from rootless_rt.plan.idmapped import take_slots
+
+        take_slots(draft)
     draft.root_slot = draft.new_slot()
 
     limits = process.host_ops(draft)
@@ -40,7 +45,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
 
     ops = [Op("trace")] if policy.trace else []
     room = _room_for_fds(draft, limits)
-    ops += limits + room + before + after_clone
+    ops += limits + room + draft.early + before + after_clone
     ops += rootfs.first_ops(draft)
     # With the caller's own ids: root of the user namespace may be somebody who cannot search the way there.
     ops += draft.sources

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rootless_rt.host.facts import HostFacts
     from rootless_rt.spec.load import Spec
 
+    Extent = tuple[int, int, int]
+
 
 class Degradation:
     """One thing that will differ from what config.json asks, and why.
@@ -156,11 +158,14 @@ class Draft:
         self.policy = policy
         self.plan = Plan()
         self.sources: list[Op] = []
+        self.early: list[Op] = []  # what needs the caller's own namespaces
+        self.idmaps: dict[int, int] = {}  # index of a mount -> slot of the user namespace that maps its ids
         self.notes: list[tuple[Op, Degradation]] = []
         self._next_slot = 0
         # What the namespaces part finds out, for all others.
         self.new: dict[str, int] = {}
         self.joined: dict[str, str] = {}
+        self.nested: tuple[int, int] | None = None  # uid and gid that get a user namespace of their own
         self.in_userns = not facts.initial_userns
         self.root_slot = NO_SLOT
 
@@ -210,23 +215,21 @@ class Draft:
         return made
 
     def uid_mapped(self, number: int) -> bool:
-        """Whether a uid of the container exists in its user namespace (unknown ones count as mapped)."""
-        return _inside(self.plan.uid_map, number, self.in_userns, self.facts.uid_map, self.joined)
+        """Whether a uid of the container exists in its user namespace; unknown ones count as mapped."""
+        return self._mapped(self.plan.uid_map, number, self.facts.uid_map, 0)
 
     def gid_mapped(self, number: int) -> bool:
         """Whether a gid of the container exists in its user namespace."""
-        return _inside(self.plan.gid_map, number, self.in_userns, self.facts.gid_map, self.joined)
+        return self._mapped(self.plan.gid_map, number, self.facts.gid_map, 1)
 
-
-def _inside(
-    extents: list[tuple[int, int, int]] | None,
-    number: int,
-    in_userns: bool,
-    own: list[tuple[int, int, int]],
-    joined: dict[str, str],
-) -> bool:
-    if extents is None:
-        if not in_userns or "user" in joined:
-            return True
-        extents = own
-    return any(inside <= number < inside + count for inside, _, count in extents)
+    def _mapped(self, extents: list[Extent] | None, number: int, own: list[Extent], which: int) -> bool:
+        if extents is None:
+            if "user" in self.joined:
+                if self.facts.joined_maps is None:
+                    return True
+                extents = self.facts.joined_maps[which]
+            elif not self.in_userns:
+                return True
+            else:
+                extents = own
+        return any(inside <= number < inside + count for inside, _, count in extents)

@@ -136,7 +136,13 @@ def _bind(
         raise SpecError(f"{where}.source", "is needed for a bind mount")
     if not source.startswith("/"):
         source = draft.spec.bundle + "/" + source
-    slot = draft.source(source, options.rbind, label=where)
+    index = draft.config["mounts"].index(mount)
+    if index in draft.idmaps:
+        from rootless_rt.plan.idmapped import source as mapped
+
+        slot = mapped(draft, index, source, options.rbind, where)
+    else:
+        slot = draft.source(source, options.rbind, label=where)
     in_proc = _kernel_place(dest, where)
     soft_clear = options.attr_clr & ~ATTR_ATIME
     soft_set = options.attr_set & ~_RESTRICT

@@ -2,7 +2,8 @@
 
 The order is the kernel's: an existing user namespace is joined first, since it gives the privilege to join
 those it owns; the others next; all new ones are made by one clone(2), so that they belong to the
-new user namespace (user_namespaces(7)). The cgroup namespace is made last of all, after the process has moved
+new user namespace (user_namespaces(7)). Then comes the time namespace: its offsets can only be set while
+nobody is in it (time_namespaces(7)). The cgroup namespace is made last of all, after the process has moved
 into its cgroup: its root is the cgroup at that moment (cgroup_namespaces(7)).
 """
 
@@ -14,7 +15,8 @@ from rootless_rt.plan.ops import SYNC_MAPS, Op
 from rootless_rt.spec.names import NAMESPACES, sysctl_parts
 
 CLONE_NEWUSER = NAMESPACES["user"][0]
-_ORDER = ("user", "ipc", "uts", "network", "pid", "mount", "cgroup")
+# The order of joining, and the types that a user namespace among them must own.
+ORDER = ("user", "ipc", "uts", "network", "pid", "time", "mount", "cgroup")
 
 
 def namespaces(draft: Draft) -> None:
@@ -52,6 +54,40 @@ def namespaces(draft: Draft) -> None:
         ]
     draft.in_userns = draft.in_userns or "user" in draft.new or "user" in draft.joined
     draft.plan.own_pid = "pid" in draft.new
+    draft.nested = _nested(draft)
+
+
+def _nested(draft: Draft) -> tuple[int, int] | None:
+    """The process's uid and gid where they are not mapped, but a single uid and gid are, to stand for them.
+
+    Then the process gets a further user namespace, in which its numbers are the caller's ids. While that is
+    made the process may be looked at, so not where it shares pids with others.
+    """
+    user = draft.process.get("user", {})
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    maps = (draft.plan.uid_map, draft.plan.gid_map)
+    if any(lines is None or [line[2] for line in lines] != [1] for lines in maps) or "pid" in draft.joined:
+        return None
+    return None if draft.uid_mapped(uid) and draft.gid_mapped(gid) else (uid, gid)
+
+
+def nest_ops(draft: Draft) -> list[Op]:
+    """Make the user namespace for a process whose ids are not mapped, see `_nested`."""
+    uid_map, gid_map = draft.plan.uid_map, draft.plan.gid_map
+    if draft.nested is None or not uid_map or not gid_map:
+        return []
+    uid, gid = draft.nested
+    if draft.process.get("capabilities", {}).get("permitted"):
+        draft.degrade(
+            "process.capabilities",
+            "over the container's namespaces",
+            "over its own processes and files only",
+            f"uid {uid} or gid {gid} is not mapped, so the process gets a further user namespace",
+            "map a range of ids (rt spec --rootless --idmap full), or use uid 0",
+        )
+    ops = [Op("dumpable", 1)]  # or its own /proc/self would not be its own
+    ops.append(Op("nest", uid, uid_map[0][0], gid, gid_map[0][0], label="process.user"))
+    return [*ops, Op("dumpable", 0)] if draft.joined else ops
 
 
 def _extents(draft: Draft, field: str) -> list[tuple[int, int, int]]:
@@ -60,12 +96,18 @@ def _extents(draft: Draft, field: str) -> list[tuple[int, int, int]]:
 
 def joins(draft: Draft) -> list[tuple[str, int]]:
     """Take a slot for every joined namespace, in the order of joining."""
-    return [(kind, draft.fd_slot(kind, draft.joined[kind])) for kind in _ORDER if kind in draft.joined]
+    steps = draft.facts.join_order or [
+        (kind, "", draft.joined[kind]) for kind in ORDER if kind in draft.joined
+    ]
+    return [(kind, draft.fd_slot(how or kind, path)) for kind, how, path in steps]
 
 
 def entry_ops(draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int) -> tuple[list[Op], list[Op]]:
     """The ops around the clone: (those up to it, those right after it)."""
+    opened, offsets = _time_ops(draft)
     ops = []
+    if "user" in draft.joined:
+        ops += opened  # inside, its own /proc/self would not be its own
     if joined:
         # What is joined may hold processes that would look into ours.
         ops.append(Op("dumpable", 0))
@@ -75,15 +117,35 @@ def entry_ops(draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int) -> 
             ops.append(Op("dumpable", 1))  # the helpers must be able to write our maps
     flags = 0
     for kind, flag in draft.new.items():
-        if kind != "cgroup":
+        if kind not in ("cgroup", "time"):
             flags |= flag
+    if "user" in draft.joined:
+        ops += offsets  # the clone is born into it
     ops.append(Op("clone", flags, cgroup_slot))
     after = [Op("sync", SYNC_MAPS)]
+    if "time" in draft.new and "user" not in draft.joined:
+        after += opened + offsets + [Op("enter_own", "time_for_children", draft.new["time"])]
     if joined:
         after.append(Op("dumpable", 0))
     if "cgroup" in draft.new:
         after.append(Op("unshare", draft.new["cgroup"]))
     return ops, after
+
+
+def _time_ops(draft: Draft) -> tuple[list[Op], list[Op]]:
+    """A new time namespace for the children: (opening its offsets, making it and writing them)."""
+    if "time" not in draft.new:
+        return [], []
+    made = Op("unshare", draft.new["time"], label="linux.namespaces (time)")
+    lines = [
+        f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+        for clock, offset in draft.linux.get("timeOffsets", {}).items()
+    ]
+    if not lines:
+        return [], [made]
+    slot = draft.new_slot()
+    opened = Op("proc_file", slot, "self/timens_offsets", label="linux.timeOffsets")
+    return [opened], [made, Op("proc_write", slot, "".join(lines), label="linux.timeOffsets")]
 
 
 def become_ops(draft: Draft) -> list[Op]:

@@ -186,6 +186,19 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("trace", 44, (), "report how long each op takes"),
     ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
     (
+        "nest",
+        70,
+        (("uid", "U"), ("outer_uid", "U"), ("gid", "U"), ("outer_gid", "U")),
+        "make a further user namespace, in which uid {outer_uid} is {uid} and gid {outer_gid} is {gid}",
+    ),
+    (
+        "idmap",
+        72,
+        (("slot", "U"), ("userns", "U"), ("recursive", "U"), ("propagation", "U")),
+        "map the ids of the mount in slot {slot} by the user namespace of slot {userns}",
+    ),
+    ("enter_own", 71, (("name", "S"), ("flag", "U")), "enter the own namespace {name}"),
+    (
         "remount",
         43,
         (("root", "U"), ("dest", "S"), ("set", "U"), ("clear", "U"), ("propagation", "V")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Degradation, Draft
+from rootless_rt.plan.namespaces import nest_ops
 from rootless_rt.plan.ops import ALWAYS, IF_ALLOWED, NEVER, NO_SLOT, Op
 from rootless_rt.spec.names import CAPABILITIES, RLIMITS
 
@@ -77,6 +78,8 @@ def session_ops(draft: Draft, console_slot: int) -> list[Op]:
     """A session of its own (no TIOCSTI into the caller's terminal), stdio, keyring."""
     user = draft.process.get("user", {})
     uid, gid = user.get("uid", 0), user.get("gid", 0)
+    if draft.nested:
+        uid = gid = 0  # its own are not known yet where this is done
     ops = [Op("session", console_slot)]
     if uid or console_slot != NO_SLOT:
         ops.append(Op("chown_stdio", uid, gid))
@@ -105,6 +108,7 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
     ops = [Op("chdir", process.get("cwd", "/"), 1 if make_cwd else 0, label="process.cwd")]
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
         ops.append(Op("home", draft.root_slot, uid))
+    ops += nest_ops(draft)
     # Before anything of the image can run, and before RLIMIT_NOFILE counts what is open.
     ops.append(Op("close_others", open_slots))
     ops += [
@@ -162,7 +166,15 @@ def _rlimits_done(draft: Draft) -> list[tuple[int, int, int, str]]:
 
 
 def _check_mapped(draft: Draft, uid: int, gid: int) -> None:
+    if draft.nested:
+        return
     for name, number, mapped in (("uid", uid, draft.uid_mapped(uid)), ("gid", gid, draft.gid_mapped(gid))):
+        if not mapped and "user" in draft.joined:
+            raise SpecError(
+                f"process.user.{name}",
+                f"{name} {number} is not mapped in the user namespace that was joined",
+                hint="/proc/self/uid_map and gid_map in the container say which ids it has",
+            )
         if not mapped:
             raise SpecError(
                 f"process.user.{name}",
@@ -182,7 +194,7 @@ def _groups_denied(groups: list[int]) -> Degradation:
 
 def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], int]:
     """The supplementary groups to set, and whether setgroups(2) is to be called (ALWAYS ...)."""
-    if "user" in draft.new and not draft.plan.set_groups:
+    if "user" in draft.new and (draft.nested or not draft.plan.set_groups):
         lost = [number for number in asked if number != gid]
         if lost:
             draft.degrade(

@@ -58,7 +58,7 @@ def features(
         "hooks": list(names.HOOKS),
         "mountOptions": sorted(word for word, meaning in OPTIONS.items() if meaning[0] != LATER),
         "linux": {
-            "namespaces": sorted(kind for kind in names.NAMESPACES if kind not in rules.REFUSED_NAMESPACES),
+            "namespaces": sorted(names.NAMESPACES),
             "capabilities": list(names.CAPABILITIES),
             "cgroup": {
                 "v1": cgroup_v1,

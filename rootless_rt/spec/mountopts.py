@@ -81,6 +81,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "bind": (BIND, False),
     "rbind": (BIND, True),
     "remount": (REMOUNT,),
+    "idmap": (NOTHING,),  # what mapping is meant is read by `idmaps`
+    "ridmap": (NOTHING,),
 }
 OPTIONS.update({word: (PROPAGATE, *meaning) for word, meaning in PROPAGATION.items()})
 OPTIONS.update(
@@ -109,8 +111,6 @@ OPTIONS.update(
             "rdirsync",
             "rmand",
             "rnomand",
-            "idmap",
-            "ridmap",
             "tmpcopyup",
             "copy-symlink",
             "src-nofollow",
@@ -175,10 +175,8 @@ def parse_options(options: list[str], path: str, fstype: str = "") -> MountOptio
     for index, word in enumerate(options):
         meaning = OPTIONS.get(word)
         if meaning is None:
-            # crun's spelling, idmap=uids=...;gids=..., belongs to the word it begins with
-            if word.startswith(("idmap=", "ridmap=")):
-                raise NotSupportedYet(f"{path}[{index}]", hint=f"the mount option {quote(word)}")
-            if word:
+            # crun's idmap=uids=...;gids=... is read by `idmaps`
+            if word and not word.startswith(("idmap=", "ridmap=")):
                 first_data = first_data if result.data else index
                 result.data.append(word)
         elif meaning[0] == LATER:
@@ -190,6 +188,13 @@ def parse_options(options: list[str], path: str, fstype: str = "") -> MountOptio
             raise SpecError(f"{path}[{first_data}]", f"a bind mount takes no data: {quote(result.data[0])}")
         result.sb_set = result.sb_clr = ()
     return result
+
+
+def asks_for_map(mount: dict[str, Any]) -> bool:
+    """Whether a mount may ask for mapped ids: then `idmaps` says what it asks."""
+    if mount.get("uidMappings") or mount.get("gidMappings"):
+        return True
+    return any(word.startswith(("idmap", "ridmap")) for word in mount.get("options", []))
 
 
 def _apply(result: MountOptions, meaning: tuple[Any, ...]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from rootless_rt.errors import NotSupportedYet, SpecError
 from rootless_rt.spec import names
 from rootless_rt.spec.jsonio import quote
-from rootless_rt.spec.mountopts import parse_options
+from rootless_rt.spec.mountopts import asks_for_map, parse_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 # "[]" stands for every item of an array.
 REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
     "process": ("scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel"),
-    "mounts[]": ("uidMappings", "gidMappings"),
-    "linux": ("timeOffsets", "netDevices", "intelRdt", "memoryPolicy", "personality", "mountLabel"),
+    "linux": ("netDevices", "intelRdt", "memoryPolicy", "personality", "mountLabel"),
     "linux.resources.memory": ("*",),
     "linux.resources.cpu": ("*",),
     "linux.resources.pids": ("*",),
     "linux.resources.blockIO": ("*",),
     "linux.resources": ("hugepageLimits", "network", "rdma", "unified"),
 }
-# ... and names that some fields may not hold for now.
-REFUSED_NAMESPACES = ("time",)
 
 _ID_MAX = 0xFFFFFFFF  # as an id: "leave unchanged" to the kernel, never an id of its own
 _MAP_LINES = 340  # UID_GID_MAP_MAX_EXTENTS, user_namespaces(7)
@@ -46,6 +43,7 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     linux = config.get("linux", {})
     namespaces = _check_namespaces(linux.get("namespaces", []))
     _check_user_mappings(linux, namespaces)
+    _check_time(linux.get("timeOffsets", {}), namespaces)
     _check_names(config, namespaces)
     _check_process(config["process"], "process", notes)
     _check_mounts(config.get("mounts", []), notes)
@@ -57,7 +55,7 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         check_resources(linux["resources"], "linux.resources")
     if "seccomp" in linux:
         _check_seccomp(linux["seccomp"], notes)
-    _refuse(config, ("mounts[]", "linux"))
+    _refuse(config, ("linux",))
     return tuple(notes)
 
 
@@ -122,8 +120,6 @@ def _check_namespaces(namespaces: list[dict[str, Any]]) -> dict[str, str]:
     for index, item in enumerate(namespaces):
         where = f"linux.namespaces[{index}]"
         kind = item["type"]
-        if kind in REFUSED_NAMESPACES:
-            raise NotSupportedYet(f"{where}.type", hint=f"remove the {kind} namespace from the config")
         if kind in found:
             raise SpecError(where, f"a second {quote(kind)} namespace")
         found[kind] = item.get("path", "")
@@ -170,6 +166,19 @@ def _check_ranges(mappings: list[dict[str, int]], side: str, path: str) -> None:
         if first < free:
             raise SpecError(f"{path}[{index}]", f"its {side} range overlaps that of {path}[{before}]")
         free, before = first + size, index
+
+
+def _check_time(offsets: dict[str, dict[str, int]], namespaces: dict[str, str]) -> None:
+    for clock, offset in offsets.items():
+        where = f"linux.timeOffsets[{quote(clock)}]"
+        if clock not in ("monotonic", "boottime"):
+            raise SpecError(where, "no such clock", hint="monotonic and boottime can be set")
+        if namespaces.get("time") != "":
+            raise SpecError(
+                where, "needs a new time namespace", hint='add {"type": "time"} to linux.namespaces'
+            )
+        if offset.get("nanosecs", 0) >= 10**9:
+            raise SpecError(f"{where}.nanosecs", f"expected less than a second, got {offset['nanosecs']}")
 
 
 def _check_names(config: dict[str, Any], namespaces: dict[str, str]) -> None:
@@ -237,6 +246,27 @@ def _check_mounts(mounts: list[dict[str, Any]], notes: list[tuple[str, str]]) ->
         options = parse_options(mount.get("options", []), f"{where}.options", mount.get("type", ""))
         if options.bind and not mount.get("source"):
             raise SpecError(f"{where}.source", "a bind mount needs a source")
+        _check_idmap(mount, where, options.bind)
+
+
+def _check_idmap(mount: dict[str, Any], where: str, bind: bool) -> None:
+    if not asks_for_map(mount):
+        return
+    from rootless_rt.spec.idmaps import idmap_of
+
+    asked = idmap_of(mount, where)
+    if asked is None:
+        return
+    if not bind:
+        raise SpecError(where, "only a bind mount can have its ids mapped")
+    for field, lines in (("uidMappings", asked.uids), ("gidMappings", asked.gids)):
+        listed = [{"containerID": a, "hostID": b, "size": n} for (a, b, n), relative in lines or []]
+        path = f"{where}.{field}"
+        if len(listed) > _MAP_LINES:
+            raise SpecError(path, f"{len(listed)} mappings, the kernel takes {_MAP_LINES}")
+        _check_ranges(listed, "containerID", path)
+        if not any(relative for _, relative in lines or []):
+            _check_ranges(listed, "hostID", path)
 
 
 def _check_hooks(hooks: dict[str, Any]) -> None:

@@ -47,7 +47,8 @@ def test_what_features_promise_is_accepted_in_a_config(capfd):
     found = json.loads(said(capfd, "features"))
     config = root_config()
     for word in found["mountOptions"]:
-        config["mounts"] = [{"destination": "/m", "type": "tmpfs", "source": "/s", "options": [word]}]
+        kind = "bind" if "idmap" in word else "tmpfs"
+        config["mounts"] = [{"destination": "/m", "type": kind, "source": "/s", "options": [word]}]
         from_bytes(json.dumps(config).encode(), "/b")
     config["mounts"] = []
     config["process"]["capabilities"] = {"bounding": found["linux"]["capabilities"]}

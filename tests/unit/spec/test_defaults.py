@@ -107,7 +107,7 @@ def test_features_promise_only_what_the_tables_can_do() -> None:
         parse_options([word], "x")
     assert "rro" not in document["mountOptions"]
     linux = document["linux"]
-    assert linux["namespaces"] == ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"]
+    assert linux["namespaces"] == ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"]
     assert linux["capabilities"][0] == "CAP_CHOWN" and len(linux["capabilities"]) == 41
     assert linux["seccomp"]["actions"] == list(names.SECCOMP_ACTIONS)
     assert linux["seccomp"]["operators"] == list(names.SECCOMP_OPERATORS)
