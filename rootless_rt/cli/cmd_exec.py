@@ -63,6 +63,9 @@ def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
     if given is not None:
         process = _from_file(given)
         process.setdefault("capabilities", spec.data["process"].get("capabilities", {}))
+        for label in ("apparmorProfile", "selinuxLabel"):
+            # No program comes in with fewer bounds than the container's own, unless that is asked for.
+            process[label] = process.get(label) or spec.data["process"].get(label, "")
         return process
     process = dict(spec.data["process"])
     process["args"] = inv.args[1:]
@@ -72,6 +75,8 @@ def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
     process["env"] = [*process.get("env", []), *items(inv.options, "env")]
     process["cwd"] = text(inv.options, "cwd") or process.get("cwd", "/")
     process["noNewPrivileges"] = process.get("noNewPrivileges", False) or flag(inv.options, "no_new_privs")
+    process["apparmorProfile"] = text(inv.options, "apparmor") or process.get("apparmorProfile", "")
+    process["selinuxLabel"] = text(inv.options, "process_label") or process.get("selinuxLabel", "")
     process["user"] = _user(inv, process.get("user", {}))
     process["capabilities"] = _capabilities(items(inv.options, "cap"), process.get("capabilities", {}))
     rules.check_process(process)

@@ -163,6 +163,8 @@ COMMANDS = (
             Option("d detach", FLAG, "return once the program runs"),
             Option("c cap", LIST, "add a capability; may be given again", "CAP"),
             Option("no-new-privs", FLAG, "set no_new_privs"),
+            Option("apparmor", TEXT, "AppArmor profile of the program (default: the container's)", "PROFILE"),
+            Option("process-label", TEXT, "SELinux label of the program (default: the container's)", "LABEL"),
             Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
             Option("pid-file", TEXT, "write the program's process id to this file", "FILE"),
             Option("preserve-fds", NUMBER, "pass this many more file descriptors, from 3 on", "N"),

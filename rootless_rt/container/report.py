@@ -49,11 +49,18 @@ def failure(plan: Plan, message: Message) -> RtError:
         return _unmapped(op, message.call)
     if op.name == "hook" and message.call == "hook":
         return _hook(op, text, detail, number)
+    if op.name == "proc_write":
+        from rootless_rt.plan.lsm import refusal
+
+        if refused := refusal(op.label, text, number):
+            return refused
     reason = _WORDS.get(message.call) or posix.strerror(number).lower()
+    if op.name == "proc_file" and number == errno.EXDEV:
+        reason = "something is mounted over it"
     where = op.label or op.describe()
     subject = f"{op.args[2]} on {op.args[1]}" if op.name == "mount_fs" else text
     parts = [where, subject if subject and subject != where else "", f"{message.call}: {reason}"]
-    if message.call in _WORDS:
+    if message.call in _WORDS or op.name == "proc_file":
         parts[2] = reason
     line = ": ".join(part for part in parts if part)
     if detail.strip():
@@ -160,6 +167,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
                 "a namespace can be joined by root, or by the owner of the user namespace that it belongs to"
             )
         return "is the path a namespace file such as /proc/PID/ns/net?"
+    if op.name == "proc_file" and number == errno.EXDEV:
+        return "labels are only written to /proc itself: umount what lies below it (see /proc/self/mountinfo)"
     if op.name == "sysctl":
         if number == errno.EINVAL and "ping_group_range" in op.args[0]:
             return "are all its groups mapped into the user namespace?"

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless_rt.host.lsm import LsmFacts
     from rootless_rt.host.namespaces import Step
     from rootless_rt.host.seccomp import SeccompFilter
 
@@ -60,6 +61,7 @@ class HostFacts:
     filter             the compiled seccomp filter, or None
     join_order         steps of `namespaces.join_order`, where a user namespace is joined among others
     joined_maps        uid and gid extents of the user namespace that is joined; None: not known
+    lsm                see host.lsm; None when the config names no label
     """
 
     __slots__ = (
@@ -73,6 +75,7 @@ class HostFacts:
         "joined_maps",
         "kernel_mounts",
         "last_capability",
+        "lsm",
         "may_set_groups",
         "oom_score_adj",
         "paths",
@@ -96,6 +99,7 @@ class HostFacts:
         self.filter: SeccompFilter | None = None
         self.join_order: list[Step] = []
         self.joined_maps: tuple[list[Extent], list[Extent]] | None = None
+        self.lsm: LsmFacts | None = None
 
     @property
     def initial_userns(self) -> bool:
@@ -128,6 +132,11 @@ def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
     if not facts.initial_userns:
         facts.may_set_groups = _read("/proc/self/setgroups").strip() != b"deny"
     facts.paths = _paths(config)
+    profile = process.get("apparmorProfile", "")
+    if profile or process.get("selinuxLabel") or config.get("linux", {}).get("mountLabel"):
+        from rootless_rt.host import lsm
+
+        facts.lsm = lsm.look(profile)
     if not pivot:
         facts.kernel_mounts = _kernel_mounts(_read("/proc/self/mountinfo"))
     return facts

@@ -119,6 +119,8 @@ static void perform(struct run *r, const struct op *op)
 		break;
 	case OP_LOOPBACK: op_loopback(r, op); break;
 	case OP_SYSCTL: op_sysctl(r, op); break;
+	case OP_LABEL_MQUEUE: op_label_mqueue(r, op); break;
+	case OP_MASK_TMPFS: op_mask_tmpfs(r, op); break;
 	case OP_PROC_FILE: op_proc_file(r, op); break;
 	case OP_PROC_WRITE: op_proc_write(r, op); break;
 	case OP_OOM_SCORE_ADJ:

@@ -355,10 +355,26 @@ void op_symlink(struct run *r, const struct op *op)
 }
 
 /* Files are masked by /dev/null, directories by one empty read-only tmpfs that all share. */
+/* Empty, read-only and for every masked directory the same; `label` is an SELinux context or "". */
+static int mask_tmpfs(struct run *r, const char *label, const char *path)
+{
+	char context[256 + sizeof "context="];
+	char *options[] = {"size=0k", "nr_blocks=1", "nr_inodes=2", "mode=755", "ro", *label ? context : NULL, NULL};
+
+	snprintf(context, sizeof context, "context=%s", label);
+	return new_filesystem(r, "tmpfs", "tmpfs", options,
+			      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, path, 0);
+}
+
+/* With a label of its own, beforehand; without this op it is made for the first directory. */
+void op_mask_tmpfs(struct run *r, const struct op *op)
+{
+	set_slot(r, U(op, F_MASK_TMPFS_SLOT), mask_tmpfs(r, S(op, F_MASK_TMPFS_LABEL), "tmpfs"));
+}
+
 void op_mask(struct run *r, const struct op *op)
 {
 	static const struct field none;
-	static char *options[] = {"size=0k", "nr_blocks=1", "nr_inodes=2", "mode=755", "ro", NULL};
 	const char *path = S(op, F_MASK_PATH);
 	uint64_t tmpfs = U(op, F_MASK_TMPFS);
 	struct stat st;
@@ -383,10 +399,7 @@ void op_mask(struct run *r, const struct op *op)
 		return;
 	}
 	if (tmpfs >= MAX_SLOTS || r->slots[tmpfs] < 0)
-		set_slot(r, tmpfs, new_filesystem(r, "tmpfs", "tmpfs", options,
-						  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-							  MOUNT_ATTR_NOEXEC,
-						  path, 0));
+		set_slot(r, tmpfs, mask_tmpfs(r, "", path));
 	tree = tree_of(r, tmpfs, path);
 	attach(r, tree, at, path, &none);
 	give_back(r, tmpfs, tree);

@@ -59,6 +59,8 @@ enum op_code {
 	OP_HERE = 46,
 	OP_PROC_FILE = 47,
 	OP_PROC_WRITE = 48,
+	OP_LABEL_MQUEUE = 55,
+	OP_MASK_TMPFS = 56,
 	OP_TRACE = 44,
 	OP_COVER = 42,
 	OP_NEST = 70,
@@ -118,6 +120,8 @@ enum op_code {
 	X(46, "here", "U") \
 	X(47, "proc_file", "US") \
 	X(48, "proc_write", "US") \
+	X(55, "label_mqueue", "USS") \
+	X(56, "mask_tmpfs", "US") \
 	X(44, "trace", "") \
 	X(42, "cover", "S") \
 	X(70, "nest", "UUUU") \
@@ -241,6 +245,11 @@ enum op_field {
 	F_PROC_FILE_PATH = 1,
 	F_PROC_WRITE_SLOT = 0,
 	F_PROC_WRITE_TEXT = 1,
+	F_LABEL_MQUEUE_ROOT = 0,
+	F_LABEL_MQUEUE_PATH = 1,
+	F_LABEL_MQUEUE_LABEL = 2,
+	F_MASK_TMPFS_SLOT = 0,
+	F_MASK_TMPFS_LABEL = 1,
 	F_COVER_PATH = 0,
 	F_NEST_UID = 0,
 	F_NEST_OUTER_UID = 1,

@@ -100,6 +100,8 @@ void op_nest(struct run *r, const struct op *op);
 void op_enter_own(struct run *r, const struct op *op);
 void op_loopback(struct run *r, const struct op *op);
 void op_sysctl(struct run *r, const struct op *op);
+void op_label_mqueue(struct run *r, const struct op *op);
+void op_mask_tmpfs(struct run *r, const struct op *op);
 void op_proc_file(struct run *r, const struct op *op);
 void op_proc_write(struct run *r, const struct op *op);
 void op_chdir(struct run *r, const struct op *op);

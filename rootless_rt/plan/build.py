@@ -25,6 +25,10 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     """Compile a container. Raises RtError for what cannot be done here, and for degradations if strict."""
     draft = Draft(spec, facts, policy)
     namespaces.namespaces(draft)
+    if draft.linux.get("mountLabel"):
+        from rootless_rt.plan import lsm
+
+        lsm.mount_label(draft)  # where nothing is mounted it is wrong all the same
     joined = namespaces.joins(draft)
     cgroup = draft.fd_slot("into-cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
     listener = draft.fd_slot("listener") if policy.start_later else NO_SLOT

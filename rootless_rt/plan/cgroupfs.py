@@ -63,6 +63,10 @@ def _fs(
     propagation: list[int],
     where: str,
 ) -> Op:
+    if draft.linux.get("mountLabel"):
+        from rootless_rt.plan import lsm
+
+        data = lsm.mount_data(draft, kind, data)
     return Op(
         "mount_fs",
         draft.root_slot,

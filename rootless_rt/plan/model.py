@@ -161,6 +161,8 @@ class Draft:
         self.early: list[Op] = []  # what needs the caller's own namespaces
         self.idmaps: dict[int, int] = {}  # index of a mount -> slot of the user namespace that maps its ids
         self.notes: list[tuple[Op, Degradation]] = []
+        # What is written right before the program is executed.
+        self.last_writes: list[Op] = []
         self._next_slot = 0
         # What the namespaces part finds out, for all others.
         self.new: dict[str, int] = {}

@@ -94,7 +94,12 @@ def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str
         bind = ("mount_bind", draft.root_slot, slot, dest, attrs & _RESTRICT, 0, 0, 0, propagation)
         # What is mounted below /sys, the cgroups above all, is to be read-only as well (CVE-2023-25809).
         return [Op(*bind, ANY_DEVICE, in_proc, int(kind == "sysfs"), label=where)]
-    return [_filesystem(draft, mount, options, dest, where, propagation)]
+    ops = [_filesystem(draft, mount, options, dest, where, propagation)]
+    if kind == "mqueue" and draft.linux.get("mountLabel"):
+        from rootless_rt.plan import lsm
+
+        ops += lsm.after_mount(draft, kind, dest, where)
+    return ops
 
 
 def _filesystem(
@@ -105,6 +110,10 @@ def _filesystem(
     data = [word for word in data if _mapped_option(draft, word, where, kind)]
     if kind == "overlay":
         data = [part for word in data for part in _layers(word)]
+    if draft.linux.get("mountLabel") or any("context=" in word for word in data):
+        from rootless_rt.plan import lsm
+
+        data = lsm.mount_data(draft, kind, data)
     source = mount.get("source") or kind
     in_proc = IN_PROC if kind == "proc" and dest == "/proc" else _in_proc(dest, where)
     fallback, what = _fallback(draft, kind, where)

@@ -183,6 +183,18 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         (("slot", "U"), ("text", "S")),
         "write {text!r} to the file of slot {slot}, and close it",
     ),
+    (
+        "label_mqueue",
+        55,
+        (("root", "U"), ("path", "S"), ("label", "S")),
+        "label the message queues at {path} {label}",
+    ),
+    (
+        "mask_tmpfs",
+        56,
+        (("slot", "U"), ("label", "S")),
+        "make what masks directories in slot {slot}, labelled {label}",
+    ),
     ("trace", 44, (), "report how long each op takes"),
     ("cover", 42, (("path", "S"),), "take away the host's mount at {path}"),
     (

@@ -88,7 +88,13 @@ def session_ops(draft: Draft, console_slot: int) -> list[Op]:
         why = "the kernel gives no more keys to this user, or none at all"
         fix = "more keys: sysctl kernel.keys.maxkeys; none wanted: --no-new-keyring"
         degradation = Degradation("session keyring", "a new one", "the caller's", why, fix)
-        ops.append(draft.tolerate(Op("keyring", name), degradation))
+        keyring = draft.tolerate(Op("keyring", name), degradation)
+        if draft.process.get("selinuxLabel"):
+            from rootless_rt.plan import lsm
+
+            ops += lsm.keyring_ops(draft, keyring)
+        else:
+            ops.append(keyring)
     return ops
 
 
@@ -109,6 +115,12 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
         ops.append(Op("home", draft.root_slot, uid))
     ops += nest_ops(draft)
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        from rootless_rt.plan import lsm
+
+        label_ops, label_slots = lsm.program_label(draft)
+        ops += label_ops
+        open_slots = [*open_slots, *label_slots]
     # Before anything of the image can run, and before RLIMIT_NOFILE counts what is open.
     ops.append(Op("close_others", open_slots))
     ops += [
@@ -133,7 +145,8 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
 def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
     """What comes after start and its hooks: files, filter, program."""
     process = draft.process
-    ops = [Op("keep_fds", kept)]
+    # Before keep_fds: it may give their numbers to others.
+    ops = [*draft.last_writes, Op("keep_fds", kept)]
     if draft.facts.filter is not None:
         found = draft.facts.filter
         name = "seccomp_listen" if found.notifies else "seccomp"

@@ -38,6 +38,10 @@ def hiding_ops(draft: Draft, null_slot: int) -> list[Op]:
     ops: list[Op] = []
     masked = draft.linux.get("maskedPaths", [])
     tmpfs_slot = draft.new_slot() if masked else NO_SLOT
+    if masked and draft.linux.get("mountLabel"):
+        from rootless_rt.plan import lsm
+
+        ops += lsm.mask_ops(draft, tmpfs_slot)
     for index, path in enumerate(draft.linux.get("readonlyPaths", [])):
         ops.append(Op("readonly", draft.root_slot, path, label=f"linux.readonlyPaths[{index}]"))
     for index, path in enumerate(masked):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # What rt refuses for now: object -> its fields that must be absent, null, empty, 0 or -1 (unlimited).
 # "[]" stands for every item of an array.
 REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
-    "process": ("scheduler", "ioPriority", "execCPUAffinity", "apparmorProfile", "selinuxLabel"),
-    "linux": ("netDevices", "intelRdt", "memoryPolicy", "personality", "mountLabel"),
+    "process": ("scheduler", "ioPriority", "execCPUAffinity"),
+    "linux": ("netDevices", "intelRdt", "memoryPolicy", "personality"),
     "linux.resources.memory": ("*",),
     "linux.resources.cpu": ("*",),
     "linux.resources.pids": ("*",),
@@ -51,6 +51,10 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     _check_sysctls(linux.get("sysctl", {}), namespaces)
     _check_hidden_paths(linux, namespaces)
     _check_devices(linux.get("devices", []))
+    if linux.get("mountLabel"):
+        from rootless_rt.spec.labels import check_mount_context
+
+        check_mount_context(linux["mountLabel"])
     if "resources" in linux:
         check_resources(linux["resources"], "linux.resources")
     if "seccomp" in linux:
@@ -222,6 +226,10 @@ def _check_process(process: dict[str, Any], path: str, notes: list[tuple[str, st
         seen.add(limit["type"])
         if limit["soft"] > limit["hard"]:
             raise SpecError(f"{where}.soft", f"{limit['soft']} is above the hard limit {limit['hard']}")
+    if process.get("apparmorProfile") or process.get("selinuxLabel"):
+        from rootless_rt.spec.labels import check_process_labels
+
+        check_process_labels(process, path)
     _refuse_fields(process, REFUSED_FIELDS["process"], path)
 
 

@@ -70,3 +70,34 @@ def test_what_fails_first_without_capabilities_is_explained_by_apparmor(monkeypa
 def test_elsewhere_apparmor_is_not_blamed(monkeypatch) -> None:
     monkeypatch.setattr(userns.UsernsEvidence, "__init__", lambda self: setattr(self, "apparmor", None))
     assert report(Op("propagation", 1 << 19), "mount_setattr", errno.EPERM, "/").hint is None
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "number", "said"),
+    [
+        ("process.apparmorProfile", "exec box", errno.ENOENT, 'no AppArmor profile "box" is loaded'),
+        ("process.apparmorProfile", "exec box", errno.EACCES, 'does not let this process change to "box"'),
+        ("process.apparmorProfile", "exec box", errno.EPERM, 'does not let this process change to "box"'),
+        ("process.selinuxLabel", "u:r:t", errno.EINVAL, 'the SELinux policy has no context "u:r:t"'),
+        ("process.selinuxLabel", "u:r:t", errno.EACCES, 'does not let this process use "u:r:t"'),
+    ],
+)
+def test_a_label_that_the_kernel_does_not_take_is_explained(field, text, number, said) -> None:
+    error = report(Op("proc_write", 3, text, label=field), "write", number, text)
+    assert error.message.startswith(f"config.json: {field}: ") and said in error.message and error.hint
+
+
+def test_a_covered_file_of_labels_is_named() -> None:
+    error = report(
+        Op("proc_file", 3, "self/attr/exec", label="process.selinuxLabel"),
+        "open",
+        errno.EXDEV,
+        "self/attr/exec",
+    )
+    assert error.message.startswith("process.selinuxLabel: self/attr/exec: something is mounted over it")
+    assert error.hint and "umount" in error.hint
+
+
+def test_another_errno_of_a_write_is_said_as_it_is() -> None:
+    error = report(Op("proc_write", 3, "1", label="process.x"), "write", errno.EIO, "1")
+    assert error.message == "process.x: 1: write: input/output error"
