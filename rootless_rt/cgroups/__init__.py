@@ -28,6 +28,12 @@ if TYPE_CHECKING:
         def add(self, pid: int) -> None:
             """Move the process (as numbered in our pid namespace) into the cgroup."""
 
+        def add_beside(self, pid: int, first: int) -> None:
+            """`add`; but where the cgroup can hold processes no more, into that of the process `first`."""
+
+        def below(self, wanted: dict[str, str]) -> Manager:
+            """These cgroups with places below them: controller ("": all) -> a relative path that exists."""
+
         def open_dir(self) -> int | None:
             """A descriptor for CLONE_INTO_CGROUP when that alone places a process; the caller closes it."""
 

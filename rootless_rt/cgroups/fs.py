@@ -15,6 +15,7 @@ from rootless_rt.errors import RtError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 def read_bytes(path: str) -> bytes | None:
@@ -85,6 +86,29 @@ def undo(made: list[str], leaves: list[str]) -> None:
                 posix.rmdir(path)
         except (RtError, OSError):
             pass
+
+
+def parents(made: list[str], leaves: list[str]) -> list[str]:
+    """What `make` had to make above the cgroups themselves, for the record: to be removed with them."""
+    return [path for path in made if path not in leaves]
+
+
+def recorded_parents(state: dict[str, Any], leaves: list[str]) -> list[str]:
+    """The parents that a state records: only what can be one, of these cgroups. Raises RtError."""
+    found = state.get("parents", [])
+    if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
+        raise RtError("state: cgroup: parents are no list of paths")
+    return [path for path in found if any(leaf.startswith(path + "/") for leaf in leaves)]
+
+
+def remove_parents(recorded: list[str]) -> None:
+    """Remove the parents that are empty now; another container may live in one, which then stays."""
+    for path in reversed(recorded):
+        if paths.exists(path + "/cgroup.procs"):
+            try:
+                posix.rmdir(path)
+            except OSError:
+                pass
 
 
 def remove(path: str, timeout: float, settle: Callable[[float], None]) -> None:

@@ -52,6 +52,13 @@ class CgroupView:
         return mount + path if path.strip("/") else mount
 
 
+def dir_of(pid: int) -> str | None:
+    """The directory of a process's v2 cgroup; None when it has ended, or no mount of ours shows it."""
+    ours = view()
+    theirs = _own(read_bytes(f"/proc/{pid}/cgroup") or b"")
+    return CgroupView(ours.mounts, ours.unified, theirs, ours.roots).own_dir()
+
+
 def view(root: str = "/") -> CgroupView:
     """Look at the system below `root` ("/" but for tests; mount points found get it as a prefix).
 

@@ -38,6 +38,12 @@ class NoCgroup:
     def add(self, pid: int) -> None:
         pass
 
+    def below(self, wanted: dict[str, str]) -> NoCgroup:
+        raise RtError(f"--cgroup: the container has no cgroup ({self.reason})")
+
+    def add_beside(self, pid: int, first: int) -> None:
+        pass
+
     def open_dir(self) -> int | None:
         return None
 

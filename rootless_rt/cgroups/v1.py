@@ -24,7 +24,7 @@ UNIFIED = "unified"
 class V1:
     """The container's cgroups; `dirs`: hierarchy ("cpu,cpuacct", "name=systemd", "unified") -> directory."""
 
-    __slots__ = ("_made", "dirs", "paths", "reason")
+    __slots__ = ("_made", "_parents", "dirs", "paths", "reason")
     kind = "v1"
 
     def __init__(self, dirs: dict[str, str], reason: str | None = None) -> None:
@@ -32,6 +32,7 @@ class V1:
         self.paths = list(dirs.values())
         self.reason = reason
         self._made: list[str] = []
+        self._parents: list[str] = []  # as recorded
 
     @staticmethod
     def from_state(state: dict[str, Any]) -> V1:
@@ -40,10 +41,14 @@ class V1:
             isinstance(path, str) and path.startswith("/") for path in dirs.values()
         ):
             raise RtError("state: cgroup: paths are missing")
-        return V1(dirs, state.get("reason"))
+        found = V1(dirs, state.get("reason"))
+        found._parents = fs.recorded_parents(state, found.paths)
+        return found
 
     def to_state(self) -> dict[str, Any]:
-        return {"kind": self.kind, "paths": self.dirs, "reason": self.reason}
+        state = {"kind": self.kind, "paths": self.dirs, "reason": self.reason}
+        parents = self._parents or fs.parents(self._made, self.paths)
+        return {**state, "parents": parents} if parents else state
 
     def dir_of(self, controller: str) -> str | None:
         """The directory in the hierarchy of `controller`, if the container has one."""
@@ -74,6 +79,33 @@ class V1:
                 fs.put(path + "/cgroup.procs", str(pid))
             except OSError as error:
                 raise fs.failure(f"cannot move process {pid} into the cgroup", path, error) from error
+
+    def below(self, wanted: dict[str, str]) -> V1:
+        from . import below
+
+        left = dict(wanted)
+        dirs = {}
+        for names, path in self.dirs.items():
+            asked = {left.pop(name) for name in names.split(",") if name in left}
+            if len(asked) > 1:
+                raise RtError(f"--cgroup: {names} are one hierarchy: a process has one place in it")
+            dirs[names] = below.place(path, asked.pop() if asked else wanted.get("", ""))
+        left.pop("", None)
+        if left:
+            raise RtError(
+                f"--cgroup {next(iter(left))}: the container has no cgroup of this controller",
+                hint="it has: " + " ".join(self.dirs),
+            )
+        return V1(dirs)
+
+    def add_beside(self, pid: int, first: int) -> None:
+        for names, path in self.dirs.items():
+            if names == UNIFIED:
+                from .v2 import V2
+
+                V2(path).add_beside(pid, first)
+            else:
+                V1({names: path}).add(pid)
 
     def open_dir(self) -> int | None:
         """None: on v1 only `add` puts a process into every hierarchy."""
@@ -162,6 +194,7 @@ class V1:
                 failed = error
         if failed is not None:
             raise failed
+        fs.remove_parents(self._parents)
 
     def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
         path = self.dir_of("devices")

@@ -5,6 +5,7 @@ Knows the core files of a v2 cgroup. Must not know how the place was chosen, nor
 
 from __future__ import annotations
 
+import errno
 import posix
 import time
 
@@ -22,23 +23,28 @@ FREEZE_SECONDS = 10.0
 class V2:
     """The container's cgroup at the directory `path`."""
 
-    __slots__ = ("_made", "paths", "reason")
+    __slots__ = ("_made", "_parents", "paths", "reason")
     kind = "v2"
 
     def __init__(self, path: str, reason: str | None = None) -> None:
         self.paths = [path]
         self.reason = reason
         self._made: list[str] = []
+        self._parents: list[str] = []  # as recorded
 
     @staticmethod
     def from_state(state: dict[str, Any]) -> V2:
         path = state.get("path")
         if not isinstance(path, str) or not path.startswith("/"):
             raise RtError("state: cgroup: path is missing")
-        return V2(path, state.get("reason"))
+        found = V2(path, state.get("reason"))
+        found._parents = fs.recorded_parents(state, found.paths)
+        return found
 
     def to_state(self) -> dict[str, Any]:
-        return {"kind": self.kind, "path": self.paths[0], "reason": self.reason}
+        state = {"kind": self.kind, "path": self.paths[0], "reason": self.reason}
+        parents = self._parents or fs.parents(self._made, self.paths)
+        return {**state, "parents": parents} if parents else state
 
     def create(self) -> None:
         """Raises RtError when it cannot be made, or when processes live there already."""
@@ -59,6 +65,27 @@ class V2:
             fs.put(self.paths[0] + "/cgroup.procs", str(pid))
         except OSError as error:
             raise fs.failure(f"cannot move process {pid} into the cgroup", self.paths[0], error) from error
+
+    def below(self, wanted: dict[str, str]) -> V2:
+        from . import below
+
+        if list(wanted) != [""]:
+            raise RtError(
+                "--cgroup: there are no controllers to choose from on cgroup v2",
+                hint="give one path, without a controller",
+            )
+        return V2(below.place(self.paths[0], wanted[""]))
+
+    def add_beside(self, pid: int, first: int) -> None:
+        try:
+            fs.put(self.paths[0] + "/cgroup.procs", str(pid))
+        except OSError as error:
+            # The container has given controllers to cgroups of its own: processes live in those now.
+            place = beside(self.paths[0], first) if error.errno in (errno.EBUSY, errno.EOPNOTSUPP) else None
+            if place is None:
+                self.add(pid)  # in the hope that it was for a moment; else it says what is wrong
+            else:
+                V2(place).add(pid)
 
     def open_dir(self) -> int | None:
         try:
@@ -98,6 +125,7 @@ class V2:
 
     def delete(self, timeout: float = 2.0) -> None:
         fs.remove(self.paths[0], timeout, self._settle)
+        fs.remove_parents(self._parents)
 
     def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
         from . import bpf_devices
@@ -110,6 +138,14 @@ class V2:
             empty(self.paths[0], time.monotonic() + max(seconds, 0.1))
         else:
             time.sleep(seconds)
+
+
+def beside(path: str, first: int) -> str | None:
+    """The cgroup of process `first`, if it is below `path`."""
+    from . import host
+
+    found = host.dir_of(first)
+    return found if found is not None and found.startswith(path + "/") else None
 
 
 def adopt(path: str) -> None:

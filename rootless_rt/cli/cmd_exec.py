@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootless_rt.cli.argv import Invocation, flag, items, text
 from rootless_rt.cli.common import container_options, log_of, store_of, tell
 from rootless_rt.container import signals
-from rootless_rt.container.create import start_now
+from rootless_rt.container.create import end_process, start_now
 from rootless_rt.container.execute import add_process, check_status, saved_spec
 from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
@@ -40,6 +40,7 @@ def _run(inv: Invocation) -> int:
     options = container_options(inv)
     options.foreground = not flag(inv.options, "detach")
     options.start_later = False
+    options.below = _below(items(inv.options, "cgroup"))
     handle = store_of(inv).open(container_id)
     state = handle.read_state()
     check_status(handle, state, paused=flag(inv.options, "ignore_paused"))
@@ -49,12 +50,34 @@ def _run(inv: Invocation) -> int:
     process = add_process(handle, state, spec, options, window_size(0))
     tell(log_of(inv), process.plan)
     wakeup = Wakeup() if options.foreground else None
-    start_now(process, wakeup)
+    try:
+        start_now(process, wakeup)
+    except BaseException:
+        end_process(process)
+        raise
     if wakeup is None:
         return 0
     wakeup.catch()
     signals.release()
     return supervise(process.pid, process.pidfd, process.console, wakeup)
+
+
+def _below(words: tuple[str, ...]) -> dict[str, str]:
+    """--cgroup [CONTROLLER[,CONTROLLER]:]PATH as controller -> path; one path alone is for all ("")."""
+    found: dict[str, str] = {}
+    for word in words:
+        names, colon, path = word.partition(":")
+        if not colon and len(words) > 1:
+            raise RtError(
+                f"--cgroup {word}: names no controller", hint="CONTROLLER:PATH, or one PATH for all"
+            )
+        for name in names.split(",") if colon else [""]:
+            if colon and not name:
+                raise RtError(f"--cgroup {word}: the name of a controller is empty", hint="CONTROLLER:PATH")
+            if name in found:
+                raise RtError(f"--cgroup: {name} is given more than once")
+            found[name] = path if colon else word
+    return found
 
 
 def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:

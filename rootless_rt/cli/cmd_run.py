@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation, flag, text
-from rootless_rt.cli.common import container_options, log_of, store_of, tell
+from rootless_rt.cli.common import (
+    container_options,
+    log_of,
+    notify_directory,
+    notify_socket,
+    store_of,
+    tell,
+)
+from rootless_rt.cli.log import Log
 from rootless_rt.container import signals
 from rootless_rt.container.create import Container, build, run_hooks_of, start_now
 from rootless_rt.container.lifecycle import forget, kill_all
@@ -23,6 +31,7 @@ def run(inv: Invocation) -> int:
     options.foreground = not flag(inv.options, "detach")
     options.start_later = False
     store = store_of(inv)
+    options.notify = notify_directory(store, container_id)
     spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
     prepared = prepare(spec, container_id, options, window_size(0))
     if options.foreground and not prepared.plan.own_pid and not flag(inv.options, "no_subreaper"):
@@ -36,37 +45,46 @@ def run(inv: Invocation) -> int:
     tell(log, prepared.plan)
     # Before the start: whoever sees the program run may signal it through this process.
     wakeup = Wakeup() if options.foreground else None
+    proxy = None
     try:
+        if options.notify:
+            from rootless_rt.container.notify import listen
+
+            proxy = listen(container.handle, notify_socket(), log.warning)
         start_now(container, wakeup)
         # From here on others may stop and delete it, a hook among them.
         container.handle.unlock()
         if spec.data.get("hooks", {}).get("poststart"):
             signals.catch()  # one that hangs can be interrupted
             run_hooks_of(container, spec.data["hooks"], "poststart", "running")
+        if proxy is not None and wakeup is None:
+            from rootless_rt.container.notify import wait_ready
+
+            wait_ready(proxy, container.pidfd, container.pid, log.warning)
     except BaseException:
-        _discard(container)
+        _discard(container, log)
         raise
     if wakeup is None:
         container.handle.close()
         return 0
     wakeup.catch()
     signals.release()
-    code = supervise(container.pid, container.pidfd, container.console, wakeup)
+    code = supervise(container.pid, container.pidfd, container.console, wakeup, proxy)
     if not flag(inv.options, "keep"):
-        _remove(container)
+        _remove(container, log)
     return code
 
 
-def _remove(container: Container) -> None:
+def _remove(container: Container, log: Log) -> None:
     if container.handle.lock():
         if not container.plan.own_pid:
             kill_all(container.handle, container.state, _KILL_SECONDS)
-        forget(container.handle, container.state)
+        forget(container.handle, container.state, log.warning)
 
 
-def _discard(container: Container) -> None:
+def _discard(container: Container, log: Log) -> None:
     """Nothing is left of a container whose program did not start."""
     if not container.handle.lock():
         return
     kill_all(container.handle, container.state, _KILL_SECONDS)
-    forget(container.handle, container.state)
+    forget(container.handle, container.state, log.warning)

@@ -72,15 +72,28 @@ def container_options(inv: Invocation) -> Options:
         setattr(options, name, paths.absolute(path) if path is not None else None)
     options.keep_fds = number(given, "preserve_fds")
     options.new_keyring = given.get("no_new_keyring") is not True
+    options.keep_groups = given.get("keep_groups") is True
     options.pivot = given.get("no_pivot") is not True
     options.strict = is_strict(inv)
     log = log_of(inv)
     if log.debugging:
         options.debug = log.debug
-    options.listen_fds = listen_fds(paths.environment())
+    environ = paths.environment()
+    options.listen_fds = listen_fds(environ)
+    options.listen_names = environ.get("LISTEN_FDNAMES", "") if options.listen_fds else ""
     options.keep_fds += options.listen_fds
     close_inherited(options.keep_fds)
     return options
+
+
+def notify_socket() -> str:
+    """Where the service manager waits to hear that this service is ready (sd_notify(3)); empty if nowhere."""
+    return paths.environment().get("NOTIFY_SOCKET", "")
+
+
+def notify_directory(store: Store, container_id: str) -> str:
+    """The directory of the socket that the container gets instead; empty where there is no manager."""
+    return f"{store.root}/{container_id}/notify" if notify_socket() else ""
 
 
 def listen_fds(environ: Mapping[str, str]) -> int:

@@ -113,6 +113,7 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
 _BUNDLE = Option("b bundle", TEXT, "directory of the bundle", "DIR", default=".")
 _CONFIG = Option("f config", TEXT, "read this file instead of config.json of the bundle", "FILE")
 _DETACH_HELP = "return once the container's process runs"
+_KEEP_GROUPS = Option("keep-groups", FLAG, "keep the caller's additional groups")
 _CREATE_OPTIONS = (
     _BUNDLE,
     _CONFIG,
@@ -122,6 +123,7 @@ _CREATE_OPTIONS = (
     Option("no-pivot", FLAG, "do not use pivot_root (for a rootfs on a ramdisk)"),
     Option("no-new-keyring", FLAG, "keep the caller's session keyring"),
     Option("preserve-fds", NUMBER, "pass this many more file descriptors, from 3 on", "N"),
+    _KEEP_GROUPS,
 )
 _ID = ("ID",)
 
@@ -166,8 +168,17 @@ COMMANDS = (
             Option("apparmor", TEXT, "AppArmor profile of the program (default: the container's)", "PROFILE"),
             Option("process-label", TEXT, "SELinux label of the program (default: the container's)", "LABEL"),
             Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
+            Option("pidfd-socket", TEXT, "unix socket that receives a pidfd of the program", "PATH"),
             Option("pid-file", TEXT, "write the program's process id to this file", "FILE"),
             Option("preserve-fds", NUMBER, "pass this many more file descriptors, from 3 on", "N"),
+            _KEEP_GROUPS,
+            Option(
+                "cgroup",
+                LIST,
+                "put the program into this cgroup below the container's; CONTROLLER: names the"
+                " hierarchy on cgroup v1, where it may be given again",
+                "[CONTROLLER:]PATH",
+            ),
             Option("ignore-paused", FLAG, "add the program to a paused container too"),
         ),
         stops=True,

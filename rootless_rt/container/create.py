@@ -72,7 +72,7 @@ def build(store: Store, prepared: Prepared, container_id: str, options: Options)
 
 
 def _build(store: Store, prepared: Prepared, container_id: str, options: Options) -> Container:
-    state = _new_state(prepared, container_id)
+    state = _new_state(prepared, container_id, options)
     fds = open_fds(prepared.plan, prepared.facts)
     console = pidfd_to = None
     try:
@@ -113,7 +113,7 @@ def send(connection: socket, fd: int, text: str) -> None:
     send_fd(connection, fd, text)
 
 
-def _new_state(prepared: Prepared, container_id: str) -> dict[str, Any]:
+def _new_state(prepared: Prepared, container_id: str, options: Options) -> dict[str, Any]:
     from rootless_rt.spec.times import now
 
     config = prepared.spec.data
@@ -134,6 +134,8 @@ def _new_state(prepared: Prepared, container_id: str) -> dict[str, Any]:
         "cgroup": prepared.cgroup.to_state(),
         "degraded": [item.as_dict() for item in prepared.plan.degradations],
     }
+    if options.keep_groups:
+        state["keepGroups"] = True  # for `exec`, which has to do the same
     if prepared.plan.listens:
         # For `start`, which has to explain a failure of these.
         first = next(index for index, op in enumerate(prepared.plan.ops) if op.name == "wait_start")
@@ -149,7 +151,12 @@ def _make(
     handle.write(CONFIG, prepared.spec.raw)
     # Written before there is anything to clean up, so that whoever finds it knows what to look for.
     handle.write_state(container.state)
+    if options.notify:
+        from rootless_rt.container.notify import make_directory
+
+        make_directory(handle)
     prepared.cgroup.create()
+    container.state["cgroup"] = prepared.cgroup.to_state()  # with what had to be made above it
     _set_devices(container, prepared, options)
     slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
     if "into-cgroup" in slots:
@@ -356,12 +363,21 @@ def end_process(container: Container) -> None:
         container.sock.close()
     if container.pidfd >= 0:
         processes.send_signal(container.pidfd, 9)
+    if container.starter and _still_ours(container.starter):
+        posix.kill(container.starter, 9)  # somebody may have stopped it
     # By number: a program that calls us, or that became us, may have other children.
     for child in (container.starter, container.pid):
         if child:
             _reap(child)
     if container.console >= 0:
         posix.close(container.console)
+
+
+def _still_ours(child: int) -> bool:
+    try:
+        return posix.waitpid(child, posix.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
 
 
 def _reap(pid: int) -> None:

@@ -10,7 +10,14 @@ from __future__ import annotations
 import posix
 
 from rootless_rt.container import processes, record, signals
-from rootless_rt.container.create import Container, connect_to, end_process, until_created, write_pid_file
+from rootless_rt.container.create import (
+    Container,
+    connect_to,
+    end_process,
+    send,
+    until_created,
+    write_pid_file,
+)
 from rootless_rt.container.lifecycle import status_of
 from rootless_rt.container.prepare import Options, check_terminal, filter_of, look_at_joined, open_fds
 from rootless_rt.container.store import CONFIG, Handle
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from idmap.extents import Extent
+    from rootless_rt import cgroups
     from rootless_rt.host.facts import HostFacts
 
 
@@ -73,6 +81,9 @@ def add_process(
         strict=options.strict,
         new_keyring=options.new_keyring,
         keep_fds=options.keep_fds,
+        keep_groups=options.keep_groups or bool(state.get("keepGroups")),
+        listen_fds=options.listen_fds,
+        listen_names=options.listen_names,
         trace=options.debug is not None,
         rows=size[0],
         cols=size[1],
@@ -82,9 +93,10 @@ def add_process(
     if "user" in joined:
         facts.joined_maps = _maps(state["pid"])
     plan = exec_plan(spec, facts, policy, joined)
+    manager = _cgroup(state, options.below)
     container = Container(handle, spec, plan, state, options)
     with signals.held():
-        _start(container, facts)
+        _start(container, facts, manager)
     return container
 
 
@@ -124,31 +136,54 @@ def _maps(pid: int) -> tuple[list[Extent], list[Extent]] | None:
         return None  # it has just ended: noticed when its namespaces are open
 
 
-def _start(container: Container, facts: HostFacts) -> None:
+def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | None) -> None:
     options = container.options
     fds = open_fds(container.plan, facts)
-    console = None
+    console = pidfd_to = None
     try:
         # Opened by number: they are the container's only if its process is still the same behind that.
         if not processes.is_alive(container.state):
             raise _not_running(container.handle, "stopped")
         if options.console_socket:
             console = connect_to(options.console_socket, "--console-socket")
+        if options.pidfd_socket:
+            pidfd_to = connect_to(options.pidfd_socket, "--pidfd-socket")
         container.sock, container.starter = launch.start(encode(container.plan.ops), fds)
         try:
-            until_created(container, console, lambda _: _enter_cgroup(container))
+            until_created(container, console, lambda _: _enter_cgroup(container, manager, options.below))
+            if pidfd_to is not None:
+                send(pidfd_to, container.pidfd, "setns")
             if options.pid_file:
                 write_pid_file(options.pid_file, container.pid)
+        except RtError:
+            end_process(container)
+            # Killed, deleted, or gone by itself while we were on the way: that is what went wrong.
+            if not processes.is_alive(container.state):
+                raise _not_running(container.handle, "stopped") from None
+            raise
         except BaseException:
             end_process(container)
             raise
     finally:
-        if console is not None:
-            console.close()
+        for connection in (console, pidfd_to):
+            if connection is not None:
+                connection.close()
         for fd in fds:
             posix.close(fd)
 
 
-def _enter_cgroup(container: Container) -> None:
-    if record.has_cgroup(container.state):
-        record.manager(container.state).add(container.pid)
+def _cgroup(state: dict[str, Any], wanted: dict[str, str]) -> cgroups.Manager | None:
+    """The cgroup of the new process: the container's, or what --cgroup names below it. Raises RtError."""
+    if not record.has_cgroup(state) and not wanted:
+        return None
+    manager = record.manager(state)
+    return manager.below(wanted) if wanted else manager
+
+
+def _enter_cgroup(container: Container, manager: cgroups.Manager | None, wanted: dict[str, str]) -> None:
+    if manager is None:
+        return
+    if wanted:
+        manager.add(container.pid)
+    else:
+        manager.add_beside(container.pid, container.state["pid"])

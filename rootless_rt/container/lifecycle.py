@@ -17,10 +17,15 @@ from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from rootless_rt.container.notify import Proxy
     from rootless_rt.container.notify_seccomp import Agent
     from rootless_rt.init.launch import Message
+
+    Warn = Callable[[str], None]
+    """Says in the log what differs from what was asked."""
 
 _FORCE_SECONDS = 10.0
 
@@ -91,13 +96,19 @@ def public_state(handle: Handle, state: dict[str, Any]) -> dict[str, Any]:
     if state.get("annotations"):
         shown["annotations"] = state["annotations"]
     shown["owner"] = ""
+    if state.get("keepGroups"):
+        shown["keepGroups"] = True
     if state.get("degraded"):
         shown["degraded"] = state["degraded"]
     return shown
 
 
-def start(store: Store, container_id: str) -> None:
-    """Let a created container execute its program. Raises RtError."""
+def start(store: Store, container_id: str, warn: Warn, *, notify: str = "") -> None:
+    """Let a created container execute its program. Raises RtError.
+
+    `notify` is the service manager's socket (NOTIFY_SOCKET): the program has said that it is ready, or has
+    ended, when this comes back.
+    """
     handle = store.open(check_id(container_id))
     try:
         # Before the lock: a hook of `create` that starts its container must not wait for that very create.
@@ -119,9 +130,16 @@ def start(store: Store, container_id: str) -> None:
         if connection is None:
             raise RtError(f"cannot start an already running container ({status})")
         try:
+            proxy = None
+            if notify:
+                from rootless_rt.container.notify import listen
+
+                proxy = listen(handle, notify, warn)
             _start(handle, state, connection)
         finally:
             connection.close()
+        if proxy is not None:
+            _wait_ready(handle, state, proxy, warn)
     finally:
         handle.close()
 
@@ -170,6 +188,19 @@ def _seccomp_agent(handle: Handle, state: dict[str, Any]) -> Agent:
         raise RtError(f"{handle.path}/{CONFIG}: linux.seccomp.listenerPath is missing")
     pid = state["pid"]
     return Agent(config, state["bundle"], handle.id, status="created", container_pid=pid, pid=pid)
+
+
+def _wait_ready(handle: Handle, state: dict[str, Any], proxy: Proxy, warn: Warn) -> None:
+    from rootless_rt.container.notify import wait_ready
+
+    handle.unlock()
+    pidfd = processes.open_process(state)
+    if pidfd < 0:
+        return
+    try:
+        wait_ready(proxy, pidfd, state["pid"], warn)
+    finally:
+        posix.close(pidfd)
 
 
 def _start_failure(handle: Handle, state: dict[str, Any], message: Message) -> RtError:
@@ -244,7 +275,7 @@ def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
         manager(state).kill(seconds)
 
 
-def delete(store: Store, container_id: str, *, force: bool) -> None:
+def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
     """Remove a container that has stopped, or with `force` any. Raises RtError.
 
     A created container that was never started is removed without force, as runc does. With force a container
@@ -276,7 +307,7 @@ def delete(store: Store, container_id: str, *, force: bool) -> None:
             state = handle.read_state()
             _refuse_alive(handle, state)
         kill_all(handle, state, _FORCE_SECONDS)
-        forget(handle, state)
+        forget(handle, state, warn)
     finally:
         handle.close()
 
@@ -305,15 +336,18 @@ def _lock_in_time(handle: Handle) -> bool:
     return True
 
 
-def forget(handle: Handle, state: dict[str, Any]) -> None:
-    """Remove cgroup, poststop hooks' turn included, and directory of a container that has ended."""
+def forget(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
+    """Remove cgroup, poststop hooks' turn included, and directory of a container that has ended.
+
+    What a poststop hook has to complain of goes to `warn`.
+    """
     if has_cgroup(state):
         manager(state).delete()
-    _poststop(handle, state)
+    _poststop(handle, state, warn)
     handle.remove()
 
 
-def _poststop(handle: Handle, state: dict[str, Any]) -> None:
+def _poststop(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
     """Run the poststop hooks: all of them, whatever they say (runtime-spec, "Lifecycle")."""
     hooks = _config(handle).get("hooks", {}).get("poststop") if _has_hooks(handle) else None
     if not hooks:
@@ -325,7 +359,7 @@ def _poststop(handle: Handle, state: dict[str, Any]) -> None:
         try:
             run_hooks("poststop", [hook], text, state["bundle"])
         except RtError as error:
-            posix.write(2, f"rt: warning: {error.message}\n".encode("utf-8", "replace"))
+            warn(error.message)
 
 
 def _has_hooks(handle: Handle) -> bool:

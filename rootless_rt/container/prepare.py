@@ -31,13 +31,17 @@ class Options:
     """What the command line asks of `create` and `run`. Paths are absolute."""
 
     __slots__ = (
+        "below",
         "cgroup_manager",
         "console_socket",
         "debug",
         "foreground",
         "keep_fds",
+        "keep_groups",
         "listen_fds",
+        "listen_names",
         "new_keyring",
+        "notify",
         "pid_file",
         "pidfd_socket",
         "pivot",
@@ -46,6 +50,7 @@ class Options:
     )
 
     def __init__(self) -> None:
+        self.below: dict[str, str] = {}  # of exec: controller ("": all) -> path below the container's cgroup
         self.cgroup_manager = "auto"
         self.console_socket: str | None = None
         self.pidfd_socket: str | None = None
@@ -53,7 +58,11 @@ class Options:
         self.foreground = False
         self.debug: Callable[[str], None] | None = None
         self.keep_fds = 0
+        self.keep_groups = False
         self.listen_fds = 0
+        self.listen_names = ""
+        # The directory for the socket that stands in for NOTIFY_SOCKET, made with the container.
+        self.notify = ""
         self.new_keyring = True
         self.pivot = True
         self.start_later = True
@@ -90,6 +99,9 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
         new_keyring=options.new_keyring,
         keep_fds=options.keep_fds,
         listen_fds=options.listen_fds,
+        listen_names=options.listen_names,
+        keep_groups=options.keep_groups,
+        notify=options.notify,
         trace=options.debug is not None,
         rows=size[0],
         cols=size[1],

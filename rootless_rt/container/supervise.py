@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+    from rootless_rt.container.notify import Proxy
+
 _SIGCHLD, _SIGWINCH, _SIGURG, _SIGPIPE = 17, 28, 23, 13
 # Left alone: those that cannot be caught, and those that tell of this process itself; SIGCHLD is wanted.
 _NOT_CAUGHT = {9, 19, 32, 33, 4, 5, 6, 7, 8, 11, 31, _SIGPIPE, _SIGURG}
@@ -88,15 +90,18 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """A handler must exist for the signal to reach the wake-up pipe."""
 
 
-def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
+def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup, notify: Proxy | None = None) -> int:
     """Serve the container until its process ends; returns the exit code for `run`.
 
     `console` is the terminal's master end, or -1: then stdio is the container's own and passes through.
+    `notify` carries what the program tells the service manager.
     """
     terminal = Terminal(console) if console >= 0 else None
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(wakeup.fd, select.POLLIN)
+    if notify is not None:
+        poll.register(notify.fd, select.POLLIN)
     status: int | None = None
     try:
         if terminal is not None:
@@ -113,6 +118,9 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
             ready = dict(poll.poll())
             if terminal is not None:
                 terminal.carry(ready, poll)
+            if notify is not None and (fd := notify.fd) in ready and notify.serve():
+                poll.unregister(fd)
+                notify = None
             if pidfd in ready:
                 if terminal is not None:
                     terminal.drain()
@@ -120,6 +128,8 @@ def supervise(pid: int, pidfd: int, console: int, wakeup: Wakeup) -> int:
     finally:
         if terminal is not None:
             terminal.end()
+        if notify is not None:
+            notify.close()
 
 
 def _reap(pid: int, status: int | None) -> int | None:

@@ -56,6 +56,7 @@ enum op_code {
 	OP_SECCOMP = 40,
 	OP_SECCOMP_LISTEN = 63,
 	OP_EXEC = 41,
+	OP_LISTEN_PID = 66,
 	OP_HERE = 46,
 	OP_PROC_FILE = 47,
 	OP_PROC_WRITE = 48,
@@ -117,6 +118,7 @@ enum op_code {
 	X(40, "seccomp", "UB") \
 	X(63, "seccomp_listen", "UB") \
 	X(41, "exec", "LL") \
+	X(66, "listen_pid", "") \
 	X(46, "here", "U") \
 	X(47, "proc_file", "US") \
 	X(48, "proc_write", "US") \

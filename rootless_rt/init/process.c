@@ -360,6 +360,15 @@ static int has_home(char **env)
 	return 0;
 }
 
+/*
+ * Not 1 where the program is not the first of its pid namespace. Before the filter, which may forbid
+ * getpid(2).
+ */
+void op_listen_pid(struct run *r)
+{
+	snprintf(r->listen_pid, sizeof r->listen_pid, "LISTEN_PID=%d", (int)getpid());
+}
+
 void op_exec(struct run *r, const struct op *op)
 {
 	char **args = list_strings(&op->f[F_EXEC_ARGS], NULL);
@@ -369,6 +378,9 @@ void op_exec(struct run *r, const struct op *op)
 		env = list_strings(&op->f[F_EXEC_ENV], r->home);
 	if (!args || !env)
 		fail(r, "malloc", "");
+	for (char **item = env; r->listen_pid[0] && *item; item++)
+		if (!strncmp(*item, "LISTEN_PID=", 11))
+			*item = r->listen_pid;
 	execve(r->exe, args, env);
 	fail(r, "execve", r->exe);
 }

@@ -46,6 +46,7 @@ struct run {
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
 	char home[4096];
 	char exe[4096];
+	char listen_pid[32];
 };
 
 /* wire.c: the plan's bytes. plan_open returns -1 when they are malformed anywhere. */
@@ -119,6 +120,7 @@ void op_close_others(struct run *r, const struct op *op);
 void op_keep_fds(struct run *r, const struct op *op);
 void op_seccomp(struct run *r, const struct op *op);
 void op_seccomp_listen(struct run *r, const struct op *op);
+void op_listen_pid(struct run *r);
 void op_exec(struct run *r, const struct op *op);
 void op_hook(struct run *r, const struct op *op);
 

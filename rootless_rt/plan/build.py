@@ -43,6 +43,10 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     before, after_clone = namespaces.entry_ops(draft, joined, cgroup)
     null = draft.source("/dev/null", False) if draft.linux.get("maskedPaths") else NO_SLOT
     mount_ops = mounts.mounts(draft)
+    if policy.notify:
+        from rootless_rt.plan.notify import notify_op
+
+        mount_ops.append(notify_op(draft))
     device_ops = devices.devices(draft)
     console, console_ops = _console(draft)
     hiding = rootfs.hiding_ops(draft, null)

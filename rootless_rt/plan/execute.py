@@ -34,7 +34,8 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
     draft.root_slot = draft.new_slot()
     ops = [Op("trace")] if policy.trace else []
     ops += process.host_ops(draft)
-    if "user" in joined and facts.may_set_groups and facts.capabilities & CAP_SETGID:
+    may_drop = facts.may_set_groups and facts.capabilities & CAP_SETGID
+    if "user" in joined and may_drop and not draft.keeps_groups:
         # Inside it may be denied for good: the groups of the host's root would be the container's.
         ops.append(Op("become", facts.euid, facts.egid, 1))
     before, after_clone = namespaces.entry_ops(draft, slots, NO_SLOT)

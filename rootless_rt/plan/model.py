@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rootless_rt.errors import RtError
 from rootless_rt.plan.ops import NO_SLOT, Op
+from rootless_rt.spec.names import KEEP_GROUPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class Policy:
 
     `strict` turns degradations into errors; `start_later` leaves the container waiting for `start`;
     `keep_fds` is how many descriptors from 3 on are kept, `listen_fds` how many of the last of them are
-    sockets of socket activation (sd_listen_fds(3)); `trace` has rt-init report times; `rows` and `cols` are
+    sockets of socket activation (sd_listen_fds(3)) and `listen_names` their names; `keep_groups` leaves the
+    caller's supplementary groups; `notify` is the host's directory of the socket that stands in for
+    NOTIFY_SOCKET, or empty; `trace` has rt-init report times; `rows` and `cols` are
     the caller's terminal (0: unknown).
     """
 
@@ -66,8 +69,11 @@ class Policy:
         "cols",
         "container_id",
         "keep_fds",
+        "keep_groups",
         "listen_fds",
+        "listen_names",
         "new_keyring",
+        "notify",
         "pivot",
         "rows",
         "start_later",
@@ -85,6 +91,9 @@ class Policy:
         new_keyring: bool = True,
         keep_fds: int = 0,
         listen_fds: int = 0,
+        listen_names: str = "",
+        keep_groups: bool = False,
+        notify: str = "",
         trace: bool = False,
         rows: int = 0,
         cols: int = 0,
@@ -96,6 +105,9 @@ class Policy:
         self.new_keyring = new_keyring
         self.keep_fds = keep_fds
         self.listen_fds = listen_fds
+        self.listen_names = listen_names
+        self.keep_groups = keep_groups
+        self.notify = notify
         self.trace = trace
         self.rows = rows
         self.cols = cols
@@ -170,6 +182,12 @@ class Draft:
         self.nested: tuple[int, int] | None = None  # uid and gid that get a user namespace of their own
         self.in_userns = not facts.initial_userns
         self.root_slot = NO_SLOT
+
+    @property
+    def keeps_groups(self) -> bool:
+        """Whether the process keeps the caller's supplementary groups: an option, or crun's annotation."""
+        asked = self.config.get("annotations", {}).get(KEEP_GROUPS)
+        return self.policy.keep_groups or asked == "1"
 
     def fd_slot(self, kind: str, value: str = "") -> int:
         """A slot filled by the runtime. All of these come before the first new_slot()."""

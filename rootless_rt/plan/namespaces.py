@@ -154,7 +154,7 @@ def become_ops(draft: Draft) -> list[Op]:
         return []
     if not (draft.uid_mapped(0) and draft.gid_mapped(0)):
         return []
-    drop = "user" in draft.new and draft.plan.set_groups
+    drop = "user" in draft.new and draft.plan.set_groups and not draft.keeps_groups
     ops = [Op("become", 0, 0, int(drop))]
     # A change of uid leaves what fs.suid_dumpable says, which may be anything.
     # Alone in fresh namespaces: hooks of the user may look at /proc/PID/ns, which a changed uid forbids.

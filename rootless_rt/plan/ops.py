@@ -146,7 +146,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         "ids",
         31,
         (("uid", "U"), ("gid", "U"), ("groups", "V"), ("set_groups", "U"), ("umask", "U")),
-        "become user {uid}:{gid}, umask {umask:#o}",
+        "become user {uid}:{gid}, umask {umask:#o}, groups {groups} (0 keeps the caller's: {set_groups})",
     ),
     (
         "caps",
@@ -175,6 +175,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         "load the seccomp filter, {program}, and give its listener to the runtime",
     ),
     ("exec", 41, (("args", "L"), ("env", "L")), "execute {args}"),
+    ("listen_pid", 66, (), "give LISTEN_PID the program's own process id"),
     ("here", 46, (("slot", "U"),), "open the root directory into slot {slot}"),
     ("proc_file", 47, (("slot", "U"), ("path", "S")), "open /proc/{path} for writing into slot {slot}"),
     (

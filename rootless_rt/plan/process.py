@@ -147,6 +147,17 @@ def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
     process = draft.process
     # Before keep_fds: it may give their numbers to others.
     ops = [*draft.last_writes, Op("keep_fds", kept)]
+    env = list(process.get("env", []))
+    if draft.policy.listen_fds:
+        env += [f"LISTEN_FDS={draft.policy.listen_fds}", "LISTEN_PID=1"]
+        if draft.policy.listen_names:
+            env.append(f"LISTEN_FDNAMES={draft.policy.listen_names}")
+        if "pid" not in draft.new:
+            ops.append(Op("listen_pid"))
+    if draft.policy.notify:
+        from rootless_rt.plan.notify import VARIABLE
+
+        env.append(VARIABLE)
     if draft.facts.filter is not None:
         found = draft.facts.filter
         name = "seccomp_listen" if found.notifies else "seccomp"
@@ -155,9 +166,6 @@ def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
             sets = capability_sets(draft, quiet=True)
             masks = (sets["effective"], sets["permitted"], sets["inheritable"])
             ops.append(Op("caps", *masks, label="linux.seccomp"))
-    env = list(process.get("env", []))
-    if draft.policy.listen_fds:
-        env += [f"LISTEN_FDS={draft.policy.listen_fds}", "LISTEN_PID=1"]
     ops.append(Op("exec", process["args"], environment(env), label="process.args[0]"))
     return ops
 
@@ -207,6 +215,17 @@ def _groups_denied(groups: list[int]) -> Degradation:
 
 def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], int]:
     """The supplementary groups to set, and whether setgroups(2) is to be called (ALWAYS ...)."""
+    if draft.keeps_groups:
+        lost = [number for number in asked if number != gid]
+        if lost:
+            draft.degrade(
+                "process.user.additionalGids",
+                ", ".join(map(str, lost)),
+                "the caller's own groups",
+                "those are to be kept, and can only be kept or replaced as a whole",
+                "leave out additionalGids, or what asks to keep the groups",
+            )
+        return [], NEVER
     if "user" in draft.new and (draft.nested or not draft.plan.set_groups):
         lost = [number for number in asked if number != gid]
         if lost:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Annotations that change what the runtime does on the host: engines must not pass those of images on.
-UNSAFE_ANNOTATIONS = ("bundle", "org.systemd.property.", "org.criu.config")
+UNSAFE_ANNOTATIONS = ("bundle", "org.systemd.property.", "org.criu.config", names.KEEP_GROUPS)
 
 
 def features(

@@ -50,6 +50,9 @@ NAMESPACES: dict[str, tuple[int, str]] = {
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
+# crun's annotation: with the value "1" the process keeps the caller's supplementary groups.
+KEEP_GROUPS = "run.oci.keep_original_groups"
+
 MS_REC = 0x4000
 # value of linux.rootfsPropagation and mount option -> (MS_* flag, recursive)
 PROPAGATION: dict[str, tuple[int, bool]] = {
