@@ -18,6 +18,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import setup
@@ -29,6 +31,7 @@ PYTHON_PACKAGES = [
     *("click", "pyseccomp", "jeepney", "pyroute2"),
 ]
 TEST_LIMIT = 240  # seconds for one test
+BUILD_LIMIT = 540  # for one that may have to build a Debian root first
 LANE_LIMIT = 1200  # seconds
 PYTEST = [
     *(str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ra"),
@@ -38,17 +41,34 @@ TEST_USER = "made by the tests of rt"  # the comment of the accounts that tests 
 
 
 class Lane:
-    """One runner: its name, its command, the files of its tests (none: left out), if it needs root."""
+    """One runner: its name, its command, the files of its tests (none: left out), if it needs root, and what
+    Debian packages it alone needs.
+    """
 
-    def __init__(self, name: str, command: list[str], tests: str = "", *, root: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        tests: str = "",
+        *,
+        root: bool = False,
+        needs: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         self.command = command
         self.tests = tests
         self.root = root
+        self.needs = needs
 
 
 def _pytest(name: str, *, root: bool = False) -> Lane:
     return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", root=root)
+
+
+def _machine(name: str) -> Lane:
+    """Tests in a machine of tests/lab/machines: building its Debian root belongs to the first of them."""
+    command = [*PYTEST, "--timeout", str(BUILD_LIMIT), f"tests/{name}"]
+    return Lane(name, command, f"tests/{name}/**/test_*.py", root=True, needs=setup.FOR_MACHINES)
 
 
 LANES = (
@@ -58,9 +78,15 @@ LANES = (
     _pytest("user"),
     _pytest("root", root=True),
     _pytest("cve"),
-    _pytest("systemd", root=True),
+    _machine("systemd"),
+    _machine("uml"),
     _pytest("engines"),
-    Lane("bats", ["bats", "--formatter", "pretty", "--recursive", "bats"], "bats/**/*.bats"),
+    Lane(
+        "bats",
+        ["bats", "--formatter", "pretty", "--recursive", "bats"],
+        "bats/**/*.bats",
+        needs=("bats", "mmdebstrap"),
+    ),
 )
 GROUPS = {"check": ["ruff", "mypy", "unit"]}
 
@@ -132,9 +158,9 @@ def remove_users() -> None:
             subprocess.run(["userdel", "--remove", entry.pw_name], stderr=subprocess.DEVNULL, check=False)
 
 
-def prepare() -> dict[str, str]:
+def prepare(lanes: Sequence[Lane]) -> dict[str, str]:
     """Packages, virtual environment, build; returns the environment for the lanes. Raises SetupError."""
-    setup.packages(setup.FOR_TESTS)
+    setup.packages(dict.fromkeys([*setup.FOR_TESTS, *(name for lane in lanes for name in lane.needs)]))
     if not setup.make_venv():
         raise SetupError("the tests need a virtual environment: apt-get install -y python3-venv")
     setup.pip_install(PYTHON_PACKAGES)
@@ -179,7 +205,7 @@ def main(arguments: list[str]) -> int:
         print("lanes:", *GROUPS, *(lane.name for lane in LANES))
         return 0
     if arguments == ["--setup"]:
-        prepare()
+        prepare(LANES)
         setup.give_back()
         return 0
     lanes = chosen(arguments)
@@ -193,7 +219,7 @@ def main(arguments: list[str]) -> int:
 
 def run_all(lanes: list[Lane]) -> int:
     """Sets up, runs the lanes in turn, prints the sums; returns the exit status."""
-    environment = prepare()
+    environment = prepare(lanes)
     results = []
     for lane in lanes:
         if lane.tests and not any(TREE.glob(lane.tests)):
@@ -201,7 +227,9 @@ def run_all(lanes: list[Lane]) -> int:
         if lane.root and not ROOT:
             print(f"\n== {lane.name}: not run, it needs root: sudo ./test {lane.name}")
             continue
+        start = time.monotonic()
         results.append((lane.name, run(lane, environment)))
+        print(f"{lane.name}: took {time.monotonic() - start:.0f} s", flush=True)
     return sum_up(results)
 
 

@@ -101,11 +101,13 @@ PRESENT: dict[str, Callable[[], bool]] = {
         name: (lambda name=name: _command(name))  # type: ignore[misc]
         for name in ("bats", "runc", "crun", "strace", "mmdebstrap", "make")
     },
+    "e2fsprogs": lambda: _command("mke2fs"),
     "bubblewrap": lambda: _command("bwrap"),
 }
 FOR_RT = ("python3-venv", "gcc", "libc6-dev", "musl-tools", "uidmap", "busybox-static", "libseccomp2")
 PEERS = ("runc", "crun", "bubblewrap")
-FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "bats", "strace", "mmdebstrap", "make")
+FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "strace", "make")
+FOR_MACHINES = ("mmdebstrap", "e2fsprogs")  # the Debian roots of tests/lab/machines
 
 
 def packages(wanted: Iterable[str]) -> None:

@@ -1,0 +1,161 @@
+"""Debian roots: built once by mmdebstrap, kept under a name that is the hash of all that went into them.
+
+They lie below $XDG_CACHE_HOME/rt-tests, else /var/cache/rt-tests. Knows nothing of how they are booted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CUSTOMIZE = HERE / "image.sh"
+LIMIT = 400  # seconds for a step of the build; it takes 15 to 60
+
+PACKAGES = [
+    *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "passwd", "uidmap"),
+    *("python3", "libseccomp2", "busybox-static", "util-linux", "procps", "iproute2"),
+]
+# What is never read there, and takes a third of the time.
+UNREAD = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")]
+MIRROR = "http://deb.debian.org/debian"
+
+
+class Unavailable(Exception):
+    """Why there can be no such machine here: the reason of a skip."""
+
+
+class Image:
+    """What is built: `name`, the Debian release, further packages, and the size of a disk in MB (0: none).
+
+    Its directory holds `root`, `stage` (an empty directory to mount on) and `disk` (a file).
+    """
+
+    def __init__(self, name: str, suite: str, extra: tuple[str, ...] = (), disk: int = 0) -> None:
+        self.name = name
+        self.suite = suite
+        self.packages = [*PACKAGES, *extra]
+        self.disk = disk
+
+    def key(self) -> str:
+        text = f"{self.suite} {self.packages} {self.disk} {UNREAD} {CUSTOMIZE.read_text()}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(home if os.path.isabs(home) else "/var/cache") / "rt-tests"
+
+
+def mirror() -> str:
+    """Where this machine takes its Debian packages from; Debian's own place when it is not a Debian."""
+    places = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    for place in places:
+        if place.suffix in (".list", ".sources") and place.is_file():
+            lines = [line for line in place.read_text().splitlines() if not line.lstrip().startswith("#")]
+            found = re.search(r"https?://\S+/debian/?(?=\s|$)", "\n".join(lines))
+            if found:
+                return found[0]
+    return MIRROR
+
+
+@contextmanager
+def built(image: Image) -> Iterator[Path]:
+    """The directory of an image, which is built when it is not there; nobody removes it meanwhile.
+
+    Raises Unavailable.
+    """
+    if os.getuid() != 0:
+        raise Unavailable("needs root, to make a Debian root")
+    if not shutil.which("mmdebstrap"):
+        raise Unavailable("needs mmdebstrap: apt install mmdebstrap")
+    place = cache()
+    place.mkdir(mode=0o755, parents=True, exist_ok=True)
+    done = place / f"{image.name}-{image.key()}"
+    with open(place / f"{done.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.is_dir():
+            _remove_others(place, image.name, done.name)
+            _build(image, done)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield done
+
+
+def _remove_others(place: Path, name: str, wanted: str) -> None:
+    """Remove images of the same name that were built from something else, and those left unfinished."""
+    for path in place.glob(f"{name}-*.lock"):
+        if path.stem == wanted:
+            continue
+        with open(path) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue  # in use
+            for old in place.glob(f"{path.stem}*"):
+                if old.is_dir():
+                    shutil.rmtree(old, ignore_errors=True)
+            path.unlink()
+
+
+def _build(image: Image, done: Path) -> None:
+    unfinished = done.with_name(f"{done.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    unfinished.chmod(0o755)
+    (unfinished / "stage").mkdir()
+    log = unfinished / "log"
+    # In namespaces of its own, which end with this process: nothing stays mounted or running.
+    contained = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    bootstrap = [
+        *(
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--dpkgopt=force-unsafe-io",
+            f"--include={','.join(image.packages)}",
+        ),
+        *(*UNREAD, f'--customize-hook=sh {CUSTOMIZE} "$1"'),
+        *(image.suite, str(unfinished / "root"), mirror()),
+    ]
+    _logged([*contained, "--mount-proc", *bootstrap], log)
+    if image.disk:
+        _logged(
+            [
+                *(*contained, "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0"),
+                *("-d", str(unfinished / "root"), str(unfinished / "disk"), f"{image.disk}M"),
+            ],
+            log,
+        )
+        # The modules are on the disk; what is left starts the kernel.
+        shutil.rmtree(unfinished / "root/usr/lib/uml/modules", ignore_errors=True)
+    unfinished.rename(done)
+
+
+def _logged(command: list[str], log: Path) -> None:
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "TMPDIR": "/var/tmp"}
+    with open(log, "ab") as output:
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                timeout=LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"{command[9]} did not end in {LIMIT} s: {log}") from None
+        except OSError as error:
+            raise Unavailable(str(error)) from None
+    if done.returncode != 0:
+        lines = log.read_text(errors="replace").splitlines()
+        telling = [line for line in lines if line.startswith(("E:", "mke2fs:", "unshare:"))] or lines or ["?"]
+        raise Unavailable(f"could not build the Debian root: {telling[-1]} ({log})")

@@ -1,0 +1,32 @@
+"""The machine itself: a login session of systemd, in which rt runs."""
+
+from __future__ import annotations
+
+from lab.machines.machine import Machine
+
+
+def test_systemd_is_the_first_process_and_has_booted(machine: Machine) -> None:
+    assert machine.ok("cat /proc/1/comm").strip() == "systemd"
+    assert machine.run("systemctl is-system-running").stdout.strip() == "running"
+
+
+def test_a_user_has_a_manager_and_a_session(machine: Machine) -> None:
+    assert machine.run("systemctl --user is-system-running", user="alice").stdout.strip() == "running"
+    assert "session-" in machine.ok("grep ^0:: /proc/self/cgroup", user="alice")
+    assert machine.ok("echo $XDG_RUNTIME_DIR", user="alice").strip() == "/run/user/1000"
+
+
+def test_a_user_can_make_a_delegated_scope(machine: Machine) -> None:
+    scope = "systemd-run --user --scope -q -p Delegate=yes"
+    where = machine.ok(
+        f"{scope} sh -c 'mkdir /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/inner'", user="alice"
+    )
+    assert where == ""
+    shown = machine.ok(f"{scope} grep ^0:: /proc/self/cgroup", user="alice")
+    assert "/user.slice/user-1000.slice/user@1000.service/app.slice/run-" in shown
+
+
+def test_rt_runs_a_container_as_a_user(machine: Machine) -> None:
+    bundle = machine.bundle("echo $(id -u) in; exit 7")
+    done = machine.rt("run", "--bundle", bundle.path, "first")
+    assert (done.code, done.stdout, done.stderr) == (7, "0 in\n", "")

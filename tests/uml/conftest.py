@@ -1,0 +1,21 @@
+"""The machine of this lane: User-mode Linux with Debian 13, booted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from lab.machines.boot import uml_machine
+from lab.machines.debian import Unavailable
+from lab.machines.machine import Machine
+from lab.users import User
+
+
+@pytest.fixture(scope="session")
+def machine(alice: User) -> Iterator[Machine]:
+    """run(command, user=..., timeout=...) -> code, stdout, stderr; see lab/machines/machine.py."""
+    try:
+        with uml_machine(alice) as booted:
+            yield booted
+    except Unavailable as reason:
+        pytest.skip(str(reason))
