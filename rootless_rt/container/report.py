@@ -176,14 +176,14 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return "/proc/sys is read-only here, as in most containers"
     if op.name == "chdir":
         return "process.cwd must be a directory of the rootfs, or one that can be made in it"
+    if op.name == "caps" and op.label == "linux.seccomp":
+        return "without process.noNewPrivileges, capset(2) comes after the filter, which must allow it"
     if op.name == "caps" and number == errno.EPERM:
         return "process.capabilities asks for more than the caller has itself"
     if op.name == "rlimit" and number == errno.EPERM:
         return "raising a hard limit takes CAP_SYS_RESOURCE"
     if op.name in ("seccomp", "seccomp_listen"):
         return _seccomp_hint(call, number)
-    if op.name == "caps" and op.label == "linux.seccomp":
-        return "without process.noNewPrivileges, capset(2) comes after the filter, which must allow it"
     return None
 
 

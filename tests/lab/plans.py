@@ -80,9 +80,9 @@ def root_facts() -> HostFacts:
     return facts
 
 
-def filter_of(instructions: int = 1) -> SeccompFilter:
-    """A seccomp filter of so many no-operations; only its size matters here."""
-    return SeccompFilter(bytes(8 * instructions), 0, cached=True, warnings=[])
+def filter_of(instructions: int = 1, flags: int = 0) -> SeccompFilter:
+    """A seccomp filter of so many no-operations; only its size matters here, and whether it notifies."""
+    return SeccompFilter(bytes(8 * instructions), flags, cached=True, warnings=[])
 
 
 def spec_of(config: Config) -> Spec:

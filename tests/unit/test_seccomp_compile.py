@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import platform
 import struct
@@ -29,8 +30,10 @@ from lab.seccomp_machine import (
 
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.host import seccomp_compile, seccomp_enosys
-from rootless_rt.host.seccomp import library_file
+from rootless_rt.host.abilities import seccomp_flags
+from rootless_rt.host.seccomp import NEW_LISTENER, library_file
 from rootless_rt.host.seccomp_compile import compile as compile_profile
+from rootless_rt.spec import names
 
 pytestmark = pytest.mark.skipif(library_file() is None, reason="libseccomp.so.2 is not installed")
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
@@ -325,6 +328,87 @@ def test_unknown_architectures_are_dropped_with_a_note():
 @pytest.mark.covers("linux.seccomp.flags")
 def test_flags_become_bits(flags, bits):
     assert compile_profile(profile(rule("read"), **flags))[1] == bits
+
+
+NOTIFY = rule("mount", action="SCMP_ACT_NOTIFY")
+
+
+@x86_only
+def test_a_notifying_rule_asks_for_a_listener_and_returns_its_action():
+    code, flags, warnings, notes = compile_profile(profile(NOTIFY, default="SCMP_ACT_ALLOW", flags=[]))
+    assert (flags, warnings, notes) == (NEW_LISTENER, [], [])
+    assert run(code, X86_64, number(X86_64, "mount")) == 0x7FC00000
+    assert run(code, X86_64, number(X86_64, "umount2")) == ALLOW
+
+
+@x86_only
+def test_a_notifying_rule_counts_for_the_age_of_a_profile():
+    code = program(rule("read"), rule("openat2", action="SCMP_ACT_NOTIFY"))
+    assert run(code, X86_64, number(X86_64, "openat2")) == 0x7FC00000
+    assert run(code, X86_64, number(X86_64, "openat2") - 1) == EPERM
+    assert run(code, X86_64, number(X86_64, "openat2") + 1) == ENOSYS
+
+
+@pytest.mark.covers("linux.seccomp.flags")
+def test_with_a_listener_waiting_can_be_killable_and_tsync_stays_without_effect():
+    every = [f"SECCOMP_FILTER_FLAG_{name}" for name in ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV")]
+    if every[-1] not in seccomp_flags():
+        pytest.skip("this kernel has no WAIT_KILLABLE_RECV")
+    assert compile_profile(profile(NOTIFY, flags=every))[1] == 2 | 4 | NEW_LISTENER | 32
+    assert compile_profile(profile(NOTIFY, flags=None))[1] == 4 | NEW_LISTENER
+
+
+def test_a_flag_that_the_kernel_lacks_is_refused_and_is_not_the_default(monkeypatch):
+    monkeypatch.setattr(seccomp_compile, "seccomp_flags", lambda: ())
+    assert compile_profile(profile(rule("read")))[1] == 0
+    assert compile_profile(profile(rule("read"), flags=["SECCOMP_FILTER_FLAG_TSYNC"]))[1] == 0
+    for name in ("LOG", "SPEC_ALLOW"):
+        with pytest.raises(SpecError, match="this kernel does not have"):
+            compile_profile(profile(rule("read"), flags=[f"SECCOMP_FILTER_FLAG_{name}"]))
+    with pytest.raises(SpecError, match="WAIT_KILLABLE_RECV"):
+        compile_profile(profile(NOTIFY, flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]))
+
+
+def known_architectures():
+    """Those that this libseccomp can add to a filter on this machine: name -> token."""
+    library = seccomp_compile._load()
+    found = {}
+    for name in names.SECCOMP_ARCHES:
+        token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
+        context = library.seccomp_init(ALLOW)
+        added = token and library.seccomp_arch_add(context, token) in (0, -errno.EEXIST)
+        library.seccomp_release(context)
+        if added:
+            found[name] = token
+    return found
+
+
+@pytest.mark.covers("linux.seccomp.architectures")
+@pytest.mark.parametrize("name", names.SECCOMP_ARCHES)
+def test_each_architecture_is_filtered_by_its_own_numbers_or_noted(name):
+    code, _, warnings, notes = compile_profile(
+        profile(rule("read", "openat2"), rule("close", action="SCMP_ACT_KILL"), architectures=[name])
+    )
+    token = known_architectures().get(name)
+    if token is None:
+        assert warnings == [] and name in notes[0]
+        return
+    arch = X86_64 if token == 0x4000003E else token
+    newest = number(token, "openat2")
+    assert run(code, arch, number(token, "read")) == ALLOW
+    assert run(code, arch, number(token, "write")) == EPERM
+    assert run(code, arch, number(token, "close")) == KILL_THREAD
+    assert run(code, arch, newest) == ALLOW
+    assert run(code, arch, newest + 1) == ENOSYS
+
+
+def test_all_architectures_together_fit_in_a_program():
+    every = profile(rule("read", "openat2"), architectures=list(names.SECCOMP_ARCHES))
+    code = compile_profile(every)[0]
+    for token in known_architectures().values():
+        arch = X86_64 if token == 0x4000003E else token
+        assert run(code, arch, number(token, "openat2")) == ALLOW
+        assert run(code, arch, number(token, "openat2") + 1) == ENOSYS
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,72 @@ def test_a_wrong_profile_is_refused_with_its_place(
     assert done.returncode == 1
     assert done.stderr.startswith(f"rt: config.json: {path}"), done.stderr
     assert rt.ok("list", "-q") == ""
+
+
+CREDENTIALS = ["/bin/grep", "-E", "^(NoNewPrivs|Seccomp|CapEff|CapPrm|CapBnd|CapAmb):", "/proc/self/status"]
+SYS_ADMIN = 1 << 21
+
+
+@pytest.mark.covers("linux.seccomp.defaultAction", "process.noNewPrivileges")
+@pytest.mark.parametrize("no_new_privs", [True, False])
+def test_what_loading_takes_is_gone_when_the_program_starts(
+    rt: Runtime, bundle: MakeBundle, cache: Path, no_new_privs: bool
+) -> None:
+    said = run(rt, filtered(bundle(CREDENTIALS), DOCKER_LIKE, no_new_privs), cache)
+    found = dict(line.split(":\t") for line in said.splitlines())
+    assert found["NoNewPrivs"] == str(int(no_new_privs))
+    assert found["Seccomp"] == "2"
+    for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb"):
+        assert not int(found[name], 16) & SYS_ADMIN, name
+
+
+def test_without_no_new_privs_a_filter_that_denies_capset_is_explained(
+    rt: Runtime, bundle: MakeBundle, cache: Path
+) -> None:
+    done = rt("run", "-b", str(filtered(bundle(), deny("capset"), no_new_privs=False).path), "c")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "rt: linux.seccomp: capset: operation not permitted\nhint: without process."
+    )
+    assert rt.ok("list", "-q") == ""
+
+
+UNKNOWN = ["such_a_call", "other_call"]
+
+
+def test_names_that_nobody_knows_are_told_in_debug_only(rt: Runtime, bundle: MakeBundle, cache: Path) -> None:
+    profile = json.loads(json.dumps(DOCKER_LIKE))
+    profile["syscalls"][0]["names"] += UNKNOWN
+    profile["architectures"].append("SCMP_ARCH_S390X")
+    box = filtered(bundle(["/bin/true"]), profile)
+    assert run(rt, box, cache) == ""
+    env = {**rt.user.environment(), "XDG_CACHE_HOME": str(cache)}
+    done = rt("--debug", "run", "-b", str(box.path), "c", env=env)  # from the cache, this time
+    assert done.returncode == 0
+    assert "does not know: such_a_call, other_call: they stay denied" in done.stderr
+    assert "SCMP_ARCH_S390X" in done.stderr
+
+
+def test_names_that_nobody_knows_are_warned_of_where_they_are_let_through(
+    rt: Runtime, bundle: MakeBundle, cache: Path
+) -> None:
+    done = rt("run", "-b", str(filtered(bundle(["/bin/true"]), deny("mkdir", *UNKNOWN)).path), "c")
+    assert done.returncode == 0
+    assert "such_a_call, other_call: they are NOT restricted" in done.stderr
+
+
+def test_a_hook_that_runs_before_the_program_is_not_filtered(
+    rt: Runtime, bundle: MakeBundle, cache: Path
+) -> None:
+    box = filtered(bundle("mkdir /e 2>&1; ls -d /d"), deny("mkdir", "mkdirat"))
+    hook = {"path": "/bin/mkdir", "args": ["mkdir", "/d"]}
+    box.change(lambda config: config.update(hooks={"startContainer": [hook]}))
+    assert run(rt, box, cache) == "mkdir: can't create directory '/e': Operation not permitted\n/d\n"
+
+
+def test_what_exec_adds_is_filtered_too(rt: Runtime, bundle: MakeBundle, cache: Path) -> None:
+    box = filtered(bundle("exec sleep 1000"), deny("mkdir", "mkdirat"))
+    env = {**rt.user.environment(), "XDG_CACHE_HOME": str(cache)}
+    rt.ok("run", "-d", "-b", str(box.path), "c", env=env)
+    done = rt("exec", "c", "mkdir", "/d", env=env)
+    assert (done.returncode, "Operation not permitted" in done.stderr) == (1, True)

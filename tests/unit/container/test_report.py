@@ -101,3 +101,35 @@ def test_a_covered_file_of_labels_is_named() -> None:
 def test_another_errno_of_a_write_is_said_as_it_is() -> None:
     error = report(Op("proc_write", 3, "1", label="process.x"), "write", errno.EIO, "1")
     assert error.message == "process.x: 1: write: input/output error"
+
+
+FILTER = Op("seccomp_listen", 8, b"", label="linux.seccomp")
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "message", "hint"),
+    [
+        ("seccomp", errno.EINVAL, "linux.seccomp: seccomp: invalid argument", "linux.seccomp.flags"),
+        ("seccomp", errno.EBUSY, "linux.seccomp: seccomp: device or resource busy", "one listener"),
+        ("seccomp", errno.ENOMEM, "linux.seccomp: seccomp: cannot allocate memory", "32768 instructions"),
+        ("seccomp", errno.ENOSYS, "linux.seccomp: seccomp: function not implemented", "no seccomp filters"),
+        ("seccomp", errno.EPERM, "linux.seccomp: seccomp: operation not permitted", "surrounding container"),
+        ("seccomp", errno.EACCES, "linux.seccomp: seccomp: permission denied", "noNewPrivileges"),
+        (
+            "thread",
+            errno.EAGAIN,
+            "linux.seccomp: thread: resource temporarily unavailable",
+            "a limit on processes",
+        ),
+    ],
+)
+def test_a_filter_that_cannot_be_loaded_is_explained(call: str, number: int, message: str, hint: str) -> None:
+    for op in (FILTER, Op("seccomp", 0, b"", label="linux.seccomp")):
+        error = report(op, call, number, mapped=False)
+        assert error.message == message and hint in (error.hint or "")
+
+
+def test_a_filter_that_keeps_its_own_capability_from_being_dropped_is_explained() -> None:
+    error = report(Op("caps", 0, 0, 0, label="linux.seccomp"), "capset", errno.EPERM)
+    assert error.message == "linux.seccomp: capset: operation not permitted"
+    assert "noNewPrivileges" in (error.hint or "")

@@ -25,6 +25,7 @@ from lab.plans import (
     user_facts,
 )
 
+from rootless_rt.host.seccomp import NEW_LISTENER
 from rootless_rt.plan.build import plan
 from rootless_rt.plan.model import Policy
 from rootless_rt.plan.ops import NO_SLOT, SYNC_HOOKS, SYNC_MAPS, encode
@@ -135,6 +136,21 @@ def test_without_no_new_privs_cap_sys_admin_stays_until_the_filter_is_loaded_and
 
 def test_with_no_new_privs_cap_sys_admin_is_never_kept(everything):
     assert not one(everything, "caps")["effective"] & SYS_ADMIN
+
+
+@pytest.mark.parametrize("no_new_privs", [True, False])
+def test_a_filter_that_notifies_is_loaded_at_the_same_place(no_new_privs):
+    config = user_config()
+    config["process"]["noNewPrivileges"] = no_new_privs
+    facts = user_facts()
+    facts.filter = filter_of(flags=NEW_LISTENER | 4)
+    made = compiled(config, facts)
+    last = ["seccomp_listen", "exec"] if no_new_privs else ["seccomp_listen", "caps", "exec"]
+    assert names(made)[-len(last) :] == last
+    assert one(made, "seccomp_listen")["flags"] == NEW_LISTENER | 4
+    assert made.notifies
+    facts.filter = filter_of(flags=4)
+    assert not compiled(config, facts).notifies
 
 
 def test_the_bounding_set_never_gains_what_the_filter_needs():

@@ -17,6 +17,9 @@ from rootless_rt.spec.load import checked, from_bytes
 DELETED = "<deleted>"  # a text: parallel runs name tests by their values
 
 
+NOTIFYING = {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}
+
+
 def changed(*path: str | int, to: object) -> dict[str, Any]:
     """The valid config with one value replaced, appended (index of the end) or deleted."""
     config = configs.valid()
@@ -233,6 +236,32 @@ RULES: list[tuple[tuple[str | int, ...], object, str, str]] = [
     (("linux", "resources", "devices", 0, "access"), "rwx", "linux.resources.devices[0].access", "rwm"),
     (("linux", "resources", "devices", 0, "major"), -2, "linux.resources.devices[0].major", "-1 (any)"),
     (("linux", "seccomp", "syscalls", 0, "names"), [], "linux.seccomp.syscalls[0].names", "at least one"),
+    (
+        ("linux", "seccomp", "defaultAction"),
+        "SCMP_ACT_NOTIFY",
+        "linux.seccomp.defaultAction",
+        "default action",
+    ),
+    # Its names hold write.
+    (
+        ("linux", "seccomp", "syscalls", 0, "action"),
+        "SCMP_ACT_NOTIFY",
+        "linux.seccomp.syscalls[0].action",
+        "write",
+    ),
+    (("linux", "seccomp", "syscalls", 0), NOTIFYING, "linux.seccomp.listenerPath", "needs it"),
+    (
+        ("linux", "seccomp"),
+        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [NOTIFYING], "listenerPath": "agent.sock"},
+        "linux.seccomp.listenerPath",
+        "absolute",
+    ),
+    (
+        ("linux", "seccomp"),
+        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [NOTIFYING], "listenerPath": ""},
+        "linux.seccomp.listenerPath",
+        "needs it",
+    ),
 ]
 
 
@@ -331,6 +360,16 @@ def test_unknown_capabilities_and_relative_destinations_are_noted() -> None:
     notes = dict(from_bytes(configs.as_bytes(config), "/bundle").notes)
     assert "CAP_MAGIC" in notes["process.capabilities.ambient[0]"]
     assert "relative" in notes["mounts[0].destination"]
+
+
+def test_metadata_for_no_listener_is_noted() -> None:
+    spec = from_bytes(configs.as_bytes(changed("linux", "seccomp", "listenerMetadata", to="x")), "/bundle")
+    assert [path for path, _ in spec.notes] == ["linux.seccomp.listenerMetadata"]
+
+
+def test_a_listener_path_that_nothing_needs_is_accepted() -> None:
+    for path in ("/run/agent.sock", "agent.sock", ""):
+        from_bytes(configs.as_bytes(changed("linux", "seccomp", "listenerPath", to=path)), "/bundle")
 
 
 def test_a_joined_user_namespace_needs_no_mappings() -> None:
