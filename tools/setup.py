@@ -103,10 +103,11 @@ PRESENT: dict[str, Callable[[], bool]] = {
     },
     "e2fsprogs": lambda: _command("mke2fs"),
     "bubblewrap": lambda: _command("bwrap"),
+    "iproute2": lambda: _command("ip"),
 }
 FOR_RT = ("python3-venv", "gcc", "libc6-dev", "musl-tools", "uidmap", "busybox-static", "libseccomp2")
 PEERS = ("runc", "crun", "bubblewrap")
-FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "strace", "make")
+FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make")
 FOR_MACHINES = ("mmdebstrap", "e2fsprogs")  # the Debian roots of tests/lab/machines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from rootless_rt import cgroups
 from rootless_rt.cli.argv import Invocation
@@ -22,6 +23,7 @@ def run(inv: Invocation) -> int:
         libseccomp=_library_version(library),
         seccomp_flags=abilities.seccomp_flags(),
         host=_host(),
+        net_devices=find_spec("pyroute2") is not None,
     )
     write(dumps(found, "    ") + "\n")
     return 0

@@ -32,6 +32,7 @@ def _json(plan: Plan) -> str:
         "uidMap": _extents(plan.uid_map),
         "gidMap": _extents(plan.gid_map),
         "ops": ops,
+        "outside": [{"for": field, "does": text} for field, text in plan.outside],
         "degraded": [item.as_dict() for item in plan.degradations],
         "warnings": plan.warnings,
     }
@@ -52,6 +53,7 @@ def _text(plan: Plan) -> str:
     width = len(str(len(plan.ops)))
     for index, op in enumerate(plan.ops):
         lines.append(f"{index:{width}} {op.describe()}" + (f"  [{op.label}]" if op.label else ""))
+    lines += [f"outside: {field}: {text}" for field, text in plan.outside]
     for item in plan.degradations:
         lines.append(f"degraded: {item.line()}" + (f" (fix: {item.fix})" if item.fix else ""))
     lines += [f"warning: {text}" for text in plan.warnings]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless_rt import cgroups, paths
+from rootless_rt import cgroups
 from rootless_rt.container import processes, signals
 from rootless_rt.container.prepare import Options, Prepared, open_fds
 from rootless_rt.container.store import CONFIG, START, Handle, Store
@@ -86,6 +86,8 @@ def _build(store: Store, prepared: Prepared, container_id: str, options: Options
             _make(container, prepared, options, fds, console)
             if pidfd_to is not None:
                 send(pidfd_to, container.pidfd, "standard")
+            if prepared.outside is not None:
+                prepared.outside.done()
         except BaseException:
             _take_back(container, prepared)
             raise
@@ -141,6 +143,8 @@ def _new_state(prepared: Prepared, container_id: str, options: Options) -> dict[
         first = next(index for index, op in enumerate(prepared.plan.ops) if op.name == "wait_start")
         rest = [[op.name, op.label] for op in prepared.plan.ops[first:]]
         state["startOps"] = {"first": first, "ops": rest}
+    if prepared.outside is not None:
+        prepared.outside.note(state)
     return state
 
 
@@ -157,6 +161,8 @@ def _make(
         make_directory(handle)
     prepared.cgroup.create()
     container.state["cgroup"] = prepared.cgroup.to_state()  # with what had to be made above it
+    if prepared.outside is not None:
+        prepared.outside.create()
     _set_devices(container, prepared, options)
     slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
     if "into-cgroup" in slots:
@@ -169,6 +175,8 @@ def _make(
     container.state["phase"] = "created"
     handle.write_state(container.state)
     if options.pid_file:
+        from rootless_rt.container.pidfile import write_pid_file
+
         write_pid_file(options.pid_file, container.pid)
         container.pid_file = options.pid_file
     with signals.let_through():
@@ -249,6 +257,8 @@ def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
         if not prepared.facts.cgroup.enter_by_clone:
             prepared.cgroup.add(container.pid)
         _write_maps(container, prepared.facts)
+        if prepared.outside is not None:
+            prepared.outside.at_maps(container.pid)
         container.handle.write_state(container.state)
     elif marker == SYNC_HOOKS:
         hooks = prepared.spec.data.get("hooks", {})
@@ -319,30 +329,10 @@ def _listener(handle: Handle) -> int:
     return listener.detach()
 
 
-def write_pid_file(path: str, pid: int) -> None:
-    """Write the number, without a line's end, in one step. Raises RtError."""
-    temporary = f"{paths.dirname(path)}/.{paths.basename(path)}.{posix.getpid()}"
-    try:
-        fd = posix.open(
-            temporary,
-            posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW,
-            0o644,
-        )
-        try:
-            posix.write(fd, str(pid).encode())
-        finally:
-            posix.close(fd)
-        posix.rename(temporary, path)
-    except OSError as error:
-        try:
-            posix.unlink(temporary)
-        except OSError:
-            pass
-        raise RtError(f"--pid-file {path}: {posix.strerror(error.errno or 0).lower()}") from None
-
-
 def _take_back(container: Container, prepared: Prepared) -> None:
     """Undo what was made, as far as it was made; the error that is under way is the one that counts."""
+    if prepared.outside is not None:
+        prepared.outside.undo()
     end_process(container)
     if container.pid_file:
         try:

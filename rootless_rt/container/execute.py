@@ -16,7 +16,6 @@ from rootless_rt.container.create import (
     end_process,
     send,
     until_created,
-    write_pid_file,
 )
 from rootless_rt.container.lifecycle import status_of
 from rootless_rt.container.prepare import Options, check_terminal, filter_of, look_at_joined, open_fds
@@ -154,6 +153,8 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
             if pidfd_to is not None:
                 send(pidfd_to, container.pidfd, "setns")
             if options.pid_file:
+                from rootless_rt.container.pidfile import write_pid_file
+
                 write_pid_file(options.pid_file, container.pid)
         except RtError:
             end_process(container)
@@ -181,6 +182,10 @@ def _cgroup(state: dict[str, Any], wanted: dict[str, str]) -> cgroups.Manager | 
 
 
 def _enter_cgroup(container: Container, manager: cgroups.Manager | None, wanted: dict[str, str]) -> None:
+    if "rdt" in container.state:
+        from rootless_rt.container.outside import enter_group
+
+        enter_group(container.state, container.handle.id, container.pid)
     if manager is None:
         return
     if wanted:

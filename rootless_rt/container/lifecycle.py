@@ -343,6 +343,10 @@ def forget(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
     """
     if has_cgroup(state):
         manager(state).delete()
+    if "rdt" in state:
+        from rootless_rt.container.outside import remove_groups
+
+        remove_groups(state, handle.id)
     _poststop(handle, state, warn)
     handle.remove()
 

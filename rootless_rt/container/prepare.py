@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rootless_rt.container.outside import Outside
     from rootless_rt.host.seccomp import SeccompFilter
     from rootless_rt.plan.model import Plan
     from rootless_rt.spec.load import Spec
@@ -70,15 +71,16 @@ class Options:
 
 
 class Prepared:
-    """A container that can be made: its plan, and the manager of its cgroup."""
+    """A container that can be made: its plan, the manager of its cgroup, and what is done outside, if any."""
 
-    __slots__ = ("cgroup", "facts", "plan", "spec")
+    __slots__ = ("cgroup", "facts", "outside", "plan", "spec")
 
     def __init__(self, spec: Spec, facts: HostFacts, plan: Plan, cgroup: cgroups.Manager) -> None:
         self.spec = spec
         self.facts = facts
         self.plan = plan
         self.cgroup = cgroup
+        self.outside: Outside | None = None
 
 
 def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, int] = (0, 0)) -> Prepared:
@@ -112,7 +114,12 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
         if options.debug is not None:
             for note in facts.filter.notes:
                 options.debug(note)
-    return Prepared(spec, facts, plan, cgroup)
+    prepared = Prepared(spec, facts, plan, cgroup)
+    if plan.outside:
+        from rootless_rt.container.outside import look
+
+        prepared.outside = look(spec.data["linux"], container_id)
+    return prepared
 
 
 def filter_of(spec: Spec) -> SeccompFilter | None:

@@ -51,7 +51,15 @@ def wrong_field(state: object) -> str | None:
         return "maker"
     if "startOps" in state and not _are_ops(state["startOps"]):
         return "startOps"
+    if "rdt" in state and _is_wrong_rdt(state["rdt"]):
+        return "rdt"
     return None
+
+
+def _is_wrong_rdt(value: object) -> bool:
+    from rootless_rt.cgroups.resctrl import wrong_state
+
+    return wrong_state(value)
 
 
 def _is_identity(of: dict[str, Any]) -> bool:
@@ -83,6 +91,8 @@ def salvage(state: object, container_id: str) -> dict[str, Any]:
         manager(sound)
     except RtError:
         sound["cgroup"] = {"kind": "none"}
+    if "rdt" in given and not _is_wrong_rdt(given["rdt"]):
+        sound["rdt"] = given["rdt"]
     sound["id"] = container_id
     # Whether it had a pid namespace is not known; without, only its cgroup tells all its processes.
     sound["ownPid"] = given.get("ownPid") is True

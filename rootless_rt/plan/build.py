@@ -29,6 +29,10 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
         from rootless_rt.plan import lsm
 
         lsm.mount_label(draft)  # where nothing is mounted it is wrong all the same
+    if draft.linux.get("netDevices") or draft.linux.get("intelRdt"):
+        from rootless_rt.plan.outside import outside
+
+        outside(draft)
     joined = namespaces.joins(draft)
     cgroup = draft.fd_slot("into-cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
     listener = draft.fd_slot("listener") if policy.start_later else NO_SLOT

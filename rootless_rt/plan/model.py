@@ -121,6 +121,7 @@ class Plan:
     uid_map, gid_map   extents to write for the new user namespace; None when none is made
     set_groups    whether setgroups(2) stays allowed in it
     degradations  what differs from what was asked
+    outside       what the runtime does itself, no op of the container's process: (JSON path, text)
     tolerated     op index -> what it means when rt-init notes that this op failed
     """
 
@@ -129,6 +130,7 @@ class Plan:
         "fds",
         "gid_map",
         "ops",
+        "outside",
         "own_pid",
         "set_groups",
         "tolerated",
@@ -156,6 +158,7 @@ class Plan:
         self.degradations: list[Degradation] = []
         self.warnings: list[str] = []
         self.tolerated: dict[int, Degradation] = {}
+        self.outside: list[tuple[str, str]] = []
 
 
 class Draft:

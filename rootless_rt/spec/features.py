@@ -30,13 +30,15 @@ def features(
     cgroup_v2: bool = True,
     systemd: bool = False,
     systemd_user: bool = False,
+    net_devices: bool = False,
     host: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """The features document, in runc's order of keys.
 
     `version` and `commit` are those of rt; `libseccomp` is the version of the library that compiles profiles,
     empty when there is none, and `seccomp_flags` are the filter flags that the kernel can take; `cgroup_v1`
-    to `systemd_user` are the cgroup managers of this build, `host` what to tell of the host, name -> text.
+    to `systemd_user` are the cgroup managers of this build, `host` what to tell of the host, name -> text;
+    `net_devices` is whether the package is there that moves network devices.
     """
     seccomp: dict[str, Any] = {"enabled": bool(libseccomp)}
     if libseccomp:
@@ -70,9 +72,9 @@ def features(
             "seccomp": seccomp,
             "apparmor": {"enabled": "apparmorProfile" not in refused},
             "selinux": {"enabled": "selinuxLabel" not in refused},
-            "intelRdt": {"enabled": "intelRdt" not in refused},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "mountExtensions": {"idmap": {"enabled": OPTIONS["idmap"][0] != LATER}},
-            "netDevices": {"enabled": "netDevices" not in refused},
+            "netDevices": {"enabled": net_devices},
         },
         "annotations": annotations,
         "potentiallyUnsafeConfigAnnotations": list(UNSAFE_ANNOTATIONS),

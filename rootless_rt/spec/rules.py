@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # "[]" stands for every item of an array.
 REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
     "process": ("scheduler", "ioPriority", "execCPUAffinity"),
-    "linux": ("netDevices", "intelRdt", "memoryPolicy", "personality"),
+    "linux": ("memoryPolicy", "personality"),
     "linux.resources.memory": ("*",),
     "linux.resources.cpu": ("*",),
     "linux.resources.pids": ("*",),
@@ -59,6 +59,10 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         check_resources(linux["resources"], "linux.resources")
     if "seccomp" in linux:
         _check_seccomp(linux["seccomp"], notes)
+    if linux.get("netDevices") or linux.get("intelRdt"):
+        from rootless_rt.spec.outside import check_outside
+
+        check_outside(linux, namespaces)
     _refuse(config, ("linux",))
     return tuple(notes)
 
@@ -111,7 +115,7 @@ def _refuse_fields(value: dict[str, Any], fields: tuple[str, ...], path: str) ->
 def _is_empty(value: Any) -> bool:
     """Whether a value asks for nothing: engines send limits of 0 and -1 for "no limit".
 
-    An object of objects asks by its keys alone: {"eth0": {}} moves a network device.
+    An object of objects asks by its keys alone: {"mlx": {}} names a device.
     """
     if isinstance(value, dict):
         return all(not isinstance(item, dict) and _is_empty(item) for item in value.values())

@@ -48,7 +48,7 @@ def test_the_text_has_maps_ops_and_what_differs(made, capfd):
 def test_the_json_has_the_same_for_programs(made, capfd):
     status, out, _ = rt_plan(made, capfd, "--format", "json")
     told = json.loads(out)
-    assert status == 0 and set(told) == {"uidMap", "gidMap", "ops", "degraded", "warnings"}
+    assert status == 0 and set(told) == {"uidMap", "gidMap", "ops", "outside", "degraded", "warnings"}
     assert told["uidMap"] == [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
     for op in told["ops"]:
         fields = {field for field, _ in BY_NAME[op["op"]][2]}

@@ -73,6 +73,41 @@ def test_the_ops_of_start_are_few_and_named(ops: object) -> None:
     assert record.wrong_field({**sound(), "startOps": ops}) == "startOps"
 
 
+RDT = {"group": "c", "made": True, "monitor": False}
+WRONG_RDT: list[object] = [
+    None,
+    [],
+    "c",
+    {},
+    {**RDT, "group": 1},
+    {**RDT, "group": ""},
+    {**RDT, "group": "."},
+    {**RDT, "group": ".."},
+    {**RDT, "group": "../cgroup/c"},
+    {**RDT, "group": "/etc"},
+    {**RDT, "group": "a/b"},
+    {**RDT, "group": "a\nb"},
+    {**RDT, "group": "mon_groups"},
+    {**RDT, "group": "g" * 256},
+    {**RDT, "group": "/"},
+    {**RDT, "made": 1},
+    {**RDT, "monitor": "c"},
+    {"group": "c", "made": True},
+]
+
+
+@pytest.mark.parametrize("rdt", WRONG_RDT, ids=lambda value: repr(value)[:50])
+def test_a_group_of_resctrl_is_one_directory_of_its_own(rdt: object) -> None:
+    assert record.wrong_field({**sound(), "rdt": rdt}) == "rdt"
+    assert "rdt" not in record.salvage({**sound(), "rdt": rdt}, "c"), "nothing is removed by such a record"
+
+
+def test_a_sound_group_of_resctrl_is_kept_in_a_salvaged_record() -> None:
+    for rdt in (RDT, {"group": "/", "made": False, "monitor": True}):
+        assert record.wrong_field({**sound(), "rdt": rdt}) is None
+        assert record.salvage({**sound(), "rdt": rdt, "bundle": 7}, "c")["rdt"] == rdt
+
+
 @pytest.mark.parametrize("state", [None, [], "x", 1, {}])
 def test_what_can_be_salvaged_is_always_sound(state: object) -> None:
     saved = record.salvage(state, "c")

@@ -27,7 +27,8 @@ RARE = {
     "rootless_rt.cli.cmd_spec", "rootless_rt.container.report", "rootless_rt.host.rootfs",
     "rootless_rt.host.abilities",
     "rootless_rt.host.seccomp_compile", "rootless_rt.host.userns", "rootless_rt.spec.features",
-    "idmap.diagnose", "idmap.evidence",
+    "rootless_rt.cgroups.resctrl", "rootless_rt.container.outside", "rootless_rt.net.devices",
+    "rootless_rt.plan.outside", "rootless_rt.spec.outside", "idmap.diagnose", "idmap.evidence",
 }  # fmt: skip
 
 # Of this run alone: the containers of root have cgroups by their ids.

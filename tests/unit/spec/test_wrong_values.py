@@ -276,10 +276,6 @@ def test_a_value_that_makes_no_sense_is_reported_with_its_path(
 
 
 REFUSED: list[tuple[tuple[str | int, ...], object, str]] = [
-    (("linux", "netDevices"), {"eth0": {}, "eth1": {"name": "x"}}, "linux.netDevices"),
-    (("linux", "netDevices"), {"eth0": {}}, "linux.netDevices"),
-    (("linux", "netDevices"), {"eth0": {"name": ""}}, "linux.netDevices"),
-    (("linux", "intelRdt"), {"closID": "x"}, "linux.intelRdt"),
     (("linux", "memoryPolicy"), {"mode": "MPOL_BIND"}, "linux.memoryPolicy"),
     (("linux", "personality"), {"domain": "LINUX32"}, "linux.personality"),
     (("process", "scheduler"), {"policy": "SCHED_OTHER"}, "process.scheduler"),
