@@ -107,3 +107,15 @@ def root_bundle(place: Path) -> MakeBundle:
         return Bundle(path, plain_config(args=args))
 
     return make
+
+
+@pytest.fixture
+def share(alice: User, place: Path) -> Path:
+    """A directory of alice's with a file in it, to bind."""
+    path = place / "share"
+    path.mkdir()
+    (path / "file").write_text("from the host\n")
+    (path / "run").write_text("#!/bin/sh\necho ran\n")
+    (path / "run").chmod(0o755)
+    alice.owns(path)
+    return path

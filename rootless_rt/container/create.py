@@ -237,7 +237,7 @@ def outcome(container: Container, message: launch.Message) -> None:
         return
     if message.type == launch.MSG_NOTE:
         degradation = container.plan.tolerated.get(message.op)
-        if degradation is not None and container.options.strict:
+        if degradation is not None and container.options.strict and not degradation.always:
             raise RtError(f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}")
         if degradation is not None:
             container.plan.degradations.append(degradation)

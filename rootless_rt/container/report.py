@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _WORDS = {
     "inside-proc": "its destination leads into /proc through a symbolic link of the rootfs",
     "not-proc": "only a proc filesystem can be mounted on /proc",
+    "descriptor": "the name of what the descriptor has open now leads elsewhere, or nowhere",
+    "tmpcopyup-depth": "tmpcopyup: directories are nested deeper than 256 levels there",
     "cwd-outside": "the working directory is outside of the container's root",
 }
 
@@ -122,6 +124,13 @@ def _hint(op: Op, call: str, number: int) -> str | None:
     """What mends it, for the cases that users meet (reference: error table of docs/rootless.md)."""
     if op.name == "mount_fs":
         kind = op.args[2]
+        if call == "tmpcopyup":
+            return _copy_hint(number)
+        if kind == "fuse" and number == errno.EINVAL:
+            return (
+                "a fuse mount needs fd=N,rootmode=40000,user_id=N,group_id=N, and an fd that was opened in "
+                "the container's own user namespace"
+            )
         if kind == "proc" and number == errno.EPERM:
             return (
                 "the host's /proc is partly hidden, as in most containers, so the kernel refuses a new one: "
@@ -151,6 +160,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
     if op.name == "mount_bind":
         if call == "destination":
             return _destination_hint(number)
+        if call == "symlinkat" and number == errno.EEXIST:
+            return "copy-symlink makes a symlink there: the rootfs has something else at that place"
         if number == errno.EPERM:
             return "the mount it comes from belongs to another user namespace, which locks its flags"
         if call == "device":
@@ -159,6 +170,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         return "each directory on the way must be searchable (x) for your user"
     if op.name == "source" and number == errno.EINVAL:
         return "mounts lie below it, and what they cover must stay so in a user namespace: use rbind"
+    if op.name == "source" and call == "descriptor":
+        return "give the path itself as the source"
     if op.name == "source" and number == errno.ENOENT:
         return "make it on the host first, or remove the mount"
     if op.name == "join":
@@ -198,6 +211,16 @@ def _seccomp_hint(call: str, number: int) -> str | None:
         errno.EPERM: "the filter of the surrounding container forbids seccomp(2)",
         errno.ENOSYS: "this kernel has no seccomp filters, or the surrounding container hides them",
     }.get(number)
+
+
+def _copy_hint(number: int) -> str | None:
+    if number in (errno.ENOSPC, errno.EFBIG):
+        return "tmpcopyup needs a tmpfs that is large enough: raise its size=, or leave out tmpcopyup"
+    if number in (errno.EACCES, errno.EPERM):
+        return "tmpcopyup has to read it: is its owner mapped into the user namespace?"
+    if number == errno.EMFILE:
+        return "raise the limit on open files (ulimit -n)"
+    return None
 
 
 def _destination_hint(number: int) -> str | None:

@@ -12,12 +12,17 @@
 #define FSMOUNT_CLOEXEC 1
 #define FSCONFIG_SET_FLAG 0
 #define FSCONFIG_SET_STRING 1
+#define FSCONFIG_SET_FD 5
 #define FSCONFIG_CMD_CREATE 6
+#define FSCONFIG_CMD_RECONFIGURE 7
+#define FSPICK_CLOEXEC 1
+#define FSPICK_EMPTY_PATH 8
 #define MOVE_MOUNT_F_EMPTY_PATH 4
 #define MOVE_MOUNT_T_EMPTY_PATH 0x40
 #define OPEN_TREE_CLONE 1
 #define OPEN_TREE_CLOEXEC O_CLOEXEC
 #endif
+#define CLONE_FD (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
 #endif
@@ -29,6 +34,8 @@
 #define MOUNT_ATTR_NOSUID 0x2
 #define MOUNT_ATTR_NODEV 0x4
 #define MOUNT_ATTR_NOEXEC 0x8
+#define MOUNT_ATTR__ATIME 0x70
+#define MOUNT_ATTR_NODIRATIME 0x80
 #endif
 #ifndef MOUNT_ATTR_IDMAP
 #define MOUNT_ATTR_IDMAP 0x100000
@@ -69,9 +76,14 @@ static inline int k_fsopen(const char *type)
 	return (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
 }
 
-static inline int k_fsconfig(int fs, unsigned command, const char *key, const char *value)
+static inline int k_fspick(int mount)
 {
-	return (int)syscall(SYS_fsconfig, fs, command, key, value, 0);
+	return (int)syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+}
+
+static inline int k_fsconfig(int fs, unsigned command, const char *key, const char *value, int number)
+{
+	return (int)syscall(SYS_fsconfig, fs, command, key, value, number);
 }
 
 static inline int k_fsmount(int fs, unsigned attributes)

@@ -1,4 +1,4 @@
-/* Mounts: the rootfs and what is put into it, all by descriptor (new mount API, Linux 5.12). */
+/* Mounts: the rootfs and what is bound into it, all by descriptor (new mount API, Linux 5.12). */
 #include <errno.h>
 #include <limits.h>
 #include <linux/magic.h>
@@ -15,17 +15,6 @@
 #include "rt.h"
 
 #define ATTACH (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
-#define CLONE_FD (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)
-
-void op_source(struct run *r, const struct op *op)
-{
-	unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-	int fd = k_open_tree(AT_FDCWD, S(op, F_SOURCE_PATH), flags | (U(op, F_SOURCE_RECURSIVE) ? AT_RECURSIVE : 0));
-
-	if (fd < 0)
-		fail(r, "open_tree", S(op, F_SOURCE_PATH));
-	set_slot(r, U(op, F_SOURCE_SLOT), fd);
-}
 
 /* A detached copy can get a map, and only once: mount_setattr(2). */
 void op_idmap(struct run *r, const struct op *op)
@@ -116,11 +105,10 @@ void op_root_propagation(struct run *r, const struct op *op)
  * for a file of the kernel's (CVE-2019-16884, CVE-2025-52881): only destinations that the plan
  * knows to be in /proc may end on procfs.
  */
-int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
+static int checked(struct run *r, int fd, const char *path, int directory, int in_proc)
 {
 	struct statfs fs;
 	struct stat st;
-	int fd = make_in_root(root, path, directory, strict ? RESOLVE_NO_SYMLINKS : 0);
 
 	if (fd < 0)
 		fail(r, "destination", path);
@@ -129,26 +117,26 @@ int destination(struct run *r, int root, const char *path, int directory, int st
 		fail(r, "inside-proc", path);
 	}
 	/* The kernel would say EINVAL, which says nothing. */
-	if (!directory && (fstat(fd, &st) || S_ISDIR(st.st_mode))) {
-		errno = EISDIR;
+	if (fstat(fd, &st) || !directory != !S_ISDIR(st.st_mode)) {
+		errno = directory ? ENOTDIR : EISDIR;
 		fail(r, "destination", path);
 	}
 	return fd;
 }
 
-static void propagate(struct run *r, int mount, const char *path, const struct field *propagation)
+int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
 {
-	uint64_t flag;
-
-	for (uint32_t i = 0; i < propagation->n; i++) {
-		flag = vector_item(propagation, i);
-		if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0,
-			      flag & ~(uint64_t)MS_REC))
-			fail(r, "mount_setattr", path);
-	}
+	return checked(r, make_in_root(root, path, directory, strict ? RESOLVE_NO_SYMLINKS : 0), path, directory,
+		       in_proc);
 }
 
-static void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation)
+/* The same, but a symlink as the last part is the place itself. */
+static int symlink_destination(struct run *r, int root, const char *path, int directory, int in_proc)
+{
+	return checked(r, make_last_in_root(root, path, directory), path, directory, in_proc);
+}
+
+void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation)
 {
 	if (k_move_mount(mount, at, "", ATTACH))
 		fail(r, "move_mount", path);
@@ -156,70 +144,8 @@ static void attach(struct run *r, int mount, int at, const char *path, const str
 	propagate(r, mount, path, propagation);
 }
 
-/* The kernel says in the context's log what it disliked: "e tmpfs: Bad value for 'mode'". */
-static void fail_context(struct run *r, int fs, const char *call, const char *path)
-{
-	char text[1024];
-	int saved = errno, at = snprintf(text, sizeof text, "%s", path);
-	ssize_t n;
-
-	if (at > 0 && (size_t)at < sizeof text - 2) {
-		n = read(fs, text + at + 1, sizeof text - (size_t)at - 2);
-		if (n > 0) {
-			text[at] = '\n';
-			text[at + 1 + n] = 0;
-		}
-	}
-	errno = saved;
-	fail(r, call, text);
-}
-
-/* A new mount of a filesystem, or -1 where the caller has a substitute and the kernel says EPERM. */
-static int new_filesystem(struct run *r, const char *type, const char *source, char **data, uint64_t attrs,
-			  const char *path, int substitute)
-{
-	int fs = k_fsopen(type), mount;
-	char key[256], *equals;
-
-	if (fs < 0 && substitute && errno == EPERM)
-		return -1;
-	if (fs < 0)
-		fail(r, "fsopen", type);
-	if (*source && k_fsconfig(fs, FSCONFIG_SET_STRING, "source", source))
-		fail_context(r, fs, "fsconfig", path);
-	for (; data && *data; data++) {
-		equals = strchr(*data, '=');
-		if (!equals) {
-			if (k_fsconfig(fs, FSCONFIG_SET_FLAG, *data, NULL))
-				fail_context(r, fs, "fsconfig", path);
-			continue;
-		}
-		if ((size_t)(equals - *data) >= sizeof key) {
-			errno = EINVAL;
-			fail(r, "fsconfig", path);
-		}
-		memcpy(key, *data, (size_t)(equals - *data));
-		key[equals - *data] = 0;
-		if (k_fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1))
-			fail_context(r, fs, "fsconfig", path);
-	}
-	if (k_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL)) {
-		if (substitute && errno == EPERM) {
-			close(fs);
-			errno = EPERM;
-			return -1;
-		}
-		fail_context(r, fs, "fsconfig-create", path);
-	}
-	mount = k_fsmount(fs, (unsigned)attrs);
-	if (mount < 0)
-		fail_context(r, fs, "fsmount", path);
-	close(fs);
-	return mount;
-}
-
 /* The slot's tree: itself the first time, later a copy of where it went. give_back() ends its use. */
-static int tree_of(struct run *r, uint64_t slot, const char *path)
+int tree_of(struct run *r, uint64_t slot, const char *path)
 {
 	int fd = slot_fd(r, slot);
 
@@ -234,37 +160,40 @@ static int tree_of(struct run *r, uint64_t slot, const char *path)
 }
 
 /* A config may mask more paths than there may be descriptors: only the slot's own stays open. */
-static void give_back(struct run *r, uint64_t slot, int fd)
+void give_back(struct run *r, uint64_t slot, int fd)
 {
 	if (slot >= MAX_SLOTS || r->slots[slot] != fd)
 		close(fd);
 }
 
-void op_mount_fs(struct run *r, const struct op *op)
+/* A symlink of the host's made anew: with the same target it may be there already. */
+static void copy_symlink(struct run *r, int link, int root, const char *path)
 {
-	const char *path = S(op, F_MOUNT_FS_DEST);
-	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT));
-	int at = destination(r, root, path, 1, U(op, F_MOUNT_FS_STRICT) != 0, U(op, F_MOUNT_FS_IN_PROC) != 0);
-	char **data = list_strings(&op->f[F_MOUNT_FS_DATA], NULL);
-	uint64_t fallback = U(op, F_MOUNT_FS_FALLBACK);
-	int mount = new_filesystem(r, S(op, F_MOUNT_FS_FSTYPE), S(op, F_MOUNT_FS_SOURCE), data,
-				   U(op, F_MOUNT_FS_ATTRS), path, fallback != NO_SLOT);
+	char target[PATH_MAX], there[PATH_MAX];
+	const char *name;
+	struct statfs fs;
+	ssize_t n = readlinkat(link, "", target, sizeof target - 1);
+	int dir = n < 0 ? -1 : parent_in_root(root, path, &name);
 
-	if (mount < 0) {
-		note(r, "fsopen", path);
-		mount = tree_of(r, fallback, path);
-		if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, U(op, F_MOUNT_FS_ATTRS) | MOUNT_ATTR_RDONLY, 0, 0))
-			fail(r, "mount_setattr", path);
+	if (dir < 0)
+		fail(r, "destination", path);
+	if (fstatfs(dir, &fs) || fs.f_type == PROC_SUPER_MAGIC) {
+		errno = EPERM;
+		fail(r, "inside-proc", path);
 	}
-	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
-	give_back(r, fallback, mount);
+	target[n] = 0;
+	if (symlinkat(target, dir, name) &&
+	    (errno != EEXIST || readlinkat(dir, name, there, sizeof there) != n || memcmp(target, there, (size_t)n))) {
+		errno = EEXIST;
+		fail(r, "symlinkat", path);
+	}
+	close(dir);
 }
 
 void op_mount_bind(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_MOUNT_BIND_DEST);
 	uint64_t device = U(op, F_MOUNT_BIND_DEVICE);
-	uint64_t soft_set = U(op, F_MOUNT_BIND_SOFT_SET), soft_clear = U(op, F_MOUNT_BIND_SOFT_CLEAR);
 	uint64_t in_proc = U(op, F_MOUNT_BIND_IN_PROC);
 	int mount = tree_of(r, U(op, F_MOUNT_BIND_SLOT), path);
 	struct statfs fs;
@@ -283,34 +212,21 @@ void op_mount_bind(struct run *r, const struct op *op)
 		errno = EPERM;
 		fail(r, "not-proc", path);
 	}
-	at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode),
-			 in_proc == PROC_ITSELF || in_proc == NO_LINKS, in_proc == IN_PROC || in_proc == PROC_ITSELF);
-	if ((U(op, F_MOUNT_BIND_SET) || U(op, F_MOUNT_BIND_CLEAR)) &&
-	    k_setattr(mount, "", AT_EMPTY_PATH | (U(op, F_MOUNT_BIND_RECURSIVE) ? AT_RECURSIVE : 0),
-		      U(op, F_MOUNT_BIND_SET), U(op, F_MOUNT_BIND_CLEAR), 0))
-		fail(r, "mount_setattr", path);
-	/* Flags locked by an outer mount stay as they are: said, not fatal, and never less safe. */
-	if ((soft_set || soft_clear) && k_setattr(mount, "", AT_EMPTY_PATH, soft_set, soft_clear, 0)) {
-		if (errno != EPERM)
-			fail(r, "mount_setattr", path);
-		note(r, "mount_setattr", path);
+	if (S_ISLNK(st.st_mode) && U(op, F_MOUNT_BIND_LINKS) & COPY_SYMLINK) {
+		copy_symlink(r, mount, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path);
+		give_back(r, U(op, F_MOUNT_BIND_SLOT), mount);
+		return;
 	}
+	if (U(op, F_MOUNT_BIND_LINKS) & ON_SYMLINK)
+		at = symlink_destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode),
+					 in_proc == IN_PROC);
+	else
+		at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode),
+				 in_proc == PROC_ITSELF || in_proc == NO_LINKS,
+				 in_proc == IN_PROC || in_proc == PROC_ITSELF);
+	set_attributes(r, mount, path, &op->f[F_MOUNT_BIND_SET]);
 	attach(r, mount, at, path, &op->f[F_MOUNT_BIND_PROPAGATION]);
 	give_back(r, U(op, F_MOUNT_BIND_SLOT), mount);
-}
-
-void op_remount(struct run *r, const struct op *op)
-{
-	const char *path = S(op, F_REMOUNT_DEST);
-	/* No links: the image must not choose which mount loses its flags. */
-	int mount = in_root(slot_fd(r, U(op, F_REMOUNT_ROOT)), path, O_PATH, RESOLVE_NO_SYMLINKS);
-
-	if (mount < 0)
-		fail(r, "destination", path);
-	if (k_setattr(mount, "", AT_EMPTY_PATH, U(op, F_REMOUNT_SET), U(op, F_REMOUNT_CLEAR), 0))
-		fail(r, "mount_setattr", path);
-	propagate(r, mount, path, &op->f[F_REMOUNT_PROPAGATION]);
-	close(mount);
 }
 
 void op_device(struct run *r, const struct op *op)
@@ -362,8 +278,8 @@ static int mask_tmpfs(struct run *r, const char *label, const char *path)
 	char *options[] = {"size=0k", "nr_blocks=1", "nr_inodes=2", "mode=755", "ro", *label ? context : NULL, NULL};
 
 	snprintf(context, sizeof context, "context=%s", label);
-	return new_filesystem(r, "tmpfs", "tmpfs", options,
-			      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, path, 0);
+	return new_filesystem(r, "tmpfs", options,
+			      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, path);
 }
 
 /* With a label of its own, beforehand; without this op it is made for the first directory. */
@@ -443,7 +359,7 @@ void op_cover(struct run *r, const struct op *op)
 	at = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (at < 0)
 		fail(r, "open", path);
-	int mount = new_filesystem(r, "tmpfs", "tmpfs", NULL, MOUNT_ATTR_RDONLY, path, 0);
+	int mount = new_filesystem(r, "tmpfs", NULL, MOUNT_ATTR_RDONLY, path);
 	attach(r, mount, at, path, &none);
 	close(mount);
 }

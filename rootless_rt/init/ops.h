@@ -11,6 +11,11 @@
 #define PROC_ITSELF 2
 #define IF_ALLOWED 2
 #define NO_LINKS 3
+#define DEST_MODE 1
+#define DEST_OWNER 2
+#define DEST_CONTENT 4
+#define COPY_SYMLINK 1
+#define ON_SYMLINK 2
 
 enum op_code {
 	OP_DUMPABLE = 1,
@@ -71,7 +76,7 @@ enum op_code {
 };
 
 #define OP_LAST 72
-#define OP_FIELDS 11
+#define OP_FIELDS 13
 
 /* X(code, name, field types) */
 #define OP_TABLE(X) \
@@ -87,10 +92,10 @@ enum op_code {
 	X(10, "sysctl", "SS") \
 	X(11, "oom_score_adj", "S") \
 	X(12, "propagation", "U") \
-	X(13, "source", "USU") \
+	X(13, "source", "USUUUS") \
 	X(14, "root", "SUU") \
-	X(15, "mount_fs", "USSSLUVUUU") \
-	X(16, "mount_bind", "UUSUUUUVUUU") \
+	X(15, "mount_fs", "USSSLUVUUUUU") \
+	X(16, "mount_bind", "UUSUUUUUUVUUU") \
 	X(17, "device", "USUUUU") \
 	X(18, "symlink", "USS") \
 	X(19, "mask", "USUU") \
@@ -129,7 +134,7 @@ enum op_code {
 	X(70, "nest", "UUUU") \
 	X(72, "idmap", "UUUU") \
 	X(71, "enter_own", "SU") \
-	X(43, "remount", "USUUV")
+	X(43, "remount", "USUUUUUUVL")
 
 /* Places of the fields in an op. */
 enum op_field {
@@ -153,6 +158,9 @@ enum op_field {
 	F_SOURCE_SLOT = 0,
 	F_SOURCE_PATH = 1,
 	F_SOURCE_RECURSIVE = 2,
+	F_SOURCE_NOFOLLOW = 3,
+	F_SOURCE_DESCRIPTOR = 4,
+	F_SOURCE_BELOW = 5,
 	F_ROOT_PATH = 0,
 	F_ROOT_SLOT = 1,
 	F_ROOT_PRIVATE_PARENT = 2,
@@ -166,17 +174,21 @@ enum op_field {
 	F_MOUNT_FS_STRICT = 7,
 	F_MOUNT_FS_IN_PROC = 8,
 	F_MOUNT_FS_FALLBACK = 9,
+	F_MOUNT_FS_FROM_DEST = 10,
+	F_MOUNT_FS_DESCRIPTOR = 11,
 	F_MOUNT_BIND_ROOT = 0,
 	F_MOUNT_BIND_SLOT = 1,
 	F_MOUNT_BIND_DEST = 2,
 	F_MOUNT_BIND_SET = 3,
-	F_MOUNT_BIND_CLEAR = 4,
+	F_MOUNT_BIND_TREE_SET = 4,
 	F_MOUNT_BIND_SOFT_SET = 5,
 	F_MOUNT_BIND_SOFT_CLEAR = 6,
-	F_MOUNT_BIND_PROPAGATION = 7,
-	F_MOUNT_BIND_DEVICE = 8,
-	F_MOUNT_BIND_IN_PROC = 9,
-	F_MOUNT_BIND_RECURSIVE = 10,
+	F_MOUNT_BIND_TREE_SOFT_SET = 7,
+	F_MOUNT_BIND_TREE_SOFT_CLEAR = 8,
+	F_MOUNT_BIND_PROPAGATION = 9,
+	F_MOUNT_BIND_DEVICE = 10,
+	F_MOUNT_BIND_IN_PROC = 11,
+	F_MOUNT_BIND_LINKS = 12,
 	F_DEVICE_ROOT = 0,
 	F_DEVICE_PATH = 1,
 	F_DEVICE_MODE = 2,
@@ -266,8 +278,13 @@ enum op_field {
 	F_REMOUNT_ROOT = 0,
 	F_REMOUNT_DEST = 1,
 	F_REMOUNT_SET = 2,
-	F_REMOUNT_CLEAR = 3,
-	F_REMOUNT_PROPAGATION = 4,
+	F_REMOUNT_TREE_SET = 3,
+	F_REMOUNT_SOFT_SET = 4,
+	F_REMOUNT_SOFT_CLEAR = 5,
+	F_REMOUNT_TREE_SOFT_SET = 6,
+	F_REMOUNT_TREE_SOFT_CLEAR = 7,
+	F_REMOUNT_PROPAGATION = 8,
+	F_REMOUNT_DATA = 9,
 };
 
 #endif

@@ -167,6 +167,31 @@ int parent_in_root(int root, const char *path, const char **last)
 	return make_in_root(root, parent, 1, 0);
 }
 
+/* The last part of `path` itself, be it a symlink; a directory or an empty file is made where nothing is. */
+int make_last_in_root(int root, const char *path, int directory)
+{
+	const char *name;
+	int dir = parent_in_root(root, path, &name), fd = -1;
+
+	if (dir < 0)
+		return -1;
+	if (!create(dir, name, directory) || errno == EEXIST)
+		fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int saved = errno;
+	close(dir);
+	errno = saved;
+	return fd;
+}
+
+/* An entry of a directory, itself if it is a symlink; EXDEV where something is mounted on it. */
+int beneath(int dir, const char *name)
+{
+	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS};
+
+	return (int)syscall(SYS_openat2, dir, name, &how, sizeof how);
+}
+
 /* The host's /proc: really procfs, and its root (inode 1), or -1. */
 int open_proc(void)
 {

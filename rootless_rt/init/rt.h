@@ -15,6 +15,7 @@
 #include "ops.h"
 
 #define MAX_SLOTS 4096
+#define MAX_MADE 256
 
 struct field {
 	uint64_t u;		   /* U */
@@ -44,6 +45,8 @@ struct run {
 	int32_t pid;	/* of this process, as the runtime sees it */
 	int slots[MAX_SLOTS];
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
+	dev_t made[MAX_MADE];		   /* of the filesystems that are the container's own */
+	uint32_t made_count;
 	char home[4096];
 	char exe[4096];
 	char listen_pid[32];
@@ -67,6 +70,8 @@ void note(struct run *r, const char *call, const char *text);
 int in_root(int root, const char *path, uint64_t flags, uint64_t resolve);
 int make_in_root(int root, const char *path, int directory, uint64_t resolve);
 int parent_in_root(int root, const char *path, const char **last);
+int make_last_in_root(int root, const char *path, int directory);
+int beneath(int dir, const char *name);
 int open_proc(void);
 int proc_file(int proc, const char *path);
 int write_whole(int fd, const char *value);
@@ -74,6 +79,21 @@ int write_proc(int proc, const char *path, const char *value);
 
 /* mounts.c: where a mount is to go, made when missing; or it fails. */
 int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc);
+void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation);
+int tree_of(struct run *r, uint64_t slot, const char *path);
+void give_back(struct run *r, uint64_t slot, int fd);
+
+/* attributes.c: the six fields from `set` on, and the propagation of a mount. */
+void set_attributes(struct run *r, int mount, const char *path, const struct field *fields);
+void propagate(struct run *r, int mount, const char *path, const struct field *propagation);
+
+/* filesystem.c: making one, and the words for it. */
+int new_filesystem(struct run *r, const char *type, char **data, uint64_t attrs, const char *path);
+void set_option(struct run *r, int fs, const char *option, const char *path);
+_Noreturn void fail_context(struct run *r, int fs, const char *call, const char *path);
+
+/* copyup.c: the content of a directory of the rootfs into a new filesystem. */
+void copy_up(struct run *r, int from, int to, const char *path, int owner);
 
 /* The subjects. */
 void op_source(struct run *r, const struct op *op);

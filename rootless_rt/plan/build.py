@@ -101,7 +101,7 @@ def _room_for_fds(draft: Draft, limits: list[Op]) -> list[Op]:
     """The soft limit on descriptors, raised where the plan needs more; `limits` may raise the hard one."""
     nofile = RLIMITS["RLIMIT_NOFILE"]
     soft, hard = draft.facts.rlimits[nofile]
-    if len(draft.sources) + len(draft.plan.fds) + _SPARE_FDS <= soft:
+    if len(draft.sources) + len(draft.plan.fds) + draft.spare_fds + _SPARE_FDS <= soft:
         return []
     hard = max([hard, *(op.args[2] for op in limits if op.name == "rlimit" and op.args[0] == nofile)])
     return [Op("rlimit", nofile, hard, hard)]

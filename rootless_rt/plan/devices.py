@@ -7,9 +7,10 @@ bound instead.
 
 from __future__ import annotations
 
+from rootless_rt.plan.attributes import bind_op
 from rootless_rt.plan.model import Draft
 from rootless_rt.plan.mounts import normal
-from rootless_rt.plan.ops import NOT_IN_PROC, Op
+from rootless_rt.plan.ops import Op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,4 +109,4 @@ def _device(draft: Draft, device: dict[str, Any], where: str) -> Op | None:
         )
         return None
     slot = draft.source(path, False, label=where)
-    return Op("mount_bind", draft.root_slot, slot, path, 0, 0, 0, 0, [], number, NOT_IN_PROC, 0, label=where)
+    return bind_op(draft, slot, path, device=number, label=where)

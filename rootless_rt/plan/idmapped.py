@@ -44,13 +44,17 @@ def take_slots(draft: Draft) -> None:
         draft.idmaps[index] = slots[key]
 
 
-def source(draft: Draft, index: int, path: str, recursive: bool, where: str) -> int:
-    """The slot of the copied and mapped source of mounts[`index`], which is in draft.idmaps."""
+def source(
+    draft: Draft, index: int, path: str, recursive: bool, where: str, how: dict[str, Any] | None = None
+) -> int:
+    """The slot of the copied and mapped source of mounts[`index`], which is in draft.idmaps.
+
+    `how` are further words for draft.source.
+    """
     asked = idmap_of(draft.config["mounts"][index], where)
     assert asked is not None
-    slot = draft.new_slot()
+    slot = draft.source(path, recursive, where, early=True, **(how or {}))
     flag, _ = PROPAGATION[draft.linux.get("rootfsPropagation") or "rslave"]
-    draft.early.append(Op("source", slot, path, int(recursive), label=where))
     # Copied where the host's mounts are: cut off from them as all others are in the container's namespace.
     flag = _PRIVATE if flag == _UNBINDABLE else flag
     draft.early.append(

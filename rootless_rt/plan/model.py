@@ -25,11 +25,15 @@ class Degradation:
     """One thing that will differ from what config.json asks, and why.
 
     `field` is the JSON path, `asked` and `got` are short texts, `why` names the cause, `fix` the remedy.
+    One that is `always` right is no error under --degrade=strict either.
     """
 
-    __slots__ = ("asked", "field", "fix", "got", "why")
+    __slots__ = ("always", "asked", "field", "fix", "got", "why")
 
-    def __init__(self, field: str, asked: str, got: str, why: str, fix: str = "") -> None:
+    def __init__(
+        self, field: str, asked: str, got: str, why: str, fix: str = "", *, always: bool = False
+    ) -> None:
+        self.always = always
         self.field = field
         self.asked = asked
         self.got = got
@@ -185,6 +189,7 @@ class Draft:
         self.nested: tuple[int, int] | None = None  # uid and gid that get a user namespace of their own
         self.in_userns = not facts.initial_userns
         self.root_slot = NO_SLOT
+        self.spare_fds = 0  # descriptors that an op opens beside the slots
 
     @property
     def keeps_groups(self) -> bool:
@@ -203,10 +208,26 @@ class Draft:
         self._next_slot += 1
         return self._next_slot - 1
 
-    def source(self, path: str, recursive: bool, label: str = "") -> int:
-        """Have the mount at a path of the host copied before anything is changed; its slot."""
+    def source(
+        self,
+        path: str,
+        recursive: bool,
+        label: str = "",
+        *,
+        early: bool = False,
+        nofollow: bool = False,
+        descriptor: int = NO_SLOT,
+        below: str = "",
+    ) -> int:
+        """Have the mount at a path of the host copied before anything is changed; its slot.
+
+        `early`: by the runtime's own process, before the container's namespaces exist.
+        `nofollow`: a symlink there is meant itself. With the slot of a `descriptor` it is what that has open,
+        or `below` it; then `path` is only for people.
+        """
         slot = self.new_slot()
-        self.sources.append(Op("source", slot, path, int(recursive), label=label))
+        which = (slot, path, int(recursive), int(nofollow), descriptor, below)
+        (self.early if early else self.sources).append(Op("source", *which, label=label))
         return slot
 
     def degrade(self, field: str, asked: str, got: str, why: str, fix: str = "") -> None:

@@ -1,31 +1,45 @@
 """config.json's mounts as ops, and the fall-backs for those an ordinary user cannot make.
 
 A bind mount is two ops: its source is copied (open_tree(2)) before anything is changed, then attached.
-Attributes that restrict (ro, nosuid, nodev, noexec, nosymfollow) are set or the container fails; those that
-only concern access times, or take a restriction back, may be locked by the mount they come from
-(mount_namespaces(7)): then they stay, which is noted.
 """
 
 from __future__ import annotations
 
-from rootless_rt.errors import RtError, SpecError
-from rootless_rt.plan.model import Degradation, Draft
-from rootless_rt.plan.ops import ANY_DEVICE, IN_PROC, NO_LINKS, NO_SLOT, NOT_IN_PROC, PROC_ITSELF, Op
-from rootless_rt.spec.mountopts import (
-    ATTR_ATIME,
-    ATTR_NODEV,
-    ATTR_NOEXEC,
-    ATTR_NOSUID,
-    ATTR_NOSYMFOLLOW,
-    ATTR_RDONLY,
-    parse_options,
+from rootless_rt.errors import SpecError
+from rootless_rt.plan.attributes import (
+    bind_op,
+    empty_op,
+    filesystem_op,
+    is_soft,
+    of_existing,
+    of_new,
+    remount_op,
+    restricting,
 )
+from rootless_rt.plan.model import Degradation, Draft
+from rootless_rt.plan.ops import (
+    COPY_SYMLINK,
+    COPY_UP_FDS,
+    DEST_CONTENT,
+    DEST_MODE,
+    DEST_OWNER,
+    IN_PROC,
+    NO_LINKS,
+    NO_SLOT,
+    NOT_IN_PROC,
+    ON_SYMLINK,
+    PROC_ITSELF,
+    Op,
+)
+from rootless_rt.spec.jsonio import quote
+from rootless_rt.spec.mountopts import ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, parse_options
 from rootless_rt.spec.names import MS_REC, decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless_rt.plan.attributes import Attributes
     from rootless_rt.spec.mountopts import MountOptions
 
 # What may be mounted inside /proc: files that LXCFS and its like stand in for, never a way into the kernel.
@@ -41,8 +55,10 @@ IN_PROC_ALLOWED = {
     "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 }
-_RESTRICT = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | ATTR_NOSYMFOLLOW
 _SAFE = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
+# Filesystems that are new with each mount; the superblocks of others are the host's as well.
+_OWN_SUPERBLOCK = ("tmpfs", "ramfs", "overlay", "devpts", "fuse")
+_VALUE_MAX = 255  # of a string for fsconfig(2)
 
 
 def normal(path: str) -> str:
@@ -59,23 +75,27 @@ def normal(path: str) -> str:
 def mounts(draft: Draft) -> list[Op]:
     """The ops of all mounts, in the order of config.json. Raises RtError."""
     ops: list[Op] = []
+    made: set[str] = set()  # destinations where a filesystem of this config's own lies on top
     for index, mount in enumerate(draft.config.get("mounts", [])):
         where = f"mounts[{index}]"
         options = parse_options(mount.get("options", []), f"{where}.options", mount.get("type", ""))
         dest = normal(mount["destination"])
         if dest == "/":
             raise SpecError(f"{where}.destination", "the rootfs itself is not a place for a mount")
-        ops += _mount(draft, mount, options, dest, where)
+        if options.remount:
+            ops.append(_remount(draft, mount, options, dest, where, dest in made))
+            continue
+        more = _mount(draft, mount, options, dest, where)
+        ops += more
+        made.discard(dest)
+        if more[-1].name == "mount_fs" and more[-1].args[2] in _OWN_SUPERBLOCK:
+            made.add(dest)
     return ops
 
 
 def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str, where: str) -> list[Op]:
     propagation = [flag | (MS_REC if recursive else 0) for flag, recursive in options.propagation]
     kind = mount.get("type", "")
-    if options.remount:
-        return [
-            Op("remount", draft.root_slot, dest, options.attr_set, options.attr_clr, propagation, label=where)
-        ]
     if options.bind:
         return [_bind(draft, mount, options, dest, where, propagation)]
     if not kind:
@@ -85,15 +105,16 @@ def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str
 
         return cgroup_mounts(draft, options, dest, where, propagation)
     substitute = _substitute(draft, kind, where)
+    if substitute == "":
+        return [empty_op(draft, dest, propagation, where)]
     if substitute is not None:
-        path, recursive = substitute
-        slot = draft.source(path, recursive, label=where)
-        attrs = options.attr_set | _SAFE & ~(0 if kind != "proc" else ATTR_RDONLY)
+        slot = draft.source(substitute, kind != "mqueue", label=where)
+        attrs = of_new(options) | _SAFE & ~(0 if kind != "proc" else ATTR_RDONLY)
         right = {"proc": "/proc", "sysfs": "/sys"}.get(kind) == dest
         in_proc = _kernel_place(dest, where) if right else _in_proc(dest, where)
-        bind = ("mount_bind", draft.root_slot, slot, dest, attrs & _RESTRICT, 0, 0, 0, propagation)
         # What is mounted below /sys, the cgroups above all, is to be read-only as well (CVE-2023-25809).
-        return [Op(*bind, ANY_DEVICE, in_proc, int(kind == "sysfs"), label=where)]
+        attributes = restricting(attrs, tree=kind == "sysfs")
+        return [bind_op(draft, slot, dest, attributes, propagation=propagation, in_proc=in_proc, label=where)]
     ops = [_filesystem(draft, mount, options, dest, where, propagation)]
     if kind == "mqueue" and draft.linux.get("mountLabel"):
         from rootless_rt.plan import lsm
@@ -102,39 +123,107 @@ def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str
     return ops
 
 
+def _remount(
+    draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str, where: str, made: bool
+) -> Op:
+    """Change a mount; its filesystem too if this config has `made` it: that of a bind's source is others'."""
+    propagation = [flag | (MS_REC if recursive else 0) for flag, recursive in options.propagation]
+    data: list[str] = []
+    if made and not options.bind:
+        data = [*options.sb_set, *options.sb_clr, *_data(draft, options.data, where, mount.get("type", ""))]
+    elif options.data:
+        raise SpecError(
+            f"{where}.options",
+            f"{quote(options.data[0])} is for a filesystem, and mounts has none at {dest} to change",
+            hint="give it to the mount that makes the filesystem",
+        )
+    op = remount_op(draft, dest, of_existing(options), propagation=propagation, data=data, label=where)
+    return _tolerant(draft, op, mount, of_existing(options), where)
+
+
+def _tolerant(draft: Draft, op: Op, mount: dict[str, Any], attributes: Attributes, where: str) -> Op:
+    if is_soft(attributes):
+        asked = ",".join(mount.get("options", []))
+        why = "the mount it comes from has some of these flags locked (it is not yours)"
+        draft.tolerate(op, Degradation(f"{where}.options", asked, "the flags of its source", why))
+    return op
+
+
 def _filesystem(
     draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str, where: str, propagation: list[int]
 ) -> Op:
     kind = mount["type"]
-    data = list(options.sb_set) + [part for word in options.data for part in split_data(word)]
-    data = [word for word in data if _mapped_option(draft, word, where, kind)]
+    # A tmpfs to be filled is writable until it is full; rt-init sets the attribute then.
+    flags = [word for word in options.sb_set if word != "ro" or not options.copy_up]
+    data = flags + _data(draft, options.data, where, kind)
     if kind == "overlay":
         data = [part for word in data for part in _layers(word)]
-    if draft.linux.get("mountLabel") or any("context=" in word for word in data):
-        from rootless_rt.plan import lsm
-
-        data = lsm.mount_data(draft, kind, data)
     source = mount.get("source") or kind
-    in_proc = IN_PROC if kind == "proc" and dest == "/proc" else _in_proc(dest, where)
+    _check_lengths(kind, source, data, where)
+    descriptor = NO_SLOT
+    if kind == "fuse" or kind.startswith("fuse."):
+        from rootless_rt.plan.descriptors import fuse
+
+        kind, data, descriptor = fuse(draft, kind, data, where)
     fallback, what = _fallback(draft, kind, where)
-    op = Op(
-        "mount_fs",
-        draft.root_slot,
+    op = filesystem_op(
+        draft,
         dest,
         kind,
         source,
         data,
-        options.attr_set,
-        propagation,
-        int(kind in ("proc", "sysfs")),
-        in_proc,
-        fallback,
+        of_new(options),
+        propagation=propagation,
+        strict=kind in ("proc", "sysfs"),
+        in_proc=IN_PROC if kind == "proc" and dest == "/proc" else _in_proc(dest, where),
+        fallback=fallback,
+        from_dest=_from_dest(data, options.copy_up) if kind == "tmpfs" else 0,
+        descriptor=descriptor,
         label=where,
     )
     if fallback != NO_SLOT:
         why = "the joined namespace belongs to another user namespace"
         draft.tolerate(op, Degradation(where, f"a new {kind}", what, why))
+    elif options.copy_up:
+        why = "only files, directories, symlinks and FIFOs are copied"
+        got = "without the device nodes, sockets and mounts in it"
+        draft.spare_fds = COPY_UP_FDS
+        draft.tolerate(op, Degradation(where, f"a copy of {dest}", got, why, always=True))
     return op
+
+
+def _from_dest(data: list[str], copy_up: bool) -> int:
+    """What a tmpfs takes from the directory it covers: unless given, its mode, as with runc and crun."""
+    given = {word.partition("=")[0] for word in data}
+    bits = 0 if "mode" in given else DEST_MODE
+    if copy_up:
+        bits |= DEST_CONTENT | (0 if given & {"uid", "gid"} else DEST_OWNER)
+    return bits
+
+
+def _data(draft: Draft, words: list[str], where: str, kind: str) -> list[str]:
+    """The options for the filesystem itself, one by one, without ids that it would refuse."""
+    split = [part for word in words for part in split_data(word)]
+    return [word for word in split if _mapped_option(draft, word, where, kind)]
+
+
+def _check_lengths(kind: str, source: str, data: list[str], where: str) -> None:
+    """Refuse what fsconfig(2) answers with a bare EINVAL. Overlays take directories by descriptor as well."""
+    if len(_bytes(source)) > _VALUE_MAX:
+        raise SpecError(f"{where}.source", f"longer than the {_VALUE_MAX} bytes that the kernel takes")
+    for word in data:
+        key, _, value = word.partition("=")
+        by_descriptor = kind == "overlay" and key in ("upperdir", "workdir", "lowerdir+", "datadir+")
+        if len(_bytes(key)) > _VALUE_MAX or (len(_bytes(value)) > _VALUE_MAX and not by_descriptor):
+            raise SpecError(
+                f"{where}.options",
+                f"{quote(key[:40])} is longer than the {_VALUE_MAX} bytes that the kernel takes",
+                hint="use shorter paths, by symbolic links for example" if "/" in value else None,
+            )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _bind(
@@ -145,38 +234,35 @@ def _bind(
         raise SpecError(f"{where}.source", "is needed for a bind mount")
     if not source.startswith("/"):
         source = draft.spec.bundle + "/" + source
+    how: dict[str, Any] = {"nofollow": options.source_nofollow or options.copy_symlink}
+    if source.startswith(("/proc/", "/dev/fd/")):
+        from rootless_rt.plan.descriptors import preserved
+
+        how["descriptor"], how["below"] = preserved(draft, source, f"{where}.source")
     index = draft.config["mounts"].index(mount)
     if index in draft.idmaps:
         from rootless_rt.plan.idmapped import source as mapped
 
-        slot = mapped(draft, index, source, options.rbind, where)
+        slot = mapped(draft, index, source, options.rbind, where, how)
     else:
-        slot = draft.source(source, options.rbind, label=where)
+        slot = draft.source(source, options.rbind, where, **how)
     in_proc = _kernel_place(dest, where)
-    soft_clear = options.attr_clr & ~ATTR_ATIME
-    soft_set = options.attr_set & ~_RESTRICT
-    if options.attr_clr & ATTR_ATIME and soft_set & ATTR_ATIME:
-        soft_clear |= ATTR_ATIME
-    op = Op(
-        "mount_bind",
-        draft.root_slot,
+    attributes = of_existing(options)
+    if options.rbind and normal(source) == "/sys":  # as for a substituted sysfs
+        attributes = (0, attributes[0] | attributes[1] & ~options.tree_clr, *attributes[2:])
+    links = (COPY_SYMLINK if options.copy_symlink else 0) | (ON_SYMLINK if options.dest_nofollow else 0)
+    op = bind_op(
+        draft,
         slot,
         dest,
-        options.attr_set & _RESTRICT,
-        0,
-        soft_set,
-        soft_clear,
-        propagation,
-        ANY_DEVICE,
-        in_proc,
-        int(options.rbind and normal(source) == "/sys"),  # as for a substituted sysfs
+        attributes,
+        propagation=propagation,
+        in_proc=in_proc,
+        # There no link may be at all.
+        links=links if in_proc in (NOT_IN_PROC, IN_PROC) else 0,
         label=where,
     )
-    if soft_set or soft_clear:
-        asked = ",".join(mount.get("options", []))
-        why = "the mount it comes from has these flags locked (it is not yours)"
-        draft.tolerate(op, Degradation(f"{where}.options", asked, "the flags of its source", why))
-    return op
+    return _tolerant(draft, op, mount, attributes, where)
 
 
 def _kernel_place(dest: str, where: str) -> int:
@@ -223,11 +309,26 @@ def split_data(word: str) -> list[str]:
 
 
 def _layers(word: str) -> list[str]:
-    """A long lowerdir layer by layer (Linux 6.7): fsconfig(2) takes no value of more than 255 bytes."""
+    """A long lowerdir layer by layer (Linux 6.7): fsconfig(2) takes no value of more than 255 bytes.
+
+    There a name needs no escapes; the layers behind "::" are for data only (overlayfs.rst).
+    """
     layers = word.removeprefix("lowerdir=")
-    if layers == word or "\\" in word or "::" in word or len(layers.encode("utf-8", "surrogateescape")) < 256:
+    if layers == word or len(_bytes(layers)) <= _VALUE_MAX:
         return [word]
-    return ["lowerdir+=" + layer for layer in layers.split(":")]
+    found: list[str] = []
+    key, name, escaped = "lowerdir+=", "", False
+    for char in layers + ":":
+        if char == ":" and not escaped:
+            if name:
+                found.append(key + name)
+            else:
+                key = "datadir+="
+            name = ""
+            continue
+        escaped = char == "\\" and not escaped
+        name += "" if escaped else char
+    return found
 
 
 def _mapped_option(draft: Draft, word: str, where: str, kind: str) -> bool:
@@ -248,29 +349,29 @@ def _mapped_option(draft: Draft, word: str, where: str, kind: str) -> bool:
     return False
 
 
-def _substitute(draft: Draft, kind: str, where: str) -> tuple[str, bool] | None:
-    """A path of the host to bind instead of making a filesystem that only the namespace's owner may make."""
+def _substitute(draft: Draft, kind: str, where: str) -> str | None:
+    """A path of the host to bind instead of making a filesystem that only the namespace's owner may make.
+
+    "" for an empty directory: what would be bound does not exist.
+    """
     if not draft.in_userns:
         return None
     owner = {"sysfs": "network", "proc": "pid", "mqueue": "ipc"}.get(kind)
     if owner is None or owner in draft.new or owner in draft.joined:
         return None
-    if kind == "mqueue" and "/dev/mqueue" not in draft.facts.paths:
-        raise RtError(
-            f"config.json: {where}: mqueue needs an ipc namespace of its own",
-            hint='add {"type": "ipc"} to linux.namespaces, or remove the mount',
-        )
-    path, recursive = {"sysfs": ("/sys", True), "proc": ("/proc", True), "mqueue": ("/dev/mqueue", False)}[
-        kind
-    ]
+    path = {"sysfs": "/sys", "proc": "/proc", "mqueue": "/dev/mqueue"}[kind]
+    got = f"the host's {path}" + (", read-only" if kind != "proc" else "")
+    if kind == "mqueue" and path not in draft.facts.paths:
+        # Message queues are reached by system calls; the mount only shows them.
+        path, got = "", "an empty read-only directory"
     draft.degrade(
         where,
         f"a new {kind}",
-        f"the host's {path}" + (", read-only" if kind != "proc" else ""),
+        got,
         f"only the owner of the {owner} namespace may mount {kind}",
         f'add {{"type": "{owner}"}} to linux.namespaces',
     )
-    return path, recursive
+    return path
 
 
 def _fallback(draft: Draft, kind: str, where: str) -> tuple[int, str]:

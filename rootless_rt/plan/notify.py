@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rootless_rt.plan.attributes import bind_op, restricting
 from rootless_rt.plan.model import Draft
-from rootless_rt.plan.ops import ANY_DEVICE, NOT_IN_PROC, Op
+from rootless_rt.plan.ops import Op
 from rootless_rt.spec.mountopts import ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY
 
 PLACE, FILE = "/run/notify", "notify.sock"
@@ -17,5 +18,4 @@ def notify_op(draft: Draft) -> Op:
     The directory and not the socket, so that `start` can make the socket after `create` has made the mount.
     """
     slot = draft.source(draft.policy.notify, False, label="NOTIFY_SOCKET")
-    bind = ("mount_bind", draft.root_slot, slot, PLACE, _ATTRS, 0, 0, 0)
-    return Op(*bind, [], ANY_DEVICE, NOT_IN_PROC, 0, label="NOTIFY_SOCKET")
+    return bind_op(draft, slot, PLACE, restricting(_ATTRS), label="NOTIFY_SOCKET")

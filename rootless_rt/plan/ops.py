@@ -33,6 +33,16 @@ SYNC_MAPS = 1
 SYNC_HOOKS = 2
 SYNC_CREATED = 3
 
+# Of a mount, and of the tree below it: what must hold, and what may be locked (then it stays, and is noted).
+_ATTRIBUTES = (
+    ("set", "U"),
+    ("tree_set", "U"),
+    ("soft_set", "U"),
+    ("soft_clear", "U"),
+    ("tree_soft_set", "U"),
+    ("tree_soft_clear", "U"),
+)
+
 # (name, number, ((field, type), ...), how `rt plan` says it)
 OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("dumpable", 1, (("on", "U"),), "set dumpable to {on}"),
@@ -55,7 +65,14 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     (
         "source",
         13,
-        (("slot", "U"), ("path", "S"), ("recursive", "U")),
+        (
+            ("slot", "U"),
+            ("path", "S"),
+            ("recursive", "U"),
+            ("nofollow", "U"),
+            ("descriptor", "U"),
+            ("below", "S"),
+        ),
         "take a copy of the mount at {path} into slot {slot}",
     ),
     (
@@ -78,6 +95,8 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
             ("strict", "U"),
             ("in_proc", "U"),
             ("fallback", "U"),
+            ("from_dest", "U"),
+            ("descriptor", "U"),
         ),
         "mount {fstype} on {dest}, attributes {attrs:#x}, data {data}",
     ),
@@ -88,16 +107,13 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
             ("root", "U"),
             ("slot", "U"),
             ("dest", "S"),
-            ("set", "U"),
-            ("clear", "U"),
-            ("soft_set", "U"),
-            ("soft_clear", "U"),
+            *_ATTRIBUTES,
             ("propagation", "V"),
             ("device", "U"),
             ("in_proc", "U"),
-            ("recursive", "U"),
+            ("links", "U"),
         ),
-        "bind slot {slot} on {dest}, attributes +{set:#x} -{clear:#x}",
+        "bind slot {slot} on {dest}, attributes +{set:#x}, the whole tree +{tree_set:#x}",
     ),
     (
         "device",
@@ -214,8 +230,8 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     (
         "remount",
         43,
-        (("root", "U"), ("dest", "S"), ("set", "U"), ("clear", "U"), ("propagation", "V")),
-        "change the attributes of the mount at {dest}, +{set:#x} -{clear:#x}",
+        (("root", "U"), ("dest", "S"), *_ATTRIBUTES, ("propagation", "V"), ("data", "L")),
+        "change the mount at {dest}, attributes +{set:#x} -{soft_clear:#x}, data {data}",
     ),
 )
 
@@ -226,6 +242,11 @@ PIVOT_ROOT, MOVE_ROOT, CHROOT = 0, 1, 2
 NEVER, ALWAYS, IF_ALLOWED = 0, 1, 2
 # NO_LINKS (for /sys): not inside, and the way there must hold no symlink; PROC_ITSELF implies that too.
 NOT_IN_PROC, IN_PROC, PROC_ITSELF, NO_LINKS = 0, 1, 2, 3
+# What a new tmpfs takes from the directory that it covers (`from_dest`), bit by bit.
+DEST_MODE, DEST_OWNER, DEST_CONTENT = 1, 2, 4
+COPY_UP_FDS = 2 * 256 + 8  # rt-init holds two descriptors a level, and goes 256 levels down
+# What a bind mount does with symlinks (`links`), bit by bit.
+COPY_SYMLINK, ON_SYMLINK = 1, 2
 
 MAGIC = b"rtplan1\0"
 
@@ -317,6 +338,11 @@ def header() -> str:
         f"#define PROC_ITSELF {PROC_ITSELF}",
         f"#define IF_ALLOWED {IF_ALLOWED}",
         f"#define NO_LINKS {NO_LINKS}",
+        f"#define DEST_MODE {DEST_MODE}",
+        f"#define DEST_OWNER {DEST_OWNER}",
+        f"#define DEST_CONTENT {DEST_CONTENT}",
+        f"#define COPY_SYMLINK {COPY_SYMLINK}",
+        f"#define ON_SYMLINK {ON_SYMLINK}",
         "",
         "enum op_code {",
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rootless_rt.spec import names, rules
 from rootless_rt.spec.defaults import OCI_VERSION
-from rootless_rt.spec.mountopts import LATER, OPTIONS
+from rootless_rt.spec.mountopts import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def features(
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
         "hooks": list(names.HOOKS),
-        "mountOptions": sorted(word for word, meaning in OPTIONS.items() if meaning[0] != LATER),
+        "mountOptions": sorted(OPTIONS),
         "linux": {
             "namespaces": sorted(names.NAMESPACES),
             "capabilities": list(names.CAPABILITIES),
@@ -73,7 +73,7 @@ def features(
             "apparmor": {"enabled": "apparmorProfile" not in refused},
             "selinux": {"enabled": "selinuxLabel" not in refused},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
-            "mountExtensions": {"idmap": {"enabled": OPTIONS["idmap"][0] != LATER}},
+            "mountExtensions": {"idmap": {"enabled": "idmap" in OPTIONS}},
             "netDevices": {"enabled": net_devices},
         },
         "annotations": annotations,

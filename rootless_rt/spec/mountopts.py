@@ -7,7 +7,7 @@ sources, destinations or of what the kernel lets a user do.
 
 from __future__ import annotations
 
-from rootless_rt.errors import NotSupportedYet, SpecError
+from rootless_rt.errors import SpecError
 from rootless_rt.spec.jsonio import quote
 from rootless_rt.spec.names import PROPAGATION
 
@@ -35,7 +35,8 @@ PROPAGATE = 4  # MS_* flag, recursive
 BIND = 5  # recursive
 REMOUNT = 6
 NOTHING = 7
-LATER = 8  # a word whose work rt does not do yet
+RECURSIVE = 8  # the meaning (SET, CLEAR, ATIME …) that the attribute has for the whole tree
+EXTENSION = 9  # a name of MountOptions that becomes true: work of the runtime's, unknown to the kernel
 
 # A superblock flag and the flag that takes it back.
 _OPPOSITES = {
@@ -43,7 +44,6 @@ _OPPOSITES = {
     "sync": "async",
     "mand": "nomand",
     "lazytime": "nolazytime",
-    "iversion": "noiversion",
 }
 _OPPOSITES.update({back: flag for flag, back in _OPPOSITES.items()})
 
@@ -74,8 +74,9 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "nomand": (CLEAR, 0, "nomand"),
     "lazytime": (SET, 0, "lazytime"),
     "nolazytime": (CLEAR, 0, "nolazytime"),
-    "iversion": (SET, 0, "iversion"),
-    "noiversion": (CLEAR, 0, "noiversion"),
+    # Filesystems that can count changes of an inode always do; the new mount API has no word for it.
+    "iversion": (NOTHING,),
+    "noiversion": (NOTHING,),
     "silent": (NOTHING,),  # how much the kernel logs is not a property of the mount
     "loud": (NOTHING,),
     "bind": (BIND, False),
@@ -85,40 +86,30 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "ridmap": (NOTHING,),
 }
 OPTIONS.update({word: (PROPAGATE, *meaning) for word, meaning in PROPAGATION.items()})
+# The words of attributes with an r before them mean the whole tree below the mount, the superblock excepted.
 OPTIONS.update(
-    dict.fromkeys(
-        [
-            "rro",
-            "rrw",
-            "rnosuid",
-            "rsuid",
-            "rnodev",
-            "rdev",
-            "rnoexec",
-            "rexec",
-            "rnodiratime",
-            "rdiratime",
-            "rrelatime",
-            "rnorelatime",
-            "rnoatime",
-            "ratime",
-            "rstrictatime",
-            "rnostrictatime",
-            "rnosymfollow",
-            "rsymfollow",
-            "rsync",
-            "rasync",
-            "rdirsync",
-            "rmand",
-            "rnomand",
-            "tmpcopyup",
-            "copy-symlink",
-            "src-nofollow",
-            "dest-nofollow",
-        ],
-        (LATER,),
-    )
+    {
+        "r" + word: (RECURSIVE, *OPTIONS[word][:2])
+        for word in (
+            *("ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "nodiratime", "diratime"),
+            *("relatime", "norelatime", "noatime", "atime", "strictatime", "nostrictatime"),
+            *("nosymfollow", "symfollow"),
+        )
+    }
 )
+# crun's: superblock flags are the same for the whole tree of a new filesystem anyway.
+OPTIONS.update({"r" + word: OPTIONS[word] for word in ("sync", "async", "dirsync", "mand", "nomand")})
+OPTIONS.update(
+    {
+        "tmpcopyup": (EXTENSION, "copy_up"),
+        "copy-symlink": (EXTENSION, "copy_symlink"),
+        "src-nofollow": (EXTENSION, "source_nofollow"),
+        "dest-nofollow": (EXTENSION, "dest_nofollow"),
+    }
+)
+
+# Where an extension means something: what else the mount must be.
+_FOR_BINDS = ("copy-symlink", "src-nofollow", "dest-nofollow")
 
 
 class MountOptions:
@@ -132,8 +123,13 @@ class MountOptions:
                  clears the whole field
     sb_set       flags of the filesystem for fsconfig(2), such as "ro" and "sync"
     sb_clr       those that clear one, such as "rw" and "async": only a remount needs them
+    tree_set, tree_clr   the same for the mount and all below it; they win over attr_set and attr_clr
     propagation  (MS_* flag, recursive), to apply one by one after the mount
     data         options for the filesystem itself, in their order
+    copy_up      fill a new tmpfs with what it covers (tmpcopyup)
+    copy_symlink      make a source that is a symlink anew at the destination, and mount nothing
+    source_nofollow   mount a source that is a symlink itself, not what it points to
+    dest_nofollow     mount on a destination that is a symlink itself
 
     A bind mount has no sb_set and sb_clr: it never changes the superblock of its source.
     """
@@ -142,12 +138,18 @@ class MountOptions:
         "attr_clr",
         "attr_set",
         "bind",
+        "copy_symlink",
+        "copy_up",
         "data",
+        "dest_nofollow",
         "propagation",
         "rbind",
         "remount",
         "sb_clr",
         "sb_set",
+        "source_nofollow",
+        "tree_clr",
+        "tree_set",
     )
 
     def __init__(self) -> None:
@@ -156,6 +158,12 @@ class MountOptions:
         self.remount = False
         self.attr_set = 0
         self.attr_clr = 0
+        self.tree_set = 0
+        self.tree_clr = 0
+        self.copy_up = False
+        self.copy_symlink = False
+        self.source_nofollow = False
+        self.dest_nofollow = False
         self.sb_set: tuple[str, ...] = ()
         self.sb_clr: tuple[str, ...] = ()
         self.propagation: tuple[tuple[int, bool], ...] = ()
@@ -166,8 +174,8 @@ def parse_options(options: list[str], path: str, fstype: str = "") -> MountOptio
     """Read the options of one mount; a later word overrides an earlier one that it contradicts.
 
     `path` is the JSON path of the list, such as "mounts[3].options". A mount of type "bind" is a bind mount
-    without the word too. Words that are not in the table are data for the filesystem. Raises NotSupportedYet
-    for a word whose work comes later, SpecError for data given to a bind mount.
+    without the word too. Words that are not in the table are data for the filesystem. Raises SpecError for
+    data given to a bind mount and for words that mean nothing for this kind of mount.
     """
     result = MountOptions()
     result.bind = fstype == "bind"
@@ -179,10 +187,9 @@ def parse_options(options: list[str], path: str, fstype: str = "") -> MountOptio
             if word and not word.startswith(("idmap=", "ridmap=")):
                 first_data = first_data if result.data else index
                 result.data.append(word)
-        elif meaning[0] == LATER:
-            raise NotSupportedYet(f"{path}[{index}]", hint=f"remove the mount option {quote(word)}")
         else:
             _apply(result, meaning)
+    _check_extensions(options, result, path, fstype)
     if result.bind:
         if result.data:
             raise SpecError(f"{path}[{first_data}]", f"a bind mount takes no data: {quote(result.data[0])}")
@@ -197,22 +204,22 @@ def asks_for_map(mount: dict[str, Any]) -> bool:
     return any(word.startswith(("idmap", "ridmap")) for word in mount.get("options", []))
 
 
+def _check_extensions(options: list[str], result: MountOptions, path: str, fstype: str) -> None:
+    for index, word in enumerate(options):
+        if word in _FOR_BINDS and (not result.bind or result.remount):
+            raise SpecError(f"{path}[{index}]", f"{quote(word)} is for bind mounts only")
+        if word == "tmpcopyup" and (result.bind or result.remount or fstype != "tmpfs"):
+            raise SpecError(f"{path}[{index}]", f"{quote(word)} is for a new mount of type tmpfs only")
+
+
 def _apply(result: MountOptions, meaning: tuple[Any, ...]) -> None:
     kind = meaning[0]
-    if kind == SET:
-        result.attr_set |= meaning[1]
-        result.attr_clr &= ~meaning[1]
-        _flag(result, meaning[2], True)
-    elif kind == CLEAR:
-        result.attr_clr |= meaning[1]
-        result.attr_set &= ~meaning[1]
-        _flag(result, meaning[2], False)
-    elif kind == ATIME:
-        result.attr_set = result.attr_set & ~ATTR_ATIME | meaning[1]
-        result.attr_clr |= ATTR_ATIME
-    elif kind == ATIME_UNDO:
-        if not result.attr_clr & ATTR_ATIME or result.attr_set & ATTR_ATIME == meaning[1]:
-            _apply(result, (ATIME, ATTR_RELATIME))
+    if kind in (SET, CLEAR, ATIME, ATIME_UNDO):
+        result.attr_set, result.attr_clr = _attribute(result.attr_set, result.attr_clr, kind, meaning[1])
+        if kind in (SET, CLEAR):
+            _flag(result, meaning[2], kind == SET)
+    elif kind == RECURSIVE and meaning[1] != NOTHING:
+        result.tree_set, result.tree_clr = _attribute(result.tree_set, result.tree_clr, *meaning[1:])
     elif kind == PROPAGATE:
         result.propagation += ((meaning[1], meaning[2]),)
     elif kind == BIND:
@@ -220,6 +227,21 @@ def _apply(result: MountOptions, meaning: tuple[Any, ...]) -> None:
         result.rbind = result.rbind or meaning[1]
     elif kind == REMOUNT:
         result.remount = True
+    elif kind == EXTENSION:
+        setattr(result, meaning[1], True)
+
+
+def _attribute(to_set: int, to_clear: int, kind: int, value: int) -> tuple[int, int]:
+    """What to set and to clear, once the word of this kind and value has been read too."""
+    if kind == SET:
+        return to_set | value, to_clear & ~value
+    if kind == CLEAR:
+        return to_set & ~value, to_clear | value
+    if kind == ATIME_UNDO:
+        if to_clear & ATTR_ATIME and to_set & ATTR_ATIME != value:
+            return to_set, to_clear  # another mode was chosen since
+        value = ATTR_RELATIME
+    return to_set & ~ATTR_ATIME | value, to_clear | ATTR_ATIME
 
 
 def _flag(result: MountOptions, name: str, sets: bool) -> None:

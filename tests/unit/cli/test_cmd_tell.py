@@ -47,7 +47,7 @@ def test_what_features_promise_is_accepted_in_a_config(capfd):
     found = json.loads(said(capfd, "features"))
     config = root_config()
     for word in found["mountOptions"]:
-        kind = "bind" if "idmap" in word else "tmpfs"
+        kind = "bind" if "-" in word or "idmap" in word else "tmpfs"  # copy-symlink, src-nofollow …
         config["mounts"] = [{"destination": "/m", "type": kind, "source": "/s", "options": [word]}]
         from_bytes(json.dumps(config).encode(), "/b")
     config["mounts"] = []

@@ -42,7 +42,7 @@ def converts_a_truth_or_a_number(call: ast.Call) -> bool:
 
 
 def test_text_from_outside_becomes_a_number_only_by_the_strict_parser():
-    known_truths = {"recursive", "shared", "set_groups", "drop", "strict"}
+    known_truths = {"recursive", "nofollow", "shared", "set_groups", "drop", "strict"}
     found = []
     for name, path in in_rooms("cli", "container", "plan", "spec"):
         for function, call in calls(path):

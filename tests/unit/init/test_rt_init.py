@@ -227,8 +227,8 @@ SLOT_USES = [
     Op("join", 1, 0, "network"),
     Op("clone", 0, 1),
     Op("symlink", 1, "a", "b"),
-    Op("mount_bind", 0, 1, "a", 0, 0, 0, 0, [], 0, 0, 0),
-    Op("mount_bind", 1, 1, "a", 0, 0, 0, 0, [], 0, 0, 0),
+    Op("mount_bind", 0, 1, "a", 0, 0, 0, 0, 0, 0, [], 0, 0, 0),
+    Op("mount_bind", 1, 1, "a", 0, 0, 0, 0, 0, 0, [], 0, 0, 0),
     Op("root_attrs", 1, 0),
     Op("readonly", 1, "a"),
     Op("mask", 1, "a", 1, 1),
@@ -236,7 +236,7 @@ SLOT_USES = [
     Op("home", 1, 0),
     Op("console", 1, 1, 0, 0, 1),
     Op("device", 1, "a", 0o10600, 0, 0, 0),
-    Op("remount", 1, "a", 0, 0, []),
+    Op("remount", 1, "a", 0, 0, 0, 0, 0, 0, [], []),
     Op("keep_fds", [0, 1]),
 ]
 

@@ -281,8 +281,6 @@ REFUSED: list[tuple[tuple[str | int, ...], object, str]] = [
     (("process", "scheduler"), {"policy": "SCHED_OTHER"}, "process.scheduler"),
     (("process", "ioPriority"), {"class": "IOPRIO_CLASS_BE", "priority": 4}, "process.ioPriority"),
     (("process", "execCPUAffinity"), {"initial": "0"}, "process.execCPUAffinity"),
-    (("mounts", 1, "options", 1), "rro", "mounts[1].options[1]"),
-    (("mounts", 1, "options", 1), "tmpcopyup", "mounts[1].options[1]"),
     (("linux", "resources", "memory", "limit"), 1 << 20, "linux.resources.memory.limit"),
     (("linux", "resources", "cpu", "cpus"), "0", "linux.resources.cpu.cpus"),
     (("linux", "resources", "pids", "limit"), 10, "linux.resources.pids.limit"),
