@@ -8,6 +8,12 @@ from rootless_rt.container.lifecycle import delete
 
 
 def run(inv: Invocation) -> int:
-    """Remove the container ID."""
-    delete(store_of(inv), inv.args[0], log_of(inv).warning, force=flag(inv.options, "force"))
+    """Remove the container ID, or with --regex all that match it."""
+    store, warn, force = store_of(inv), log_of(inv).warning, flag(inv.options, "force")
+    if flag(inv.options, "regex"):
+        from rootless_rt.cli.each import each
+
+        each(store, inv.args[0], lambda container_id: delete(store, container_id, warn, force=force))
+    else:
+        delete(store, inv.args[0], warn, force=force)
     return 0

@@ -85,6 +85,9 @@ def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
     given = text(inv.options, "process")
     if given is not None:
         process = _from_file(given)
+        if len(inv.args) > 1:
+            # As runc has it, which does not say so.
+            log_of(inv).warning(f"--process {given} says what to run: the words behind the id are ignored")
         process.setdefault("capabilities", spec.data["process"].get("capabilities", {}))
         for label in ("apparmorProfile", "selinuxLabel"):
             # No program comes in with fewer bounds than the container's own, unless that is asked for.

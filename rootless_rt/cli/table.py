@@ -126,6 +126,7 @@ _CREATE_OPTIONS = (
     _KEEP_GROUPS,
 )
 _ID = ("ID",)
+_REGEX_HELP = "the id is a regular expression: all containers with a match of it"
 
 COMMANDS = (
     Command(
@@ -190,16 +191,31 @@ COMMANDS = (
         "send a signal to a container (TERM unless named)",
         ("ID", "SIGNAL"),
         1,
-        # Obsolete, still sent by engines: without a pid namespace every process is signalled anyway.
-        (Option("a all", FLAG, "ignored", hidden=True),),
+        (
+            Option("a all", FLAG, "signal all of its processes; do not mind if it has stopped"),
+            Option("r regex", FLAG, _REGEX_HELP),
+        ),
     ),
     Command(
         "delete",
         "remove a stopped container",
         _ID,
         1,
-        (Option("f force", FLAG, "kill it first if it runs; do not mind if it does not exist"),),
+        (
+            Option("f force", FLAG, "kill it first if it runs; do not mind if it does not exist"),
+            Option("r regex", FLAG, _REGEX_HELP),
+        ),
     ),
+    Command(
+        "ps",
+        "show the processes of a container; what follows the id is for ps",
+        ("ID", "ARGS"),
+        1,
+        (Option("f format", CHOICE, "form of the output", default="table", choices=("table", "json")),),
+        stops=True,
+    ),
+    Command("pause", "stop all processes of a container", _ID, 1),
+    Command("resume", "let the processes of a paused container go on", _ID, 1),
     Command(
         "list",
         "list the containers",
@@ -240,7 +256,7 @@ COMMANDS = (
 )
 
 # Commands of other runtimes that `rt` does not have yet: refused by name, not as unknown words.
-LATER = ("ps", "pause", "resume", "events", "update", "checkpoint", "restore")
+LATER = ("events", "update", "checkpoint", "restore")
 
 
 def find(name: str) -> Command | None:

@@ -39,10 +39,10 @@ def status_of(handle: Handle, state: dict[str, Any]) -> str:
         return "stopped"
     if state.get("phase") == "creating":
         return "creating"
-    if handle.has(START) and _listens(handle):
-        return "created"
     if has_cgroup(state) and manager(state).frozen():
         return "paused"
+    if handle.has(START) and _listens(handle):
+        return "created"
     return "running"
 
 
@@ -120,6 +120,8 @@ def start(store: Store, container_id: str, warn: Warn, *, notify: str = "") -> N
         status = status_of(handle, state)
         if status == "stopped":
             raise RtError("cannot start a container that has stopped", hint=f"rt delete {container_id}")
+        if status == "paused":
+            raise RtError("cannot start a container that is paused", hint=f"rt resume {container_id}")
         try:
             connection = _connect(handle) if status == "created" else None
         except BlockingIOError:
@@ -235,27 +237,44 @@ def _hook_state(
 
 
 def kill(store: Store, container_id: str, number: int, *, everyone: bool = False) -> None:
-    """Send a signal to the container's process. Raises RtError when it does not run."""
+    """Send a signal to the container's process, or with `everyone` to all of its processes.
+
+    Raises RtError when it does not run. With `everyone` that is no error: engines say it of what has ended.
+    """
     handle = store.open(check_id(container_id))
     try:
         state = handle.read_state()
-        if status_of(handle, state) == "stopped":
-            if everyone and has_cgroup(state):
-                manager(state).kill()
-                return
-            raise RtError("container not running", hint=f"it has stopped: rt delete {container_id}")
-        if number == 9 and not state["ownPid"] and has_cgroup(state):
+        status = status_of(handle, state)
+        if status != "stopped" and number == 9 and not state["ownPid"] and has_cgroup(state):
             manager(state).kill()
-            return
-        pidfd = processes.open_process(state)
-        if pidfd < 0:
-            raise RtError("container not running", hint=f"it has stopped: rt delete {container_id}")
-        try:
-            processes.send_signal(pidfd, number)
-        finally:
-            posix.close(pidfd)
+        elif everyone:
+            from rootless_rt.container import members
+
+            (members.signal_left if status == "stopped" else members.signal_members)(state, number)
+        else:
+            _signal(state, number, container_id)
+        if number == 9 and status == "paused":
+            _thaw(state)
     finally:
         handle.close()
+
+
+def _signal(state: dict[str, Any], number: int, container_id: str) -> None:
+    pidfd = processes.open_process(state)
+    if pidfd < 0:
+        raise RtError("container not running", hint=f"it has stopped: rt delete {container_id}")
+    try:
+        processes.send_signal(pidfd, number)
+    finally:
+        posix.close(pidfd)
+
+
+def _thaw(state: dict[str, Any]) -> None:
+    """Let killed processes die: those that a v1 freezer has stopped cannot."""
+    if has_cgroup(state):
+        cgroup = manager(state)
+        if cgroup.frozen():
+            cgroup.thaw()
 
 
 def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
@@ -264,6 +283,7 @@ def kill_all(handle: Handle, state: dict[str, Any], seconds: float) -> None:
     if pidfd >= 0:
         try:
             processes.send_signal(pidfd, 9)
+            _thaw(state)
             if not processes.wait_end(pidfd, seconds):
                 raise RtError(
                     f'container "{handle.id}": process {state["pid"]} has not died of SIGKILL',

@@ -58,6 +58,8 @@ def test_version_has_the_lines_that_docker_reads() -> None:
         "kill ID KILL", "kill -a ID", "delete -f ID", "list --format json -q", "list",
         "spec --rootless --idmap full -f OUT",
         "spec --from FILE --rootfs-from-host", "features", "plan -f C --format text", "help run",
+        "pause ID", "resume ID", "ps -f json ID",
+        "delete -r ID", "kill --regex ID",
     ],
 )  # fmt: skip
 def test_click_and_the_parser_understand_a_line_the_same_way(line: str) -> None:
