@@ -101,6 +101,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
         name: (lambda name=name: _command(name))  # type: ignore[misc]
         for name in ("bats", "runc", "crun", "strace", "mmdebstrap", "make")
     },
+    "debian-archive-keyring": lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
     "e2fsprogs": lambda: _command("mke2fs"),
     "bubblewrap": lambda: _command("bwrap"),
     "iproute2": lambda: _command("ip"),
@@ -108,7 +109,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
 FOR_RT = ("python3-venv", "gcc", "libc6-dev", "musl-tools", "uidmap", "busybox-static", "libseccomp2")
 PEERS = ("runc", "crun", "bubblewrap")
 FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make")
-FOR_MACHINES = ("mmdebstrap", "e2fsprogs")  # the Debian roots of tests/lab/machines
+FOR_MACHINES = ("mmdebstrap", "debian-archive-keyring", "e2fsprogs")  # the Debian roots of tests/lab/machines
 
 
 def packages(wanted: Iterable[str]) -> None:

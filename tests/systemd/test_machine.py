@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from lab.machines.machine import Machine
 
 
@@ -30,3 +32,15 @@ def test_rt_runs_a_container_as_a_user(machine: Machine) -> None:
     bundle = machine.bundle("echo $(id -u) in; exit 7")
     done = machine.rt("run", "--bundle", bundle.path, "first")
     assert (done.code, done.stdout, done.stderr) == (7, "0 in\n", "")
+
+
+def test_a_container_in_a_delegated_cgroup_is_killed_and_its_cgroup_goes(machine: Machine) -> None:
+    bundle = machine.bundle("sleep 1000 & exec sleep 1000")
+    scope = "systemd-run --user --scope -q -p Delegate=yes"
+    machine.ok(f"{scope} rt run --detach --bundle {bundle.path} killed", user="alice")
+    pid = json.loads(machine.ok("rt state killed", user="alice"))["pid"]
+    where = machine.ok(f"sed -n s/^0:://p /proc/{pid}/cgroup", user="alice").strip()
+    assert where.startswith("/user.slice/user-1000.slice/user@1000.service/")
+    assert machine.ok(f"cat /sys/fs/cgroup{where}/cgroup.procs").split() != []
+    machine.ok("rt kill killed KILL && rt delete --force killed", user="alice")
+    machine.ok(f"test ! -e /sys/fs/cgroup{where}")

@@ -6,10 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-
-# The lane's machine: User-mode Linux with AppArmor.
-machines = pytest.importorskip("lab.machines.machine", reason="needs the machines of tests/lab")
-Machine = machines.Machine
+from lab.machines.machine import Machine, MachineBundle
 
 EVERYTHING = (
     "file, capability, network, mount, umount, pivot_root, signal, ptrace, unix, mqueue, dbus, userns,"
@@ -33,7 +30,7 @@ def enforcing(machine: Machine) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def box(enforcing: Machine, user: str) -> Iterator[machines.MachineBundle]:
+def box(enforcing: Machine, user: str) -> Iterator[MachineBundle]:
     """A bundle with /secret and /other under the profile rt-test-box; its container is called box."""
     made = enforcing.bundle(SECRET, user=user)
     enforcing.ok(f"echo told >{made.path}/rootfs/secret; echo told >{made.path}/rootfs/other", user)
@@ -43,7 +40,7 @@ def box(enforcing: Machine, user: str) -> Iterator[machines.MachineBundle]:
     enforcing.rt("delete", "--force", "box", user=user)
 
 
-def held(box: machines.MachineBundle) -> None:
+def held(box: MachineBundle) -> None:
     """Have the container `box` run for a while."""
     box.config["process"]["args"] = ["/bin/sleep", "1000"]
     box.write()
@@ -53,23 +50,21 @@ def held(box: machines.MachineBundle) -> None:
 
 @USERS
 @pytest.mark.covers("process.apparmorProfile")
-def test_a_profile_confines_the_program(box: machines.MachineBundle, user: str) -> None:
+def test_a_profile_confines_the_program(box: MachineBundle, user: str) -> None:
     done = box.machine.rt("run", "--bundle", box.path, "box", user=user)
     assert done.stdout == "rt-test-box (enforce)\n"
     assert done.code == 1 and "Permission denied" in done.stderr
 
 
 @USERS
-def test_without_new_privileges_allowed_or_not_it_is_the_same(box: machines.MachineBundle, user: str) -> None:
+def test_without_new_privileges_allowed_or_not_it_is_the_same(box: MachineBundle, user: str) -> None:
     box.config["process"]["noNewPrivileges"] = not box.config["process"].get("noNewPrivileges")
     box.write()
     assert box.machine.rt("run", "--bundle", box.path, "box", user=user).stdout == "rt-test-box (enforce)\n"
 
 
 @USERS
-def test_the_profile_counts_from_the_program_on_and_not_for_its_hooks(
-    box: machines.MachineBundle, user: str
-) -> None:
+def test_the_profile_counts_from_the_program_on_and_not_for_its_hooks(box: MachineBundle, user: str) -> None:
     say = "cat /proc/self/attr/apparmor/current >/said; cat /secret >>/said"
     hook = {"path": "/bin/sh", "args": ["sh", "-c", say], "env": ["PATH=/bin:/usr/bin"]}
     box.config["hooks"] = {"startContainer": [hook]}
@@ -87,7 +82,7 @@ def test_the_profile_counts_from_the_program_on_and_not_for_its_hooks(
 @USERS
 @pytest.mark.covers("exec --apparmor")
 def test_exec_enters_under_the_containers_profile_or_the_one_it_is_given(
-    box: machines.MachineBundle, user: str
+    box: MachineBundle, user: str
 ) -> None:
     held(box)
     script = "cat /proc/self/attr/apparmor/current /secret; cat /other"
@@ -103,7 +98,7 @@ def test_exec_enters_under_the_containers_profile_or_the_one_it_is_given(
 @USERS
 @pytest.mark.covers("exec --process")
 def test_a_process_from_a_file_is_under_the_containers_profile_unless_it_names_one(
-    box: machines.MachineBundle, user: str
+    box: MachineBundle, user: str
 ) -> None:
     held(box)
     process = {"cwd": "/", "args": ["/bin/cat", "/proc/self/attr/apparmor/current"]}
@@ -118,7 +113,7 @@ def test_a_process_from_a_file_is_under_the_containers_profile_unless_it_names_o
 
 @USERS
 def test_a_profile_that_is_not_loaded_is_an_error_before_anything_is_made(
-    box: machines.MachineBundle, user: str
+    box: MachineBundle, user: str
 ) -> None:
     box.config["process"]["apparmorProfile"] = "rt-test-none"
     box.write()
@@ -130,7 +125,7 @@ def test_a_profile_that_is_not_loaded_is_an_error_before_anything_is_made(
 
 
 @USERS
-def test_selinux_is_not_what_this_kernel_runs(box: machines.MachineBundle, user: str) -> None:
+def test_selinux_is_not_what_this_kernel_runs(box: MachineBundle, user: str) -> None:
     box.config["process"].update(apparmorProfile="", selinuxLabel="u:r:t")
     box.write()
     done = box.machine.rt("run", "--bundle", box.path, "box", user=user)
@@ -138,16 +133,14 @@ def test_selinux_is_not_what_this_kernel_runs(box: machines.MachineBundle, user:
 
 
 @USERS
-def test_a_caller_whose_own_profile_forbids_the_change_is_told(
-    box: machines.MachineBundle, user: str
-) -> None:
+def test_a_caller_whose_own_profile_forbids_the_change_is_told(box: MachineBundle, user: str) -> None:
     done = box.machine.run(f"aa-exec -p rt-test-caller rt run --bundle {box.path} box", user)
     assert done.code == 1 and "told" not in done.stdout, done
     assert 'AppArmor does not let this process change to "rt-test-box"' in done.stderr
 
 
 @pytest.mark.parametrize("user", ["root"])
-def test_a_mount_over_the_place_of_the_profile_is_found(box: machines.MachineBundle, user: str) -> None:
+def test_a_mount_over_the_place_of_the_profile_is_found(box: MachineBundle, user: str) -> None:
     """CVE-2019-16884, CVE-2025-52881: the program must not run with its profile written to something else."""
     mount = "mount --bind /proc/self/comm /proc/$pid/attr/apparmor/exec"
     cover = "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); " + mount

@@ -63,6 +63,8 @@ def uml_machine(user: User) -> Iterator[Machine]:
     It sees the host's files with that user's rights.
     """
     _check([*NAMESPACES, "true"])
+    if _available() < 3 << 20:
+        raise Unavailable("needs 3 GB of free memory")
     with built(UML_IMAGE) as image, _scratch() as (scratch, share, log):
         user.owns(share)
         ours, serial = socket.socketpair()
@@ -102,6 +104,12 @@ def _cgroup2() -> str:
         if kind == "cgroup2" and os.access(f"{where}/cgroup.procs", os.W_OK):
             return where
     raise Unavailable("needs a cgroup v2 hierarchy that root can write to")
+
+
+def _available() -> int:
+    """kB of memory that can be had without swapping (proc_meminfo(5))."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
 
 
 def _accepted(listener: socket.socket, keeper: subprocess.Popen[bytes], seconds: float) -> socket.socket:

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CUSTOMIZE = HERE / "image.sh"
 LIMIT = 400  # seconds for a step of the build; it takes 15 to 60
+
+KEPT = 3 * 86400  # seconds without use
+UNFINISHED = ".unfinished"
 
 PACKAGES = [
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "passwd", "uidmap"),
@@ -82,30 +86,30 @@ def built(image: Image) -> Iterator[Path]:
     with open(place / f"{done.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.is_dir():
-            _remove_others(place, image.name, done.name)
+            _remove_old(place)
             _build(image, done)
+        os.utime(lock.fileno())  # for _remove_old
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield done
 
 
-def _remove_others(place: Path, name: str, wanted: str) -> None:
-    """Remove images of the same name that were built from something else, and those left unfinished."""
-    for path in place.glob(f"{name}-*.lock"):
-        if path.stem == wanted:
+def _remove_old(place: Path) -> None:
+    """Remove images that were not used for some days, finished or not."""
+    for path in place.glob("*.lock"):
+        if time.time() - path.stat().st_mtime < KEPT:
             continue
         with open(path) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue  # in use
-            for old in place.glob(f"{path.stem}*"):
-                if old.is_dir():
-                    shutil.rmtree(old, ignore_errors=True)
+            for old in (path.with_suffix(""), path.with_suffix(UNFINISHED)):
+                shutil.rmtree(old, ignore_errors=True)
             path.unlink()
 
 
 def _build(image: Image, done: Path) -> None:
-    unfinished = done.with_name(f"{done.name}.unfinished")
+    unfinished = done.with_suffix(UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     unfinished.chmod(0o755)
