@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from .host import CgroupView
+    from .limits import Limit
 
     class Manager(Protocol):
         """What every driver (none, v1, v2) offers; `RtError` is the only error that leaves these methods."""
 
         kind: str
+        version: int  # of the controllers' files: 1, 2, or 0 where there is no cgroup
         paths: list[str]
         reason: str | None
 
@@ -57,6 +59,12 @@ if TYPE_CHECKING:
 
         def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
             """Enforce `linux.resources.devices`; None, or the reason why they are not (fully) as asked."""
+
+        def lacking(self, controllers: set[str]) -> dict[str, tuple[str, str]]:
+            """Which of these the cgroup cannot have: name -> (why, the fix or ""). Changes nothing."""
+
+        def apply(self, limits: list[Limit]) -> None:
+            """Write limits; those of `lacking` controllers have been left out. Raises RtError."""
 
         def to_state(self) -> dict[str, Any]:
             """What `load` needs, in JSON's types."""

@@ -11,12 +11,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .limits import Limit
+
+_FIX = "start it where systemd delegates a cgroup: systemd-run --user --scope -p Delegate=yes COMMAND"
+
 
 class NoCgroup:
     """A container that stays in its caller's cgroup; `reason` says why."""
 
     __slots__ = ("paths", "reason")
     kind = "none"
+    version = 0
 
     def __init__(self, reason: str) -> None:
         self.paths: list[str] = []
@@ -50,7 +55,7 @@ class NoCgroup:
     def freeze(self) -> None:
         raise RtError(
             f"cannot pause: the container has no cgroup ({self.reason})",
-            hint="create it where a cgroup can be made: systemd-run --user --scope -p Delegate=yes COMMAND",
+            hint=_FIX,
         )
 
     def thaw(self) -> None:
@@ -68,6 +73,12 @@ class NoCgroup:
 
     def delete(self, timeout: float = 2.0) -> None:
         pass
+
+    def lacking(self, controllers: set[str]) -> dict[str, tuple[str, str]]:
+        return dict.fromkeys(controllers, (f"the container has no cgroup: {self.reason}", _FIX))
+
+    def apply(self, limits: list[Limit]) -> None:
+        """Nothing can be left of the limits here: all controllers are lacking."""
 
     def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
         return f"device access is not limited: the container has no cgroup ({self.reason})"

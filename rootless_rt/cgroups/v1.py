@@ -11,11 +11,13 @@ import time
 from rootless_rt import paths
 from rootless_rt.errors import RtError
 
-from . import fs
+from . import fs, host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .limits import Limit
 
 FREEZE_SECONDS = 10.0
 UNIFIED = "unified"
@@ -26,6 +28,7 @@ class V1:
 
     __slots__ = ("_made", "_parents", "dirs", "paths", "reason")
     kind = "v1"
+    version = 1
 
     def __init__(self, dirs: dict[str, str], reason: str | None = None) -> None:
         self.dirs = dirs
@@ -207,6 +210,25 @@ class V1:
 
             return bpf_devices.attach(self.dirs[UNIFIED], rules)
         return "device access is not limited: no devices controller is at hand"
+
+    def lacking(self, controllers: set[str]) -> dict[str, tuple[str, str]]:
+        absent = {name for name in controllers if self.dir_of(name) is None}
+        if absent and UNIFIED in self.dirs:
+            from .controllers import missing
+
+            path = self.dirs[UNIFIED]
+            absent &= set(missing(path, absent, host.view().unified or path))
+        why = self.reason or "this host has no such controller"
+        return {name: (f'controller "{name}" is not at hand: {why}', "") for name in absent}
+
+    def apply(self, limits: list[Limit]) -> None:
+        from .apply import write_limits
+        from .v2 import write
+
+        write_limits([limit for limit in limits if self.dir_of(limit.controller)], self.dir_of)
+        rest = [limit for limit in limits if not self.dir_of(limit.controller)]
+        if rest and UNIFIED in self.dirs:
+            write(self.dirs[UNIFIED], rest)
 
     def _freezer(self) -> str | None:
         return self.dir_of("freezer")

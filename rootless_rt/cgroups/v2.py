@@ -11,11 +11,13 @@ import time
 
 from rootless_rt.errors import RtError
 
-from . import fs
+from . import fs, host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .limits import Limit
 
 FREEZE_SECONDS = 10.0
 
@@ -25,6 +27,7 @@ class V2:
 
     __slots__ = ("_made", "_parents", "paths", "reason")
     kind = "v2"
+    version = 2
 
     def __init__(self, path: str, reason: str | None = None) -> None:
         self.paths = [path]
@@ -132,6 +135,15 @@ class V2:
 
         return bpf_devices.attach(self.paths[0], rules)
 
+    def lacking(self, controllers: set[str]) -> dict[str, tuple[str, str]]:
+        from .controllers import missing
+
+        return missing(self.paths[0], controllers, host.view().unified or self.paths[0])
+
+    def apply(self, limits: list[Limit]) -> None:
+        if limits:
+            write(self.paths[0], limits)
+
     def _settle(self, seconds: float) -> None:
         events = fs.read_bytes(self.paths[0] + "/cgroup.events") or b""
         if b"populated 1" in events:
@@ -146,6 +158,16 @@ def beside(path: str, first: int) -> str | None:
 
     found = host.dir_of(first)
     return found if found is not None and found.startswith(path + "/") else None
+
+
+def write(path: str, limits: list[Limit]) -> None:
+    """Write limits into the v2 cgroup `path`, with their controllers switched on. Raises RtError."""
+    from .apply import write_limits
+    from .controllers import enable
+
+    view = host.view()
+    enable(path, {limit.controller for limit in limits}, view.unified or path, view.own_dir())
+    write_limits(limits, lambda controller: path)
 
 
 def adopt(path: str) -> None:

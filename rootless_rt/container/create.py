@@ -160,6 +160,7 @@ def _make(
 
         make_directory(handle)
     prepared.cgroup.create()
+    prepared.cgroup.apply(prepared.limits)
     container.state["cgroup"] = prepared.cgroup.to_state()  # with what had to be made above it
     if prepared.outside is not None:
         prepared.outside.create()

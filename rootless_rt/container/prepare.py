@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rootless_rt.cgroups.limits import Limit
     from rootless_rt.container.outside import Outside
     from rootless_rt.host.seccomp import SeccompFilter
     from rootless_rt.plan.model import Plan
@@ -71,16 +72,19 @@ class Options:
 
 
 class Prepared:
-    """A container that can be made: its plan, the manager of its cgroup, and what is done outside, if any."""
+    """A container that can be made: its plan, cgroup and limits, and what is done outside, if any."""
 
-    __slots__ = ("cgroup", "facts", "outside", "plan", "spec")
+    __slots__ = ("cgroup", "facts", "limits", "outside", "plan", "spec")
 
-    def __init__(self, spec: Spec, facts: HostFacts, plan: Plan, cgroup: cgroups.Manager) -> None:
+    def __init__(
+        self, spec: Spec, facts: HostFacts, plan: Plan, cgroup: cgroups.Manager, limits: list[Limit]
+    ) -> None:
         self.spec = spec
         self.facts = facts
         self.plan = plan
         self.cgroup = cgroup
         self.outside: Outside | None = None
+        self.limits = limits
 
 
 def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, int] = (0, 0)) -> Prepared:
@@ -91,6 +95,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     facts = gather(spec.data, pivot=options.pivot)
     check_terminal(spec, options)
     cgroup = _choose_cgroup(spec, container_id, options, facts)
+    limits = _limits(spec, cgroup, facts)
     facts.filter = filter_of(spec)
     look_at_joined(facts, _joined(spec))
     policy = Policy(
@@ -114,7 +119,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
         if options.debug is not None:
             for note in facts.filter.notes:
                 options.debug(note)
-    prepared = Prepared(spec, facts, plan, cgroup)
+    prepared = Prepared(spec, facts, plan, cgroup, limits)
     if plan.outside:
         from rootless_rt.container.outside import look
 
@@ -143,6 +148,16 @@ def look_at_joined(facts: HostFacts, paths: dict[str, str]) -> None:
         from rootless_rt.host.namespaces import join_order
 
         facts.join_order = join_order({kind: paths[kind] for kind in ORDER if kind in paths})
+
+
+def _limits(spec: Spec, manager: cgroups.Manager, facts: HostFacts) -> list[Limit]:
+    """What is to be written into the container's cgroups. Raises RtError."""
+    resources = spec.data.get("linux", {}).get("resources", {})
+    if not any(value for name, value in resources.items() if name != "devices"):
+        return []
+    from rootless_rt.container.limits import limits_for
+
+    return limits_for(resources, manager, facts)
 
 
 def _joined(spec: Spec) -> dict[str, str]:

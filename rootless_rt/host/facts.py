@@ -33,9 +33,11 @@ class CgroupFacts:
     folders         v1 controller -> name of its hierarchy's directory
     enter_by_clone  whether the process can be made right inside its cgroup (CLONE_INTO_CGROUP)
     reason          why there is none
+    unmet           (JSON path, what was asked, why it cannot be had, the fix or "") of limits
+    notes           on limits that have no effect
     """
 
-    __slots__ = ("container_dirs", "enter_by_clone", "folders", "mode", "reason")
+    __slots__ = ("container_dirs", "enter_by_clone", "folders", "mode", "notes", "reason", "unmet")
 
     def __init__(self, mode: str = "none", reason: str = "") -> None:
         self.mode = mode
@@ -43,6 +45,8 @@ class CgroupFacts:
         self.container_dirs: dict[str, str] = {}
         self.folders: dict[str, str] = {}
         self.enter_by_clone = False
+        self.unmet: list[tuple[str, str, str, str]] = []
+        self.notes: list[str] = []
 
 
 class HostFacts:

@@ -54,6 +54,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     device_ops = devices.devices(draft)
     console, console_ops = _console(draft)
     hiding = rootfs.hiding_ops(draft, null)
+    _tell_limits(draft)
 
     ops = [Op("trace")] if policy.trace else []
     room = _room_for_fds(draft, limits)
@@ -79,6 +80,13 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     ops += hooks.hook_ops(draft, "startContainer", "created")
     ops += process.last_ops(draft, kept)
     return draft.finish(ops)
+
+
+def _tell_limits(draft: Draft) -> None:
+    for field, asked, why, fix in draft.facts.cgroup.unmet:
+        draft.degrade(field, asked, "no limit", why, fix)
+    for note in draft.facts.cgroup.notes:
+        draft.warn(note)
 
 
 def _console(draft: Draft) -> tuple[int, list[Op]]:

@@ -67,7 +67,7 @@ def features(
                 "v2": cgroup_v2,
                 "systemd": systemd,
                 "systemdUser": systemd_user,
-                "rdma": "rdma" not in rules.REFUSED_FIELDS["linux.resources"],
+                "rdma": True,
             },
             "seccomp": seccomp,
             "apparmor": {"enabled": "apparmorProfile" not in refused},

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
     "process": ("scheduler", "ioPriority", "execCPUAffinity"),
     "linux": ("memoryPolicy", "personality"),
-    "linux.resources.memory": ("*",),
-    "linux.resources.cpu": ("*",),
-    "linux.resources.pids": ("*",),
-    "linux.resources.blockIO": ("*",),
-    "linux.resources": ("hugepageLimits", "network", "rdma", "unified"),
 }
 
 _ID_MAX = 0xFFFFFFFF  # as an id: "leave unchanged" to the kernel, never an id of its own
@@ -89,12 +84,6 @@ def check_resources(resources: dict[str, Any], path: str = "linux.resources") ->
                 raise SpecError(
                     f"{where}.{key}", f"expected a number from -1 (any) to 4294967295, got {rule[key]}"
                 )
-    for part, fields in REFUSED_FIELDS.items():
-        if part.startswith("linux.resources"):
-            name = part.removeprefix("linux.resources").removeprefix(".")
-            _refuse_fields(
-                resources.get(name, {}) if name else resources, fields, f"{path}.{name}" if name else path
-            )
 
 
 def _refuse(config: dict[str, Any], parts: tuple[str, ...]) -> None:

@@ -281,18 +281,6 @@ REFUSED: list[tuple[tuple[str | int, ...], object, str]] = [
     (("process", "scheduler"), {"policy": "SCHED_OTHER"}, "process.scheduler"),
     (("process", "ioPriority"), {"class": "IOPRIO_CLASS_BE", "priority": 4}, "process.ioPriority"),
     (("process", "execCPUAffinity"), {"initial": "0"}, "process.execCPUAffinity"),
-    (("linux", "resources", "memory", "limit"), 1 << 20, "linux.resources.memory.limit"),
-    (("linux", "resources", "cpu", "cpus"), "0", "linux.resources.cpu.cpus"),
-    (("linux", "resources", "pids", "limit"), 10, "linux.resources.pids.limit"),
-    (("linux", "resources", "blockIO", "weight"), 10, "linux.resources.blockIO.weight"),
-    (
-        ("linux", "resources", "hugepageLimits"),
-        [{"pageSize": "2MB", "limit": 1}],
-        "linux.resources.hugepageLimits",
-    ),
-    (("linux", "resources", "rdma"), {"mlx": {"hcaHandles": 3}}, "linux.resources.rdma"),
-    (("linux", "resources", "unified"), {"memory.high": "1"}, "linux.resources.unified"),
-    (("linux", "resources", "network"), {"classID": 1}, "linux.resources.network"),
 ]
 
 
