@@ -3,6 +3,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +39,11 @@ void op_seccomp(struct run *r, const struct op *op)
 }
 
 #define NO_LISTENER -1
+static const struct timespec moment = {.tv_nsec = 50000};
 
 static struct {
 	struct run *r;
+	atomic_int ready;
 	atomic_int listener;
 	atomic_int handed_over;
 } shared = {.listener = NO_LISTENER};
@@ -51,10 +54,16 @@ static struct {
  */
 static void *hand_over(void *unused)
 {
-	const struct timespec moment = {.tv_nsec = 50000};
+	const struct sched_param normal = {0};
 	int32_t pid;
 	int fd;
 
+	/*
+	 * Under SCHED_FIFO, with one processor, it would never run again while the other does not sleep. For
+	 * normal threads the kernel keeps some time. A raw call: musl's is a stub.
+	 */
+	syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal);
+	atomic_store(&shared.ready, 1);
 	while ((fd = atomic_load(&shared.listener)) == NO_LISTENER)
 		nanosleep(&moment, NULL);
 	send_message(shared.r, MSG_LISTENER, 0, 0, "", "", fd);
@@ -78,6 +87,8 @@ void op_seccomp_listen(struct run *r, const struct op *op)
 	errno = pthread_create(&thread, NULL, hand_over, NULL);
 	if (errno)
 		fail(r, "thread", "");
+	while (!atomic_load(&shared.ready))
+		nanosleep(&moment, NULL);
 	fd = load(r, &op->f[F_SECCOMP_LISTEN_PROGRAM], U(op, F_SECCOMP_LISTEN_FLAGS));
 	if (fd < 0)
 		fail(r, "seccomp", "");

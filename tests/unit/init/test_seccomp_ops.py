@@ -108,6 +108,22 @@ def test_under_a_filter_that_kills_for_anything_but_execve_it_still_gets_to_exec
         assert os.WTERMSIG(run.end()) == signal.SIGSYS
 
 
+def test_with_one_processor_and_a_realtime_policy_the_listener_still_leaves() -> None:
+    with Run(ALLOW_ALL, before=[*RUN, Op("sync", 1)]) as run:
+        assert launch.receive(run.sock).type == launch.MSG_SYNC
+        try:
+            os.sched_setaffinity(run.pid, {min(os.sched_getaffinity(0))})
+            os.sched_setscheduler(run.pid, os.SCHED_FIFO, os.sched_param(1))
+        except PermissionError:
+            pytest.skip("needs CAP_SYS_NICE")
+        run.sock.send(GO)
+        fd = run.listener()
+        assert os.sched_getscheduler(run.pid) == os.SCHED_FIFO
+        run.sock.send(GO)
+        assert run.end() == 7 << 8
+        os.close(fd)
+
+
 @pytest.mark.parametrize("how", ["it closes its end", "it sends something else"])
 def test_it_ends_when_the_runtime_does_not_say_to_go_on(how: str) -> None:
     with Run(ALLOW_ALL) as run:
