@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,13 @@ class Network:
     def names(self) -> set[str]:
         """The devices but for those that every new namespace has."""
         return {item["ifname"] for item in json.loads(self.ip("-j link show"))} - {"lo"}
+
+    def wait_for(self, names: set[str], seconds: float = 30) -> None:
+        """Wait until these are the devices: the kernel takes namespaces apart some time after their end."""
+        deadline = time.monotonic() + seconds
+        while (found := self.names()) != names:
+            assert time.monotonic() < deadline, f"the devices are {found}, not {names}"
+            time.sleep(0.01)
 
     def runtime(self, rt: Runtime) -> Runtime:
         """The same command, started in it."""
