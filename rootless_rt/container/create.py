@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rootless_rt.plan.model import Plan
     from rootless_rt.spec.load import Spec
 
+_END_SECONDS = 2.0
+
 
 class Container:
     """A made container, as its maker holds it: the locked directory, the state, rt-init and the terminal."""
@@ -357,9 +359,11 @@ def end_process(container: Container) -> None:
     if container.starter and _still_ours(container.starter):
         posix.kill(container.starter, 9)  # somebody may have stopped it
     # By number: a program that calls us, or that became us, may have other children.
-    for child in (container.starter, container.pid):
-        if child:
-            _reap(child)
+    if container.starter:
+        _reap(container.starter)
+    # One that `exec` put into a paused container dies when that is resumed: not waited for.
+    if container.pid and (container.pidfd < 0 or processes.wait_end(container.pidfd, _END_SECONDS)):
+        _reap(container.pid)
     if container.console >= 0:
         posix.close(container.console)
 

@@ -224,9 +224,27 @@ def test_the_path_of_the_cgroup_is_the_config_s(root_rt: Runtime, root_bundle: M
     found = directories(pid)
     assert all(path.parts[-2:] == (f"rt-test-{os.getpid()}", "inner") for path in found.values())
     root_rt.ok("delete", "--force", "held")
-    assert [path for path in found.values() if path.exists()] == []
-    for path in found.values():  # others may have come to use it: the parent stays
-        path.parent.rmdir()
+    assert [path for path in found.values() if path.parent.exists()] == []
+
+
+@pytest.mark.covers("linux.cgroupsPath")
+def test_a_cgroup_made_for_a_path_stays_while_others_are_in_it(
+    root_rt: Runtime, root_bundle: MakeBundle
+) -> None:
+    parent = f"rt-test-{os.getpid()}"
+    made = root_bundle()
+    made.config["linux"]["cgroupsPath"] = f"/{parent}/mid/inner"
+    found = [path.parents[1] for path in directories(held(root_rt, made)).values()]
+    if not found:
+        pytest.skip("this host has no cgroup v1 hierarchies")
+    (found[0] / "other").mkdir()
+    try:
+        root_rt.ok("delete", "--force", "held")
+        assert [path for path in found if path.exists()] == [found[0]]
+        assert not (found[0] / "mid").exists()
+    finally:
+        (found[0] / "other").rmdir()
+        found[0].rmdir()
 
 
 def test_a_failed_create_leaves_no_cgroup(root_rt: Runtime, root_bundle: MakeBundle) -> None:

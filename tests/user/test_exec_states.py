@@ -1,0 +1,91 @@
+"""`rt exec` and what becomes of the container meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import MakeBundle
+from lab.execs import refused, sh
+from lab.inside import held
+from lab.leftovers import Ground
+from lab.runtime import Runtime
+
+
+@pytest.fixture
+def c(rt: Runtime, bundle: MakeBundle) -> int:
+    """The container `c`, own id mapped; the pid of its first process."""
+    return held(rt, bundle(), "c")
+
+
+def test_an_unknown_container_is_refused(rt: Runtime) -> None:
+    assert "does not exist" in refused(rt, "nobody", "id")
+
+
+def test_a_stopped_container_is_refused(rt: Runtime, c: int) -> None:
+    rt.ok("kill", "c", "KILL")
+    rt.wait_for("c", "stopped")
+    assert 'cannot exec in a container that is not running: "c" is stopped' in refused(rt, "c", "id")
+
+
+def test_a_created_container_takes_a_process(rt: Runtime, bundle: MakeBundle) -> None:
+    rt.ok("create", "--bundle", str(bundle().path), "c")
+    assert sh(rt, "echo in") == "in"
+    assert rt.state("c")["status"] == "created"
+    rt.ok("start", "c")
+    rt.wait_for("c", "stopped")
+
+
+def test_a_container_killed_meanwhile_ends_the_program(rt: Runtime, c: int) -> None:
+    with rt.popen("exec", "c", "sh", "-c", "echo ready; sleep 100", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        rt.ok("kill", "c", "KILL")
+        assert process.wait(20) == 137
+
+
+def test_a_config_changed_after_create_has_no_effect(rt: Runtime, bundle: MakeBundle) -> None:
+    box = bundle()
+    held(rt, box, "c")
+    box.change(lambda config: config["process"].update(env=["PATH=/nowhere"], cwd="/none"))
+    assert sh(rt, "pwd; echo $PATH").split()[0] == "/"
+    (box.path / "config.json").unlink()
+    assert sh(rt, "pwd") == "/"
+
+
+def test_twenty_at_once_all_end_well(rt: Runtime, c: int) -> None:
+    started = [
+        rt.popen("exec", "c", "sh", "-c", f"echo {index}; exit {index}", stdout=subprocess.PIPE)
+        for index in range(20)
+    ]
+    for index, process in enumerate(started):
+        out, _ = process.communicate(timeout=60)
+        assert (out, process.returncode) == (f"{index}\n".encode(), index)
+
+
+def contents(root: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
+
+
+def test_nothing_is_left_behind(rt: Runtime, c: int) -> None:
+    before, ground = contents(rt.root), Ground(rt, "nothing-of-this-name")
+    rt.ok("exec", "c", "true")
+    rt("exec", "c", "nothing-such")
+    rt("exec", "--cwd", "/missing", "c", "true")
+    assert contents(rt.root) == before
+    ground.clean()
+
+
+def test_an_exec_that_is_killed_leaves_no_helper_behind(rt: Runtime, c: int) -> None:
+    with rt.popen("exec", "c", "sh", "-c", "echo ready; sleep 100", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        process.kill()
+        process.wait(20)
+    rt.ok("kill", "c", "KILL")
+    rt.wait_for("c", "stopped")
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{c}") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    rt.ok("delete", "c")
