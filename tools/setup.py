@@ -99,7 +99,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
     "util-linux": lambda: _command("unshare"),
     **{
         name: (lambda name=name: _command(name))  # type: ignore[misc]
-        for name in ("bats", "runc", "crun", "strace", "mmdebstrap", "make")
+        for name in ("bats", "runc", "crun", "strace", "mmdebstrap", "make", "secilc")
     },
     "debian-archive-keyring": lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
     "e2fsprogs": lambda: _command("mke2fs"),
@@ -109,7 +109,8 @@ PRESENT: dict[str, Callable[[], bool]] = {
 FOR_RT = ("python3-venv", "gcc", "libc6-dev", "musl-tools", "uidmap", "busybox-static", "libseccomp2")
 PEERS = ("runc", "crun", "bubblewrap")
 FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make")
-FOR_MACHINES = ("mmdebstrap", "debian-archive-keyring", "e2fsprogs")  # the Debian roots of tests/lab/machines
+# The Debian roots of tests/lab/machines, and a policy for one.
+FOR_MACHINES = ("mmdebstrap", "debian-archive-keyring", "e2fsprogs", "secilc")
 
 
 def packages(wanted: Iterable[str]) -> None:

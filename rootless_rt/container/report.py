@@ -37,7 +37,10 @@ def failure(plan: Plan, message: Message) -> RtError:
     if op.name in ("find", "exec") and message.call in ("find", "execve"):
         from rootless_rt.plan.process import program_error
 
-        return program_error(text, number)
+        error = program_error(text, number)
+        if op.name == "exec" and number in (errno.EPERM, errno.EACCES):
+            error.hint = _label_hint(plan) or error.hint
+        return error
     if op.name == "clone" and number == errno.ENOMEM and any(kind == "pid" for kind, _ in plan.fds):
         return RtError(
             "linux.namespaces (pid): the first process of the joined pid namespace has ended",
@@ -68,6 +71,16 @@ def failure(plan: Plan, message: Message) -> RtError:
     if detail.strip():
         line += f" ({_kernel_says(detail)})"
     return RtError(line, hint=_hint(op, message.call, number) or _restricted(plan, number))
+
+
+def _label_hint(plan: Plan) -> str | None:
+    """The hint where a label may be what forbids to execute the program."""
+    labels = [op.label for op in plan.ops if op.name == "proc_write"]
+    if not labels:
+        return None
+    return (
+        f"{labels[-1]} may forbid it, for this program or with no_new_privs: the kernel's log names the rule"
+    )
 
 
 def _restricted(plan: Plan, number: int) -> str | None:
@@ -145,6 +158,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return f"the kernel has no filesystem called {kind}"
         if call == "destination":
             return _destination_hint(number)
+        if call == "fsconfig" and number == errno.EINVAL and any("context=" in word for word in op.args[4]):
+            return "is the label (linux.mountLabel, or its own context=) one of the loaded SELinux policy?"
     if op.name == "idmap":
         if number == errno.EPERM:
             return "the filesystem belongs to another user namespace: only its owner can map its ids"

@@ -57,10 +57,11 @@ def systemd_machine() -> Iterator[Machine]:
 
 
 @contextmanager
-def uml_machine(user: User) -> Iterator[Machine]:
-    """A kernel of its own with Debian 13, run as this user: cgroup v2 with cpu, io, memory, pids; AppArmor.
+def uml_machine(user: User, module: str = "apparmor") -> Iterator[Machine]:
+    """A kernel of its own with Debian 13, run as this user: cgroup v2 with cpu, io, memory, pids.
 
-    It sees the host's files with that user's rights.
+    `module` is the security module that it runs: apparmor, or selinux (permissive, without a
+    policy). It sees the host's files with that user's rights.
     """
     _check([*NAMESPACES, "true"])
     if _available() < 3 << 20:
@@ -75,6 +76,7 @@ def uml_machine(user: User) -> Iterator[Machine]:
             str(user.uid),
             str(user.gid),
             str(serial.fileno()),
+            module,
         ]
         with _kept(scratch, "", [*NAMESPACES, "sh", *words, *trees()], log, serial):
             with _told(log):

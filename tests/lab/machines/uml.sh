@@ -1,10 +1,11 @@
-# Becomes a Linux kernel in a process of an ordinary user: uml.sh IMAGE SHARE UID GID FD TREE...
-# FD is the other end of the machine's serial line. The machine finds SHARE at /lab/share, each TREE at /lab/host/TREE.
+# Becomes a Linux kernel in a process of an ordinary user: uml.sh IMAGE SHARE UID GID FD MODULE TREE...
+# FD is the other end of the machine's serial line, MODULE the security module to run.
+# The machine finds SHARE at /lab/share, each TREE at /lab/host/TREE.
 # The kernel's log goes to stdout.
 set -eu
 here=$(dirname -- "$0")
-image=$1 share=$2 uid=$3 gid=$4 fd=$5
-shift 5
+image=$1 share=$2 uid=$3 gid=$4 fd=$5 module=$6
+shift 6
 stage=$image/stage
 . "$here/stage.sh"
 begin_stage
@@ -34,4 +35,4 @@ put_trees /lab/host "$@"
 cd /
 env -i TMPDIR=/tmp PATH=/usr/bin:/usr/sbin HOME=/tmp chroot --userspec="$uid:$gid" --groups= "$new" \
 	/usr/bin/linux.uml mem=2048M ubd0=/tmp/disk,/lab/disk root=/dev/ubda rw hostfs=/lab \
-	con=null con0=null,fd:1 ssl=null "ssl1=fd:$fd" apparmor=1 security=apparmor systemd.show_status=0
+	con=null con0=null,fd:1 ssl=null "ssl1=fd:$fd" "security=$module" enforcing=0 systemd.show_status=0

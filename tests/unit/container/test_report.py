@@ -133,3 +133,19 @@ def test_a_filter_that_keeps_its_own_capability_from_being_dropped_is_explained(
     error = report(Op("caps", 0, 0, 0, label="linux.seccomp"), "capset", errno.EPERM)
     assert error.message == "linux.seccomp: capset: operation not permitted"
     assert "noNewPrivileges" in (error.hint or "")
+
+
+def test_a_program_that_a_label_may_forbid_is_told_with_the_label() -> None:
+    plan = Plan()
+    plan.ops = [Op("proc_write", 3, "u:r:t", label="process.selinuxLabel"), Op("exec", ["/x"], [])]
+    head = b"".join(value.to_bytes(4, sys.byteorder) for value in (MSG_ERROR, 1, 0, errno.EPERM, 0))
+    error = failure(plan, Message(head + b"execve".ljust(24, b"\0") + b"/x", -1))
+    assert error.message == 'exec: "/x": operation not permitted'
+    assert error.hint and error.hint.startswith("process.selinuxLabel may forbid it")
+
+
+def test_a_mount_label_that_the_policy_does_not_know_is_asked_about() -> None:
+    op = filesystem("tmpfs", "/a")
+    op.args[4].append("context=u:r:t")
+    assert "SELinux policy" in (report(op, "fsconfig", errno.EINVAL).hint or "")
+    assert report(filesystem("tmpfs", "/a"), "fsconfig", errno.EINVAL).hint is None
