@@ -88,7 +88,9 @@ def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
         if len(inv.args) > 1:
             # As runc has it, which does not say so.
             log_of(inv).warning(f"--process {given} says what to run: the words behind the id are ignored")
-        process.setdefault("capabilities", spec.data["process"].get("capabilities", {}))
+        # What the file does not speak of is as for the container; all else comes from the file alone.
+        for key in ("capabilities", "scheduler", "ioPriority", "execCPUAffinity"):
+            process.setdefault(key, spec.data["process"].get(key, {}))
         for label in ("apparmorProfile", "selinuxLabel"):
             # No program comes in with fewer bounds than the container's own, unless that is asked for.
             process[label] = process.get(label) or spec.data["process"].get(label, "")

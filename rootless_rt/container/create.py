@@ -259,6 +259,10 @@ def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
         container.state.update(processes.identity(container.pid))
         if not prepared.facts.cgroup.enter_by_clone:
             prepared.cgroup.add(container.pid)
+        if container.plan.tuning:
+            from rootless_rt.container.tuning import set_from_outside
+
+            set_from_outside(container)
         _write_maps(container, prepared.facts)
         if prepared.outside is not None:
             prepared.outside.at_maps(container.pid)

@@ -149,7 +149,7 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
             pidfd_to = connect_to(options.pidfd_socket, "--pidfd-socket")
         container.sock, container.starter = launch.start(encode(container.plan.ops), fds)
         try:
-            until_created(container, console, lambda _: _enter_cgroup(container, manager, options.below))
+            until_created(container, console, lambda _: _enter(container, manager, options.below))
             if pidfd_to is not None:
                 send(pidfd_to, container.pidfd, "setns")
             if options.pid_file:
@@ -181,14 +181,16 @@ def _cgroup(state: dict[str, Any], wanted: dict[str, str]) -> cgroups.Manager | 
     return manager.below(wanted) if wanted else manager
 
 
-def _enter_cgroup(container: Container, manager: cgroups.Manager | None, wanted: dict[str, str]) -> None:
+def _enter(container: Container, manager: cgroups.Manager | None, wanted: dict[str, str]) -> None:
     if "rdt" in container.state:
         from rootless_rt.container.outside import enter_group
 
         enter_group(container.state, container.handle.id, container.pid)
-    if manager is None:
-        return
-    if wanted:
+    if manager is not None and wanted:
         manager.add(container.pid)
-    else:
+    elif manager is not None:
         manager.add_beside(container.pid, container.state["pid"])
+    if container.plan.tuning:
+        from rootless_rt.container.tuning import set_from_outside
+
+        set_from_outside(container)

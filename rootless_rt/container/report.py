@@ -212,6 +212,10 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         return "raising a hard limit takes CAP_SYS_RESOURCE"
     if op.name in ("seccomp", "seccomp_listen"):
         return _seccomp_hint(call, number)
+    if op.name in ("scheduler", "io_priority", "affinity", "memory_policy", "personality"):
+        from rootless_rt.container.tuning import hint
+
+        return hint(op, number)
     return None
 
 

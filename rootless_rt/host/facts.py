@@ -61,6 +61,7 @@ class HostFacts:
     may_set_groups     whether setgroups(2) is allowed in the runtime's user namespace
     paths              host paths that exist, among those the config can depend on -> device number (0: none)
     kernel_mounts      where proc and sysfs are mounted on the host; only filled for --no-pivot
+    scheduling         (policy, nice value, real-time priority) of the runtime; see sched(7)
     cgroup             see CgroupFacts
     filter             the compiled seccomp filter, or None
     join_order         steps of `namespaces.join_order`, where a user namespace is joined among others
@@ -84,6 +85,7 @@ class HostFacts:
         "oom_score_adj",
         "paths",
         "rlimits",
+        "scheduling",
         "uid_map",
     )
 
@@ -96,6 +98,7 @@ class HostFacts:
         self.last_capability = 40
         self.rlimits: dict[int, tuple[int, int]] = dict.fromkeys(range(16), (_RLIM_INFINITY,) * 2)
         self.oom_score_adj = 0
+        self.scheduling = (posix.SCHED_OTHER, 0, 0)
         self.may_set_groups = True
         self.paths: dict[str, int] = {}
         self.kernel_mounts: list[str] = []
@@ -128,11 +131,14 @@ def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
     facts.last_capability = _number(_read("/proc/sys/kernel/cap_last_cap"), 40)
     process = config.get("process", {})
     facts.rlimits = {}
-    for number in {7, *(_rlimit_number(limit["type"]) for limit in process.get("rlimits", []))}:
+    limits = [13, 14] if process.get("scheduler") else []  # RLIMIT_NICE, RLIMIT_RTPRIO
+    for number in {7, *limits, *(_rlimit_number(limit["type"]) for limit in process.get("rlimits", []))}:
         soft, hard = resource.getrlimit(number)
         facts.rlimits[number] = (_unsigned(soft), _unsigned(hard))
     if process.get("oomScoreAdj") is not None:
         facts.oom_score_adj = _signed(_read("/proc/self/oom_score_adj"))
+    if process.get("scheduler"):
+        facts.scheduling = _scheduling()
     if not facts.initial_userns:
         facts.may_set_groups = _read("/proc/self/setgroups").strip() != b"deny"
     facts.paths = _paths(config)
@@ -144,6 +150,14 @@ def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
     if not pivot:
         facts.kernel_mounts = _kernel_mounts(_read("/proc/self/mountinfo"))
     return facts
+
+
+def _scheduling() -> tuple[int, int, int]:
+    """What a child of this process starts with: SCHED_RESET_ON_FORK undoes the rest there."""
+    policy, nice = posix.sched_getscheduler(0), posix.getpriority(posix.PRIO_PROCESS, 0)
+    if policy & posix.SCHED_RESET_ON_FORK:
+        return posix.SCHED_OTHER, max(nice, 0), 0
+    return policy, nice, posix.sched_getparam(0).sched_priority
 
 
 def _rlimit_number(name: str) -> int:

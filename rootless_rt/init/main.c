@@ -166,6 +166,11 @@ static void perform(struct run *r, const struct op *op)
 	case OP_SECCOMP_LISTEN: op_seccomp_listen(r, op); break;
 	case OP_LISTEN_PID: op_listen_pid(r); break;
 	case OP_EXEC: op_exec(r, op); break;
+	case OP_SCHEDULER: op_scheduler(r, op); break;
+	case OP_IO_PRIORITY: op_io_priority(r, op); break;
+	case OP_AFFINITY: op_affinity(r, op); break;
+	case OP_MEMORY_POLICY: op_memory_policy(r, op); break;
+	case OP_PERSONALITY: op_personality(r, op); break;
 	}
 }
 

@@ -73,6 +73,11 @@ enum op_code {
 	OP_IDMAP = 72,
 	OP_ENTER_OWN = 71,
 	OP_REMOUNT = 43,
+	OP_SCHEDULER = 50,
+	OP_IO_PRIORITY = 51,
+	OP_AFFINITY = 52,
+	OP_MEMORY_POLICY = 53,
+	OP_PERSONALITY = 54,
 };
 
 #define OP_LAST 72
@@ -134,7 +139,12 @@ enum op_code {
 	X(70, "nest", "UUUU") \
 	X(72, "idmap", "UUUU") \
 	X(71, "enter_own", "SU") \
-	X(43, "remount", "USUUUUUUVL")
+	X(43, "remount", "USUUUUUUVL") \
+	X(50, "scheduler", "UUSUUUU") \
+	X(51, "io_priority", "UU") \
+	X(52, "affinity", "V") \
+	X(53, "memory_policy", "UV") \
+	X(54, "personality", "U")
 
 /* Places of the fields in an op. */
 enum op_field {
@@ -285,6 +295,19 @@ enum op_field {
 	F_REMOUNT_TREE_SOFT_CLEAR = 7,
 	F_REMOUNT_PROPAGATION = 8,
 	F_REMOUNT_DATA = 9,
+	F_SCHEDULER_POLICY = 0,
+	F_SCHEDULER_FLAGS = 1,
+	F_SCHEDULER_NICE = 2,
+	F_SCHEDULER_PRIORITY = 3,
+	F_SCHEDULER_RUNTIME = 4,
+	F_SCHEDULER_DEADLINE = 5,
+	F_SCHEDULER_PERIOD = 6,
+	F_IO_PRIORITY_CLASS = 0,
+	F_IO_PRIORITY_LEVEL = 1,
+	F_AFFINITY_CPUS = 0,
+	F_MEMORY_POLICY_MODE = 0,
+	F_MEMORY_POLICY_NODES = 1,
+	F_PERSONALITY_DOMAIN = 0,
 };
 
 #endif

@@ -144,6 +144,12 @@ void op_listen_pid(struct run *r);
 void op_exec(struct run *r, const struct op *op);
 void op_hook(struct run *r, const struct op *op);
 
+void op_scheduler(struct run *r, const struct op *op);
+void op_io_priority(struct run *r, const struct op *op);
+void op_affinity(struct run *r, const struct op *op);
+void op_memory_policy(struct run *r, const struct op *op);
+void op_personality(struct run *r, const struct op *op);
+
 void reset_signals(void);
 int slot_fd(struct run *r, uint64_t slot);
 void set_slot(struct run *r, uint64_t slot, int fd);

@@ -34,12 +34,14 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
     draft.root_slot = draft.new_slot()
     ops = [Op("trace")] if policy.trace else []
     ops += process.host_ops(draft)
+    initial, final = _affinity_ops(draft)
+    ops += initial
     may_drop = facts.may_set_groups and facts.capabilities & CAP_SETGID
     if "user" in joined and may_drop and not draft.keeps_groups:
         # Inside it may be denied for good: the groups of the host's root would be the container's.
         ops.append(Op("become", facts.euid, facts.egid, 1))
     before, after_clone = namespaces.entry_ops(draft, slots, NO_SLOT)
-    ops += before + after_clone
+    ops += before + after_clone + final
     ops += namespaces.become_ops(draft)
     ops += [Op("dumpable", 0), Op("here", draft.root_slot)]
     console = NO_SLOT
@@ -53,3 +55,12 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
     ops += [Op("dumpable", 0), Op("wait_start", NO_SLOT)]
     ops += process.last_ops(draft, kept)
     return draft.finish(ops)
+
+
+def _affinity_ops(draft: Draft) -> tuple[list[Op], list[Op]]:
+    """The CPUs (up to the container's cgroup, inside it); without the latter the kernel decides there."""
+    if not draft.process.get("execCPUAffinity"):
+        return [], []
+    from rootless_rt.plan.tuning import affinity_ops
+
+    return affinity_ops(draft)

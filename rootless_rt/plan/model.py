@@ -127,6 +127,7 @@ class Plan:
     degradations  what differs from what was asked
     outside       what the runtime does itself, no op of the container's process: (JSON path, text)
     tolerated     op index -> what it means when rt-init notes that this op failed
+    tuning        ops that a second rt-init, with the caller's privileges, performs on the container's process
     """
 
     __slots__ = (
@@ -138,6 +139,7 @@ class Plan:
         "own_pid",
         "set_groups",
         "tolerated",
+        "tuning",
         "uid_map",
         "warnings",
     )
@@ -163,6 +165,7 @@ class Plan:
         self.warnings: list[str] = []
         self.tolerated: dict[int, Degradation] = {}
         self.outside: list[tuple[str, str]] = []
+        self.tuning: list[Op] = []
 
 
 class Draft:

@@ -233,6 +233,31 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         (("root", "U"), ("dest", "S"), *_ATTRIBUTES, ("propagation", "V"), ("data", "L")),
         "change the mount at {dest}, attributes +{set:#x} -{soft_clear:#x}, data {data}",
     ),
+    # 50 and 51 act on the process that the runtime names with "go on" (`Plan.tuning`).
+    (
+        "scheduler",
+        50,
+        (
+            ("policy", "U"),
+            ("flags", "U"),
+            ("nice", "S"),
+            ("priority", "U"),
+            ("runtime", "U"),
+            ("deadline", "U"),
+            ("period", "U"),
+        ),
+        "schedule by policy {policy}, nice {nice}, priority {priority}, "
+        "deadline {runtime}/{deadline}/{period}, flags {flags:#x}",
+    ),
+    ("io_priority", 51, (("class", "U"), ("level", "U")), "set the I/O priority to class {class}, {level}"),
+    ("affinity", 52, (("cpus", "V"),), "run on the CPUs {cpus}"),
+    (
+        "memory_policy",
+        53,
+        (("mode", "U"), ("nodes", "V")),
+        "take memory by policy {mode:#x} from the nodes {nodes}",
+    ),
+    ("personality", 54, (("domain", "U"),), "set the personality to {domain:#x}"),
 )
 
 BY_NAME = {row[0]: row for row in OPS}

@@ -126,6 +126,7 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
     ops += [
         Op("rlimit", number, soft, hard, label=where) for number, soft, hard, where in _rlimits_done(draft)
     ]
+    ops += _tuning_ops(draft)
     ops.append(Op("bounding", sets["bounding"], label="process.capabilities.bounding"))
     ids = Op("ids", uid, gid, groups, set_groups, user.get("umask", 0o022), label="process.user")
     ops.append(draft.tolerate(ids, _groups_denied(groups)) if groups and set_groups == IF_ALLOWED else ids)
@@ -140,6 +141,16 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
     ops.append(Op("dumpable", 0 if draft.joined else 1))
     ops.append(Op("find", process["args"][0], _path(process.get("env", [])), label="process.args[0]"))
     return ops
+
+
+def _tuning_ops(draft: Draft) -> list[Op]:
+    """Scheduling, I/O priority, memory policy and personality, which few configs ask for."""
+    asked = [draft.process.get(key) for key in ("scheduler", "ioPriority")]
+    if not any([*asked, *[draft.linux.get(key) for key in ("memoryPolicy", "personality")]]):
+        return []
+    from rootless_rt.plan.tuning import tuning_ops
+
+    return tuning_ops(draft)
 
 
 def last_ops(draft: Draft, kept: list[int]) -> list[Op]:

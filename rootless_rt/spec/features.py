@@ -8,7 +8,7 @@ into annotations.
 
 from __future__ import annotations
 
-from rootless_rt.spec import names, rules
+from rootless_rt.spec import names, tuning
 from rootless_rt.spec.defaults import OCI_VERSION
 from rootless_rt.spec.mountopts import OPTIONS
 
@@ -47,7 +47,6 @@ def features(
         seccomp["archs"] = list(names.SECCOMP_ARCHES)
         seccomp["knownFlags"] = list(names.SECCOMP_FLAGS)
         seccomp["supportedFlags"] = [flag for flag in names.SECCOMP_FLAGS if flag in seccomp_flags]
-    refused = (*rules.REFUSED_FIELDS["process"], *rules.REFUSED_FIELDS["linux"])
     annotations = {"org.rootless-rt.version": version}
     if commit:
         annotations["org.rootless-rt.commit"] = commit
@@ -70,9 +69,10 @@ def features(
                 "rdma": True,
             },
             "seccomp": seccomp,
-            "apparmor": {"enabled": "apparmorProfile" not in refused},
-            "selinux": {"enabled": "selinuxLabel" not in refused},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+            "memoryPolicy": {"modes": sorted(tuning.MEMORY_MODES), "flags": sorted(tuning.MEMORY_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": "idmap" in OPTIONS}},
             "netDevices": {"enabled": net_devices},
         },

@@ -47,7 +47,7 @@ def load(bundle: str, config_path: str | None = None) -> Spec:
     """Read and check the config of a bundle: `bundle`/config.json, or the file `config_path`.
 
     Raises RtError for a directory that is not a bundle, an unreadable file, wrong JSON or a missing rootfs,
-    SpecError for a wrong value, NotSupportedYet for a field that is refused for now.
+    SpecError for a wrong value.
     """
     root = _real_directory(bundle)
     spec = from_bytes(_read_config(root, config_path), root)

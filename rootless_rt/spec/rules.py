@@ -1,13 +1,12 @@
 """What the fields of a config.json mean together: the checks that no single type can express.
 
 Pure: opens nothing, knows nothing of the host. Whether a container may be made *here* is the plan's question;
-these are the configs that are wrong, dangerous or not yet supported anywhere. Runs after `schema`: types are
-right here.
+these are the configs that are wrong or dangerous anywhere. Runs after `schema`: types are right here.
 """
 
 from __future__ import annotations
 
-from rootless_rt.errors import NotSupportedYet, SpecError
+from rootless_rt.errors import SpecError
 from rootless_rt.spec import names
 from rootless_rt.spec.jsonio import quote
 from rootless_rt.spec.mountopts import asks_for_map, parse_options
@@ -15,13 +14,6 @@ from rootless_rt.spec.mountopts import asks_for_map, parse_options
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-# What rt refuses for now: object -> its fields that must be absent, null, empty, 0 or -1 (unlimited).
-# "[]" stands for every item of an array.
-REFUSED_FIELDS: dict[str, tuple[str, ...]] = {
-    "process": ("scheduler", "ioPriority", "execCPUAffinity"),
-    "linux": ("memoryPolicy", "personality"),
-}
 
 _ID_MAX = 0xFFFFFFFF  # as an id: "leave unchanged" to the kernel, never an id of its own
 _MAP_LINES = 340  # UID_GID_MAP_MAX_EXTENTS, user_namespaces(7)
@@ -32,7 +24,7 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """Check a whole config that `schema.CONFIG` accepted.
 
     Returns notes, (JSON path, text), on what is accepted but discouraged.
-    Raises SpecError or NotSupportedYet with the JSON path of the first problem.
+    Raises SpecError with the JSON path of the first problem.
     """
     notes: list[tuple[str, str]] = []
     linux = config.get("linux", {})
@@ -58,7 +50,10 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         from rootless_rt.spec.outside import check_outside
 
         check_outside(linux, namespaces)
-    _refuse(config, ("linux",))
+    if any(linux.get(key) for key in ("memoryPolicy", "personality")) or config["process"].get("scheduler"):
+        from rootless_rt.spec import tuning
+
+        tuning.check_config(config, notes)
     return tuple(notes)
 
 
@@ -73,7 +68,7 @@ def check_process(process: dict[str, Any], path: str = "process") -> tuple[tuple
 
 
 def check_resources(resources: dict[str, Any], path: str = "linux.resources") -> None:
-    """Check a resources object that `schema.RESOURCES` accepted. Raises SpecError and NotSupportedYet."""
+    """Check a resources object that `schema.RESOURCES` accepted. Raises SpecError."""
     for index, rule in enumerate(resources.get("devices", [])):
         where = f"{path}.devices[{index}]"
         access = rule.get("access", "")
@@ -84,31 +79,6 @@ def check_resources(resources: dict[str, Any], path: str = "linux.resources") ->
                 raise SpecError(
                     f"{where}.{key}", f"expected a number from -1 (any) to 4294967295, got {rule[key]}"
                 )
-
-
-def _refuse(config: dict[str, Any], parts: tuple[str, ...]) -> None:
-    for part in parts:
-        if part.endswith("[]"):
-            for index, item in enumerate(config.get(part[:-2], [])):
-                _refuse_fields(item, REFUSED_FIELDS[part], f"{part[:-2]}[{index}]")
-        else:
-            _refuse_fields(config.get(part, {}), REFUSED_FIELDS[part], part)
-
-
-def _refuse_fields(value: dict[str, Any], fields: tuple[str, ...], path: str) -> None:
-    for key in value if fields == ("*",) else fields:
-        if not _is_empty(value.get(key)):
-            raise NotSupportedYet(f"{path}.{key}")
-
-
-def _is_empty(value: Any) -> bool:
-    """Whether a value asks for nothing: engines send limits of 0 and -1 for "no limit".
-
-    An object of objects asks by its keys alone: {"mlx": {}} names a device.
-    """
-    if isinstance(value, dict):
-        return all(not isinstance(item, dict) and _is_empty(item) for item in value.values())
-    return not value or value == -1
 
 
 def _check_namespaces(namespaces: list[dict[str, Any]]) -> dict[str, str]:
@@ -223,7 +193,10 @@ def _check_process(process: dict[str, Any], path: str, notes: list[tuple[str, st
         from rootless_rt.spec.labels import check_process_labels
 
         check_process_labels(process, path)
-    _refuse_fields(process, REFUSED_FIELDS["process"], path)
+    if any(process.get(key) for key in ("scheduler", "ioPriority", "execCPUAffinity")):
+        from rootless_rt.spec import tuning
+
+        tuning.check_process(process, path, notes)
 
 
 def _check_id(number: int, path: str) -> None:

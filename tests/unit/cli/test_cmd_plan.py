@@ -58,6 +58,18 @@ def test_the_json_has_the_same_for_programs(made, capfd):
     assert set(mine[0]) == {"field", "asked", "got", "why", "fix"}
 
 
+@pytest.mark.covers("plan")
+def test_what_is_set_from_outside_is_shown_too(made, capfd):
+    config = json.loads((made / "config.json").read_text())
+    config["process"]["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 3}
+    (made / "config.json").write_text(json.dumps(config))
+    line = "outside: process.ioPriority: set the I/O priority to class 2, 3"
+    assert line in rt_plan(made, capfd)[1].splitlines()
+    told = json.loads(rt_plan(made, capfd, "--format", "json")[1])
+    does = {"for": "process.ioPriority", "does": "set the I/O priority to class 2, 3"}
+    assert told["outside"] == [does]
+
+
 def test_strict_refuses_what_would_differ(made, capfd):
     status, out, err = rt_plan(made, capfd, degrade="strict")
     assert (status, out) == (1, "")

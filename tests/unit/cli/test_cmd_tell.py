@@ -37,6 +37,8 @@ def test_features_have_the_form_of_the_runtime_spec(capfd):
     assert "CAP_SYS_ADMIN" in linux["capabilities"]
     for part in ("seccomp", "apparmor", "selinux", "intelRdt"):
         assert isinstance(linux[part]["enabled"], bool)
+    assert "MPOL_BIND" in linux["memoryPolicy"]["modes"]
+    assert "MPOL_F_STATIC_NODES" in linux["memoryPolicy"]["flags"]
     assert all(isinstance(value, bool) for value in linux["cgroup"].values())
     assert all(isinstance(value, str) for value in found["annotations"].values())
     assert found["mountOptions"] == sorted(found["mountOptions"]) and "rbind" in found["mountOptions"]

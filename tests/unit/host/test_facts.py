@@ -90,6 +90,19 @@ def test_only_what_the_config_depends_on_is_looked_at(proc):
     assert made.oom_score_adj == -17 and "/proc" in made.kernel_mounts
 
 
+def test_the_scheduling_is_what_a_child_starts_with(proc, monkeypatch):
+    config = user_config()
+    assert gather(config).scheduling == (0, 0, 0)
+    config["process"]["scheduler"] = {"policy": "SCHED_OTHER"}
+    monkeypatch.setattr(facts.posix, "getpriority", lambda which, who: -7)
+    monkeypatch.setattr(facts.posix, "sched_getparam", lambda pid: os.sched_param(20))
+    monkeypatch.setattr(facts.posix, "sched_getscheduler", lambda pid: os.SCHED_FIFO)
+    made = gather(config)
+    assert made.scheduling == (os.SCHED_FIFO, -7, 20) and {13, 14} <= set(made.rlimits)
+    monkeypatch.setattr(facts.posix, "sched_getscheduler", lambda pid: os.SCHED_FIFO | os.SCHED_RESET_ON_FORK)
+    assert gather(config).scheduling == (os.SCHED_OTHER, 0, 0)
+
+
 def test_setgroups_matters_only_inside_a_user_namespace(proc, monkeypatch):
     import idmap.userns
 

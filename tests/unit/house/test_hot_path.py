@@ -31,7 +31,9 @@ RARE = {
     "rootless_rt.host.abilities",
     "rootless_rt.host.seccomp_compile", "rootless_rt.host.userns", "rootless_rt.spec.features",
     "rootless_rt.cgroups.resctrl", "rootless_rt.container.outside", "rootless_rt.net.devices",
-    "rootless_rt.plan.outside", "rootless_rt.spec.outside", "idmap.diagnose", "idmap.evidence",
+    "rootless_rt.plan.outside", "rootless_rt.spec.outside",
+    "rootless_rt.container.tuning", "rootless_rt.plan.tuning", "rootless_rt.spec.tuning",
+    "idmap.diagnose", "idmap.evidence",
 }  # fmt: skip
 
 # Of this run alone: the containers of root have cgroups by their ids.

@@ -32,7 +32,8 @@ FILES = {kind: f"/proc/7/ns/{kind}" for kind in KINDS}
 # All that a further process may do: a new op is to be thought about before it is added here.
 MAKES_NOTHING = """
 trace rlimit oom_score_adj dumpable join clone sync become here console session chown_stdio keyring chdir
-home close_others bounding ids caps ambient no_new_privs find wait_start keep_fds seccomp exec
+home close_others affinity memory_policy personality bounding ids caps ambient no_new_privs find wait_start
+keep_fds seccomp exec
 """
 
 

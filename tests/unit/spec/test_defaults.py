@@ -19,7 +19,6 @@ from rootless_rt.spec.features import features
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.spec.load import from_bytes
 from rootless_rt.spec.mountopts import parse_options
-from rootless_rt.spec.rules import REFUSED_FIELDS
 
 FULL = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100000, "size": 65536}]
 
@@ -112,6 +111,7 @@ def test_features_promise_only_what_the_tables_can_do() -> None:
     assert linux["seccomp"]["actions"] == list(names.SECCOMP_ACTIONS)
     assert linux["seccomp"]["operators"] == list(names.SECCOMP_OPERATORS)
     assert linux["cgroup"]["v1"] is True and linux["cgroup"]["v2"] is False
-    assert linux["apparmor"] == {"enabled": "apparmorProfile" not in REFUSED_FIELDS["process"]}
+    assert linux["apparmor"] == linux["selinux"] == {"enabled": True}
+    assert "MPOL_WEIGHTED_INTERLEAVE" in linux["memoryPolicy"]["modes"]
     assert document["annotations"]["org.rootless-rt.host.kernel"] == "6"
     assert features(version="0.1.0")["linux"]["seccomp"] == {"enabled": False}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab import configs
 
-from rootless_rt.errors import NotSupportedYet, RtError, SpecError
+from rootless_rt.errors import RtError, SpecError
 from rootless_rt.spec import schema
 from rootless_rt.spec.load import checked, from_bytes
 
@@ -272,26 +272,6 @@ def test_a_value_that_makes_no_sense_is_reported_with_its_path(
     error = error_of(changed(*path, to=value))
     assert error.path == where
     assert problem in error.message
-    assert not isinstance(error, NotSupportedYet)
-
-
-REFUSED: list[tuple[tuple[str | int, ...], object, str]] = [
-    (("linux", "memoryPolicy"), {"mode": "MPOL_BIND"}, "linux.memoryPolicy"),
-    (("linux", "personality"), {"domain": "LINUX32"}, "linux.personality"),
-    (("process", "scheduler"), {"policy": "SCHED_OTHER"}, "process.scheduler"),
-    (("process", "ioPriority"), {"class": "IOPRIO_CLASS_BE", "priority": 4}, "process.ioPriority"),
-    (("process", "execCPUAffinity"), {"initial": "0"}, "process.execCPUAffinity"),
-]
-
-
-@pytest.mark.parametrize(("path", "value", "where"), REFUSED, ids=lambda value: repr(value)[:40])
-def test_what_is_not_supported_yet_is_refused_with_its_path(
-    path: tuple[str | int, ...], value: object, where: str
-) -> None:
-    error = error_of(changed(*path, to=value))
-    assert isinstance(error, NotSupportedYet)
-    assert error.path == where
-    assert error.message == f"not supported yet: {where}"
 
 
 def test_values_that_ask_for_nothing_are_accepted() -> None:
