@@ -51,7 +51,7 @@ def failing_hook(bundle: Bundle) -> Bundle:
     return bundle.change(lambda config: config.update(hooks={"createRuntime": [hook]}))
 
 
-@pytest.mark.covers("linux.netDevices", "linux.netDevices.name")
+@pytest.mark.covers("linux.netDevices", "linux.netDevices[].name")
 def test_a_device_goes_into_the_container_with_a_new_name_and_all_that_is_its_own(
     there: Runtime, root_bundle: MakeBundle, host: Network
 ) -> None:
@@ -160,6 +160,23 @@ def test_a_failed_create_gives_the_devices_back_as_they_were(
     assert (v0["address"], v0["mtu"]) == ("02:00:00:00:00:05", 1400)
     assert addresses(v0) == {("10.1.2.3", 24), ("fd00::5", 64)}
     assert "UP" in v0["flags"] and "UP" not in v1["flags"]
+
+
+def test_a_create_that_a_signal_ends_gives_the_devices_back(
+    there: Runtime, root_bundle: MakeBundle, host: Network
+) -> None:
+    host.veth("v0", "up")
+    host.ip("address add 10.1.2.3/24 dev v0")
+    hook = {"path": "/bin/sleep", "args": ["sleep", "1000"]}
+    made = asking(root_bundle(), {"v0": {"name": "eth7"}})
+    made.change(lambda config: config.update(hooks={"createRuntime": [hook]}))
+    with there.popen("create", "--bundle", str(made.path), "ended", stderr=subprocess.DEVNULL) as creating:
+        host.wait_for({"v0-p"})
+        creating.terminate()
+        assert creating.wait(30) != 0
+    v0 = host.link("v0")
+    assert v0 is not None and addresses(v0) == {("10.1.2.3", 24)} and "UP" in v0["flags"]
+    assert list(there.root.iterdir()) == []
 
 
 def test_a_device_that_the_kernel_does_not_move_keeps_all_others_at_home(

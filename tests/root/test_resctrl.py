@@ -76,7 +76,7 @@ def test_a_container_gets_a_group_of_its_own_which_delete_removes(
     assert fake.groups() == set() and not (here.root / "box").exists()
 
 
-@pytest.mark.covers("linux.intelRdt.closID")
+@pytest.mark.covers("linux.intelRdt.closID", "linux.intelRdt.enableMBM")
 def test_a_named_class_is_joined_also_by_exec_and_stays(
     here: Runtime, root_bundle: MakeBundle, fake: FakeResctrl
 ) -> None:

@@ -116,6 +116,7 @@ def test_the_root_group_is_joined_and_stays(fake: FakeResctrl) -> None:
     assert fake.top.is_dir() and not list((fake.top / "mon_groups").iterdir())
 
 
+@pytest.mark.covers("linux.intelRdt.enableCMT", "linux.intelRdt.enableMBM")
 @pytest.mark.parametrize("key", ["enableMonitoring", "enableCMT", "enableMBM"])
 def test_a_monitoring_group_has_the_containers_name(fake: FakeResctrl, key: str) -> None:
     fake.group("gold")
