@@ -178,8 +178,13 @@ def test_a_mount_below_a_shared_one_has_a_peer_group_of_its_own(
 
 
 @needs_root
-@pytest.mark.parametrize("word", ["rslave", "rshared", "rprivate"])
-@pytest.mark.covers("mounts[].options rslave", "mounts[].options rshared", "mounts[].options rprivate")
+@pytest.mark.parametrize("word", ["slave", "rslave", "rshared", "rprivate"])
+@pytest.mark.covers(
+    "mounts[].options slave",
+    "mounts[].options rslave",
+    "mounts[].options rshared",
+    "mounts[].options rprivate",
+)
 def test_a_host_mount_appears_in_a_bind_unless_it_is_private(
     word: str, rt: Runtime, bundle: MakeBundle, share: Path
 ) -> None:
@@ -189,7 +194,7 @@ def test_a_host_mount_appears_in_a_bind_unless_it_is_private(
         host.sh('mkdir "$1/sub"; mount -t tmpfs late "$1/sub"', str(share))
         assert ("/a/sub" in mounts_of(read(pid, "mountinfo"))) == (word != "rprivate")
         assert mounts_of(read(pid, "mountinfo"))["/a"].propagation >= (
-            {"master"} if word == "rslave" else set()
+            {"master"} if word in ("slave", "rslave") else set()
         )
         host.sh('umount "$1/sub"', str(share))
         host.runtime(rt).ok("delete", "--force", "held")
