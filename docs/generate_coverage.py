@@ -19,8 +19,8 @@ TREE = Path(__file__).resolve().parent.parent
 if str(TREE) not in sys.path:
     sys.path.insert(0, str(TREE))
 
-from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP  # noqa: E402
-from rootless_rt.spec import rules, schema  # noqa: E402
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, LATER  # noqa: E402
+from rootless_rt.spec import schema  # noqa: E402
 from rootless_rt.spec.mountopts import OPTIONS  # noqa: E402
 
 PAGE = TREE / "docs/spec-coverage.md"
@@ -63,16 +63,6 @@ def commands() -> list[str]:
         found.append(command.name)
         found += [f"{command.name} --{option.names[-1]}" for option in command.options if option is not HELP]
     return found
-
-
-def unsupported(row: str) -> bool:
-    """Whether rt refuses what this row is about."""
-    for parent, names in rules.REFUSED_FIELDS.items():
-        if names == ("*",) and row.startswith(parent + "."):
-            return True
-        if any((row + ".").startswith((f"{parent}.{name}.", f"{parent}.{name}[")) for name in names):
-            return True
-    return False
 
 
 def marks(tests: Path = TREE / "tests") -> Marks:
@@ -129,7 +119,7 @@ def _constant(node: ast.expr, module: ast.Module) -> list[str]:
 def _add(found: Marks, word: str, lane: str, where: str) -> None:
     # Behind a field may follow the value that is tested: only options of mounts have rows of their own.
     first = word.partition(" ")[0]
-    row = first if "." in first and not word.startswith(OPTION) or first in TOP else word
+    row = first if ("." in first and not word.startswith(OPTION)) or first in TOP else word
     found.setdefault(row, {}).setdefault(lane, set()).add(where)
 
 
@@ -152,9 +142,9 @@ def covering(row: str, marked: Marks) -> dict[str, set[str]]:
 
 
 def untested(marked: Marks) -> list[str]:
-    """The supported fields and options that no test shows at work."""
+    """The fields and options that no test shows at work."""
     rows = [*fields(), *mount_options(), *commands()]
-    return [row for row in rows if not unsupported(row) and not any(covering(row, marked).values())]
+    return [row for row in rows if not any(covering(row, marked).values())]
 
 
 def unknown(marked: Marks) -> list[str]:
@@ -186,13 +176,13 @@ def page() -> str:
     for title, rows in sections.items():
         lines = [f"## {title}\n", "| | as a user | as root | unit |", "|---|---|---|---|"]
         parts.append("\n".join(lines + [_row(row, marked) for row in rows]) + "\n")
+    if LATER:
+        parts.append("Not supported yet: " + ", ".join(f"`{name}`" for name in LATER) + ".\n")
     return "\n".join(parts)
 
 
 def _row(row: str, marked: Marks) -> str:
     name = row.removeprefix(OPTION)
-    if unsupported(row):
-        return f"| `{name}` | not supported yet | | |"
     found = covering(row, marked)
     cells = [", ".join(_link(file) for file in sorted(found[lane])) for lane in LANES]
     return f"| `{name}` | {' | '.join(cells)} |"
