@@ -186,7 +186,8 @@ void op_mount_fs(struct run *r, const struct op *op)
 		if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE,
 			      (attrs & ~(uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)) | MOUNT_ATTR_RDONLY, 0, 0))
 			fail(r, "mount_setattr", path);
-	} else if (!fstat(mount, &st) && r->made_count < MAX_MADE) {
+	} else if (descriptor == NO_SLOT && r->made_count < MAX_MADE && !fstat(mount, &st)) {
+		/* Not of a filesystem that somebody serves: fstat(2) would wait for the answer. */
 		r->made[r->made_count++] = st.st_dev;
 	}
 	if (what & DEST_CONTENT)

@@ -57,7 +57,7 @@ IN_PROC_ALLOWED = {
 }
 _SAFE = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
 # Filesystems that are new with each mount; the superblocks of others are the host's as well.
-_OWN_SUPERBLOCK = ("tmpfs", "ramfs", "overlay", "devpts", "fuse")
+_OWN_SUPERBLOCK = ("tmpfs", "ramfs", "overlay", "devpts")
 _VALUE_MAX = 255  # of a string for fsconfig(2)
 
 
