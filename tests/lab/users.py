@@ -36,7 +36,7 @@ class User:
         }
 
 
-def _account(*argv: str) -> None:
+def account(*argv: str) -> None:
     """Run a tool of shadow-utils, again while another one has the files locked."""
     for _ in range(40):
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -58,7 +58,7 @@ def made_user(name: str, *, ranges: bool) -> Iterator[User]:
     name = f"{name}{os.getpid()}"
     nothing = [] if ranges else ["-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0"]
     # The comment is how tools/lanes.py knows whom it may remove when a run was cut short.
-    _account("useradd", "-m", "-c", "made by the tests of rt", *nothing, name)
+    account("useradd", "-m", "-c", "made by the tests of rt", *nothing, name)
     entry = pwd.getpwnam(name)
     runtime = Path(f"/tmp/rt-test-runtime-{entry.pw_uid}-{os.getpid()}")
     runtime.mkdir(mode=0o700)
@@ -68,7 +68,7 @@ def made_user(name: str, *, ranges: bool) -> Iterator[User]:
     finally:
         subprocess.run(["pkill", "-KILL", "-u", str(entry.pw_uid)], check=False)
         shutil.rmtree(runtime, ignore_errors=True)
-        _account("userdel", "-r", name)
+        account("userdel", "-r", name)
 
 
 @contextmanager

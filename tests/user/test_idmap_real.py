@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from lab.users import User, account, made_user
 
 # Loaded here, since the user may not be able to read the places they are loaded from.
 import idmap.diagnose
@@ -47,55 +48,26 @@ def must(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def account(*argv: str) -> None:
-    """Run a tool of shadow-utils, again while another one has the files locked."""
-    for _ in range(20):
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        if "lock" not in done.stderr:
-            break
-        time.sleep(0.25)
-    raise AssertionError(f"{argv}: {done.stderr}")
-
-
-class User:
-    """An account of this machine."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        fields = next(
-            line.split(":")
-            for line in Path("/etc/passwd").read_text().splitlines()
-            if line.startswith(f"{name}:")
-        )
-        self.uid, self.gid = int(fields[2]), int(fields[3])
-
-    def become(self) -> None:
-        os.setgroups([])
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
-        # Another user's process is not dumpable, and /proc/self would be root's.
-        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+def become(user: User) -> None:
+    os.setgroups([])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    # Another user's process is not dumpable, and /proc/self would be root's.
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
 def alice() -> Iterator[User]:
-    """A user with a range of 65536 ids."""
-    name = f"granted{os.getpid()}"
-    account("useradd", "-m", "-c", "made by the tests of rt", name)
-    yield User(name)
-    account("userdel", "-r", name)
+    """A user with a range of 65536 ids, for this module alone: its tests change accounts."""
+    with made_user("granted", ranges=True) as user:
+        yield user
 
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[User]:
     """A user to whom nothing is granted."""
-    name = f"ungranted{os.getpid()}"
-    nothing = ("-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0")
-    account("useradd", "-M", "-c", "made by the tests of rt", *nothing, name)
-    yield User(name)
-    account("userdel", name)
+    with made_user("ungranted", ranges=False) as user:
+        yield user
 
 
 def in_child(work: Callable[[], object], *, user: User, before: Callable[[], None] | None = None) -> object:
@@ -111,7 +83,7 @@ def in_child(work: Callable[[], object], *, user: User, before: Callable[[], Non
             os.close(source)
             if before:
                 before()
-            user.become()
+            become(user)
             answer = work()
         except IdmapError as error:
             answer = ("error", error.reason, error.message, error.hint)
