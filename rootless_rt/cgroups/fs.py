@@ -98,7 +98,7 @@ def recorded_parents(state: dict[str, Any], leaves: list[str]) -> list[str]:
     found = state.get("parents", [])
     if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
         raise RtError("state: cgroup: parents are no list of paths")
-    return [path for path in found if any(leaf.startswith(path + "/") for leaf in leaves)]
+    return [path for path in found if path[:1] == "/" and any(leaf.startswith(path + "/") for leaf in leaves)]
 
 
 def remove_parents(recorded: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation
 from rootless_rt.cli.common import log_of, notify_socket, store_of
-from rootless_rt.container.lifecycle import start
+from rootless_rt.container.start import start
 
 
 def run(inv: Invocation) -> int:

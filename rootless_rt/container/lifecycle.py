@@ -1,4 +1,4 @@
-"""The verbs on a container that exists: its status, start, kill, delete.
+"""The verbs on a container that exists: its status, kill, delete (start has a module of its own).
 
 The status is never written down: it is derived each time from the recorded process, the socket that a created
 container listens on, and the freezer of its cgroup.
@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from rootless_rt.container.notify import Proxy
-    from rootless_rt.container.notify_seccomp import Agent
-    from rootless_rt.init.launch import Message
-
     Warn = Callable[[str], None]
     """Says in the log what differs from what was asked."""
 
-_FORCE_SECONDS = 10.0
+FORCE_SECONDS = 10.0
+"""How long anything may take to die of SIGKILL, or to let go of a container's lock."""
 
 
 def status_of(handle: Handle, state: dict[str, Any]) -> str:
@@ -46,7 +43,7 @@ def status_of(handle: Handle, state: dict[str, Any]) -> str:
     return "running"
 
 
-def _connect(handle: Handle) -> socket | None:
+def connect(handle: Handle) -> socket | None:
     """A connection to the container's process that waits for start; None when it does not wait any more.
 
     Raises BlockingIOError when it waits but takes no more connections: it has been stopped or frozen.
@@ -72,7 +69,7 @@ def _connect(handle: Handle) -> socket | None:
 
 def _listens(handle: Handle) -> bool:
     try:
-        connection = _connect(handle)
+        connection = connect(handle)
     except BlockingIOError:
         return True
     if connection is None:
@@ -103,122 +100,8 @@ def public_state(handle: Handle, state: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def start(store: Store, container_id: str, warn: Warn, *, notify: str = "") -> None:
-    """Let a created container execute its program. Raises RtError.
-
-    `notify` is the service manager's socket (NOTIFY_SOCKET): the program has said that it is ready, or has
-    ended, when this comes back.
-    """
-    handle = store.open(check_id(container_id))
-    try:
-        # Before the lock: a hook of `create` that starts its container must not wait for that very create.
-        if status_of(handle, handle.read_state()) == "creating":
-            raise RtError("cannot start a container that is still being created")
-        if not _lock_in_time(handle):
-            raise missing(container_id)
-        state = handle.read_state()
-        status = status_of(handle, state)
-        if status == "stopped":
-            raise RtError("cannot start a container that has stopped", hint=f"rt delete {container_id}")
-        if status == "paused":
-            raise RtError("cannot start a container that is paused", hint=f"rt resume {container_id}")
-        try:
-            connection = _connect(handle) if status == "created" else None
-        except BlockingIOError:
-            raise RtError(
-                "the container's process does not answer",
-                hint=f"was it stopped or frozen? rt kill {container_id} CONT",
-            ) from None
-        if connection is None:
-            raise RtError(f"cannot start an already running container ({status})")
-        try:
-            proxy = None
-            if notify:
-                from rootless_rt.container.notify import listen
-
-                proxy = listen(handle, notify, warn)
-            _start(handle, state, connection)
-        finally:
-            connection.close()
-        if proxy is not None:
-            _wait_ready(handle, state, proxy, warn)
-    finally:
-        handle.close()
-
-
-def _start(handle: Handle, state: dict[str, Any], connection: socket) -> None:
-    from rootless_rt.container.hooks import run_hooks
-    from rootless_rt.init import launch
-
-    notifies = any(name == "seccomp_listen" for name, _ in state.get("startOps", {}).get("ops", []))
-    agent = _seccomp_agent(handle, state) if notifies else None
-    launch.go_on(connection, state["pid"])
-    message = launch.receive(connection)
-    if agent is not None and message.type == launch.MSG_LISTENER:
-        try:
-            agent.hand_over(message.fd)
-        except RtError:
-            handle.unlink(START)
-            kill_all(handle, state, _FORCE_SECONDS)
-            raise
-        launch.go_on(connection, state["pid"])
-        message = launch.receive(connection)
-    if message.type == launch.MSG_ERROR:
-        handle.unlink(START)
-        raise _start_failure(handle, state, message)
-    handle.unlink(START)
-    config = _config(handle)
-    hooks = config.get("hooks", {}).get("poststart")
-    if hooks:
-        text = _hook_state(handle, state, config, "running", state["pid"])
-        # Nothing is written any more, and a hook may well kill or delete its container.
-        handle.unlock()
-        try:
-            run_hooks("poststart", hooks, text, state["bundle"])
-        except RtError:
-            if _lock_in_time(handle):
-                kill_all(handle, state, _FORCE_SECONDS)
-            raise
-
-
-def _seccomp_agent(handle: Handle, state: dict[str, Any]) -> Agent:
-    """Connect to the agent of a filter that notifies. Raises RtError; the container still waits then."""
-    from rootless_rt.container.notify_seccomp import Agent
-
-    config = {"ociVersion": state["ociVersion"], **_config(handle)}
-    if "listenerPath" not in config.get("linux", {}).get("seccomp", {}):
-        raise RtError(f"{handle.path}/{CONFIG}: linux.seccomp.listenerPath is missing")
-    pid = state["pid"]
-    return Agent(config, state["bundle"], handle.id, status="created", container_pid=pid, pid=pid)
-
-
-def _wait_ready(handle: Handle, state: dict[str, Any], proxy: Proxy, warn: Warn) -> None:
-    from rootless_rt.container.notify import wait_ready
-
-    handle.unlock()
-    pidfd = processes.open_process(state)
-    if pidfd < 0:
-        return
-    try:
-        wait_ready(proxy, pidfd, state["pid"], warn)
-    finally:
-        posix.close(pidfd)
-
-
-def _start_failure(handle: Handle, state: dict[str, Any], message: Message) -> RtError:
-    """Name the op that failed: those that `start` can reach were written down by `create`."""
-    from rootless_rt.container.report import failure
-    from rootless_rt.plan.model import Plan
-    from rootless_rt.plan.ops import blank
-
-    plan = Plan()
-    plan.ops = [blank("wait_start")] * state.get("startOps", {}).get("first", 0)
-    plan.ops += [blank(name, label) for name, label in state.get("startOps", {}).get("ops", [])]
-    kill_all(handle, state, _FORCE_SECONDS)
-    return failure(plan, message)
-
-
-def _config(handle: Handle) -> dict[str, Any]:
+def config_of(handle: Handle) -> dict[str, Any]:
+    """The saved config; empty when it cannot be read."""
     from rootless_rt.spec.jsonio import parse
 
     try:
@@ -228,9 +111,10 @@ def _config(handle: Handle) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _hook_state(
+def hook_state_of(
     handle: Handle, state: dict[str, Any], config: dict[str, Any], status: str, pid: int | None
 ) -> str:
+    """The state that a hook reads."""
     from rootless_rt.plan.hooks import hook_state
 
     return hook_state({"ociVersion": state["ociVersion"], **config}, state["bundle"], handle.id, status, pid)
@@ -310,10 +194,10 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
         # Before the lock. With force, a `create` that is held up by a hook gives up when its process is
         # killed; without, a hook that deletes its container must not wait for the command that runs it.
         if force:
-            kill_all(handle, handle.salvage_state(), _FORCE_SECONDS)
+            kill_all(handle, handle.salvage_state(), FORCE_SECONDS)
         elif handle.has(STATE):
             _refuse_alive(handle, handle.read_state())
-        if not _lock_in_time(handle):
+        if not lock_in_time(handle):
             if force:
                 return
             raise missing(container_id)
@@ -326,7 +210,7 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
         else:
             state = handle.read_state()
             _refuse_alive(handle, state)
-        kill_all(handle, state, _FORCE_SECONDS)
+        kill_all(handle, state, FORCE_SECONDS)
         forget(handle, state, warn)
     finally:
         handle.close()
@@ -341,9 +225,9 @@ def _refuse_alive(handle: Handle, state: dict[str, Any]) -> None:
         )
 
 
-def _lock_in_time(handle: Handle) -> bool:
+def lock_in_time(handle: Handle) -> bool:
     """Take the lock; False when the container is gone. Raises RtError when somebody keeps it."""
-    deadline = time.monotonic() + _FORCE_SECONDS
+    deadline = time.monotonic() + FORCE_SECONDS
     while not handle.lock(wait=False):
         if not handle.exists():
             return False
@@ -373,12 +257,12 @@ def forget(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
 
 def _poststop(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
     """Run the poststop hooks: all of them, whatever they say (runtime-spec, "Lifecycle")."""
-    hooks = _config(handle).get("hooks", {}).get("poststop") if _has_hooks(handle) else None
+    hooks = config_of(handle).get("hooks", {}).get("poststop") if _has_hooks(handle) else None
     if not hooks:
         return
     from rootless_rt.container.hooks import run_hooks
 
-    text = _hook_state(handle, state, _config(handle), "stopped", None)
+    text = hook_state_of(handle, state, config_of(handle), "stopped", None)
     for hook in hooks:
         try:
             run_hooks("poststop", [hook], text, state["bundle"])

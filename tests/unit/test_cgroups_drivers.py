@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from rootless_rt import cgroups
-from rootless_rt.cgroups import fs, tree
+from rootless_rt.cgroups import fs, host, tree
 from rootless_rt.cgroups.none import NoCgroup
 from rootless_rt.cgroups.v1 import V1
 from rootless_rt.cgroups.v2 import V2
@@ -40,6 +41,89 @@ def test_delete_removes_the_leaf_with_all_below_but_no_parent(tmp_path: Path) ->
     box.delete()
     box.delete()
     assert list(tmp_path.rglob("*")) == [tmp_path / "pod"]
+
+
+def test_delete_removes_parents_that_were_made_and_are_empty(tmp_path: Path) -> None:
+    box = V2(f"{tmp_path}/a/b/box")
+    box.create()
+    for name in ("a", "a/b"):
+        (tmp_path / name / "cgroup.procs").touch()  # else it would not pass for a cgroup
+    record = box.to_state()
+    assert record["parents"] == [f"{tmp_path}/a", f"{tmp_path}/a/b"]
+    assert cgroups.load(record).to_state() == record
+    removed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("posix.rmdir", lambda path, dir_fd=None: removed.append(path))
+        fs.remove_parents(record["parents"])
+    assert removed == [f"{tmp_path}/a/b", f"{tmp_path}/a"]
+
+
+@pytest.mark.parametrize("parents", ["x", [1], {}, None, [None]])
+def test_a_record_of_parents_that_is_none_is_an_error(parents: object) -> None:
+    with pytest.raises(RtError, match=r"state: cgroup: parents"):
+        cgroups.load({"kind": "v2", "path": "/a/b", "parents": parents})
+
+
+@pytest.mark.parametrize("kind", ["v1", "v2"])
+def test_only_what_is_above_the_cgroup_passes_for_a_parent(kind: str) -> None:
+    where = {"path": "/a/b/box"} if kind == "v2" else {"paths": {"pids": "/a/b/box"}}
+    wanted = ["/", "/a", "/a/b", "/a/b/box", "/a/b/box/c", "/etc", "/a/b/bo", ""]
+    found = cgroups.load({"kind": kind, **where, "parents": wanted}).to_state()
+    assert found["parents"] == ["/a", "/a/b"]
+
+
+class Full:
+    """`fs.put` on a cgroup that can hold no processes any more."""
+
+    def __init__(self, path: str, number: int) -> None:
+        self.path, self.number, self.done = path, number, []  # type: ignore[var-annotated]
+
+    def __call__(self, path: str, text: str) -> None:
+        if path == self.path + "/cgroup.procs":
+            raise OSError(self.number, "full")
+        self.done.append((path, text))
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EOPNOTSUPP])
+def test_a_process_goes_beside_the_first_where_the_cgroup_takes_none(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    put = Full("/cg/box", number)
+    monkeypatch.setattr(fs, "put", put)
+    monkeypatch.setattr("rootless_rt.cgroups.host.dir_of", lambda pid: f"/cg/box/init{pid}")
+    V2("/cg/box").add_beside(7, 5)
+    V1({"unified": "/cg/box", "pids": "/pids/box"}).add_beside(7, 5)
+    beside = ("/cg/box/init5/cgroup.procs", "7")
+    assert put.done == [beside, beside, ("/pids/box/cgroup.procs", "7")]
+
+
+@pytest.mark.parametrize("place", [None, "/cg/box", "/cg/other", "/cg/boxer/x"])
+def test_it_goes_nowhere_else(monkeypatch: pytest.MonkeyPatch, place: str | None) -> None:
+    monkeypatch.setattr(fs, "put", Full("/cg/box", errno.EBUSY))
+    monkeypatch.setattr("rootless_rt.cgroups.host.dir_of", lambda pid: place)
+    with pytest.raises(RtError, match=r"cannot move process 7 into the cgroup: /cg/box"):
+        V2("/cg/box").add_beside(7, 5)
+
+
+def test_the_directory_of_a_process_is_found_as_our_own() -> None:
+    assert host.dir_of(os.getpid()) == host.view().own_dir()
+    assert host.dir_of(2**22 + 1) is None
+
+
+@pytest.mark.parametrize("relative", ["..", "a/..", "a/../..", "link", "a/link", "file", "a\0b", "none"])
+def test_a_place_below_that_leads_elsewhere_is_refused(tmp_path: Path, relative: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "file").touch()
+    for name in ("link", "a/link"):
+        (tmp_path / name).symlink_to("/")
+    with pytest.raises(RtError, match=r"--cgroup"):
+        V2(str(tmp_path)).below({"": relative})
+
+
+def test_a_place_below_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    for relative in ("a/b", "/a/b/", "./a//b/."):
+        assert V2(str(tmp_path)).below({"": relative}).paths == [f"{tmp_path}/a/b"]
 
 
 def test_what_cannot_be_removed_is_an_error_in_bounded_time(tmp_path: Path) -> None:

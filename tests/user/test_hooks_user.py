@@ -223,6 +223,17 @@ def test_failing_poststop_hooks_are_told_and_the_others_still_run(rt: Runtime, b
     nothing_left(rt, box)
 
 
+@pytest.mark.covers("--log-level", "delete", "hooks.poststop")
+def test_a_failing_poststop_hook_is_told_by_delete_as_loud_as_asked(rt: Runtime, bundle: MakeBundle) -> None:
+    box = bundle("true")
+    hook(box, "poststop", "exit 4")
+    warning = "rt: warning: hooks.poststop[0]: /bin/sh: exit status 4\n"
+    for level, told in (("warning", warning), ("error", "")):
+        rt.ok("create", "-b", str(box.path), "c")
+        done = rt("--log-level", level, "delete", "c")
+        assert (done.returncode, done.stderr) == (0, told)
+
+
 @pytest.mark.parametrize("kind", KINDS[:5])
 @pytest.mark.covers("hooks.prestart[].timeout")
 def test_a_hook_that_takes_too_long_is_killed(rt: Runtime, bundle: MakeBundle, kind: str) -> None:
