@@ -95,3 +95,12 @@ def agent_of(container: Container) -> Agent:
     spec = container.spec
     name = container.handle.id
     return Agent(spec.data, spec.bundle, name, status=status, container_pid=first, pid=container.pid)
+
+
+def agent_at_start(container_id: str, state: dict[str, Any], config: dict[str, Any]) -> Agent:
+    """Connect for a container that waits for `start`: its state, and its saved config. Raises RtError."""
+    if not config.get("linux", {}).get("seccomp", {}).get("listenerPath"):
+        raise RtError(f"{_FIELD}: the container's saved config does not have it")
+    pid = state["pid"]
+    config = {"ociVersion": state["ociVersion"], **config}
+    return Agent(config, state["bundle"], container_id, status="created", container_pid=pid, pid=pid)

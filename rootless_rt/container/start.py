@@ -18,7 +18,7 @@ from rootless_rt.container.lifecycle import (
     lock_in_time,
     status_of,
 )
-from rootless_rt.container.store import CONFIG, START, Handle, Store, check_id, missing
+from rootless_rt.container.store import START, Handle, Store, check_id, missing
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from rootless_rt.container.lifecycle import Warn
     from rootless_rt.container.notify import Proxy
-    from rootless_rt.container.notify_seccomp import Agent
     from rootless_rt.init.launch import Message
 
 
@@ -78,19 +77,24 @@ def _let_go(handle: Handle, state: dict[str, Any], connection: socket) -> None:
     from rootless_rt.container.hooks import run_hooks
     from rootless_rt.init import launch
 
-    notifies = any(name == "seccomp_listen" for name, _ in state.get("startOps", {}).get("ops", []))
-    agent = _seccomp_agent(handle, state) if notifies else None
+    agent = None
+    if any(name == "seccomp_listen" for name, _ in state.get("startOps", {}).get("ops", [])):
+        from rootless_rt.container.notify_seccomp import agent_at_start
+
+        agent = agent_at_start(handle.id, state, config_of(handle))  # if it fails, the container still waits
     launch.go_on(connection, state["pid"])
-    message = launch.receive(connection)
-    if agent is not None and message.type == launch.MSG_LISTENER:
-        try:
-            agent.hand_over(message.fd)
-        except RtError:
-            handle.unlink(START)
-            kill_all(handle, state, FORCE_SECONDS)
-            raise
-        launch.go_on(connection, state["pid"])
+    while True:
         message = launch.receive(connection)
+        if agent is not None and message.type == launch.MSG_LISTENER:
+            try:
+                agent.hand_over(message.fd)
+            except RtError:
+                handle.unlink(START)
+                kill_all(handle, state, FORCE_SECONDS)
+                raise
+            launch.go_on(connection, state["pid"])
+        elif message.type != launch.MSG_TRACE:  # comes when `create` was asked to debug
+            break
     if message.type == launch.MSG_ERROR:
         handle.unlink(START)
         raise _start_failure(handle, state, message)
@@ -107,17 +111,6 @@ def _let_go(handle: Handle, state: dict[str, Any], connection: socket) -> None:
             if lock_in_time(handle):
                 kill_all(handle, state, FORCE_SECONDS)
             raise
-
-
-def _seccomp_agent(handle: Handle, state: dict[str, Any]) -> Agent:
-    """Connect to the agent of a filter that notifies. Raises RtError; the container still waits then."""
-    from rootless_rt.container.notify_seccomp import Agent
-
-    config = {"ociVersion": state["ociVersion"], **config_of(handle)}
-    if "listenerPath" not in config.get("linux", {}).get("seccomp", {}):
-        raise RtError(f"{handle.path}/{CONFIG}: linux.seccomp.listenerPath is missing")
-    pid = state["pid"]
-    return Agent(config, state["bundle"], handle.id, status="created", container_pid=pid, pid=pid)
 
 
 def _wait_ready(handle: Handle, state: dict[str, Any], proxy: Proxy, warn: Warn) -> None:

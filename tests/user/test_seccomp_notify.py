@@ -18,6 +18,7 @@ from lab.inside import held, read, refusal
 from lab.leftovers import Ground
 from lab.runtime import Runtime
 from lab.seccomp_agent import ON, Agent, agent_of, always
+from lab.terminal import Session
 from lab.users import User
 
 from rootless_rt.host.seccomp import library_file
@@ -122,6 +123,42 @@ def test_create_waits_without_a_filter_and_start_hands_over(
     (state,) = denying.states
     assert state["state"]["status"] == "created"
     assert state["pid"] == state["state"]["pid"] > 0
+
+
+def test_hooks_and_debugging_come_before_the_hand_over(
+    rt: Runtime, bundle: MakeBundle, path: Path, denying: Agent
+) -> None:
+    box = notifying(bundle("exec sleep 1000"), path, *MKDIR)
+    hook = {"path": "/bin/mkdir", "args": ["mkdir", "/by-hook"]}
+    box.change(lambda config: config.update(hooks={"startContainer": [hook]}))
+    assert rt("--debug", "create", "-b", str(box.path), "c").returncode == 0
+    rt.ok("start", "c")
+    assert rt.state("c")["status"] == "running"
+    assert len(denying.states) == 1 and denying.calls == []
+    assert (box.rootfs / "by-hook").is_dir()
+    done = rt("--debug", "exec", "c", "sh", "-c", MAKES)
+    assert (done.returncode, done.stdout) == (0, FULL)
+
+
+def test_a_start_that_fails_is_reported_also_after_a_create_with_debugging(
+    rt: Runtime, bundle: MakeBundle
+) -> None:
+    box = bundle()
+    hook = {"path": "/bin/false", "args": ["false"]}
+    box.change(lambda config: config.update(hooks={"startContainer": [hook]}))
+    assert rt("--debug", "create", "-b", str(box.path), "c").returncode == 0
+    done = rt("start", "c")
+    assert done.returncode == 1 and "hooks.startContainer[0]" in done.stderr
+
+
+def test_a_terminal_and_an_agent_go_together(
+    rt: Runtime, bundle: MakeBundle, path: Path, denying: Agent
+) -> None:
+    box = notifying(bundle(f"tty; {MAKES}"), path, *MKDIR)
+    box.change(lambda config: config["process"].update(terminal=True))
+    with Session(rt, "run", "-b", str(box.path), "c") as session:
+        session.expect("/dev/")
+        session.expect("No space left on device")
 
 
 @pytest.mark.covers("linux.seccomp.listenerPath")
