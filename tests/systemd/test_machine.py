@@ -34,13 +34,28 @@ def test_rt_runs_a_container_as_a_user(machine: Machine) -> None:
     assert (done.code, done.stdout, done.stderr) == (7, "0 in\n", "")
 
 
-def test_a_container_in_a_delegated_cgroup_is_killed_and_its_cgroup_goes(machine: Machine) -> None:
-    bundle = machine.bundle("sleep 1000 & exec sleep 1000")
+def in_a_scope(machine: Machine, script: str) -> str:
+    """Start the container `held` of alice's in a delegated scope; its cgroup below /sys/fs/cgroup."""
+    bundle = machine.bundle(script)
     scope = "systemd-run --user --scope -q -p Delegate=yes"
-    machine.ok(f"{scope} rt run --detach --bundle {bundle.path} killed", user="alice")
-    pid = json.loads(machine.ok("rt state killed", user="alice"))["pid"]
+    machine.ok(f"{scope} rt run --detach --bundle {bundle.path} held", user="alice")
+    pid = json.loads(machine.ok("rt state held", user="alice"))["pid"]
     where = machine.ok(f"sed -n s/^0:://p /proc/{pid}/cgroup", user="alice").strip()
     assert where.startswith("/user.slice/user-1000.slice/user@1000.service/")
-    assert machine.ok(f"cat /sys/fs/cgroup{where}/cgroup.procs").split() != []
-    machine.ok("rt kill killed KILL && rt delete --force killed", user="alice")
-    machine.ok(f"test ! -e /sys/fs/cgroup{where}")
+    return f"/sys/fs/cgroup{where}"
+
+
+def test_a_container_in_a_delegated_cgroup_is_killed_and_its_cgroup_goes(machine: Machine) -> None:
+    cgroup = in_a_scope(machine, "sleep 1000 & exec sleep 1000")
+    assert machine.ok(f"cat {cgroup}/cgroup.procs") != ""
+    machine.ok("rt kill held KILL && rt delete --force held", user="alice")
+    machine.ok(f"test ! -e {cgroup}")
+
+
+def test_a_container_in_a_delegated_cgroup_is_paused_and_resumed(machine: Machine) -> None:
+    cgroup = in_a_scope(machine, "while :; do sleep 0.05; done")
+    machine.ok("rt pause held", user="alice")
+    assert "frozen 1" in machine.ok(f"cat {cgroup}/cgroup.events")
+    assert json.loads(machine.ok("rt state held", user="alice"))["status"] == "paused"
+    machine.ok("rt resume held", user="alice")
+    assert "frozen 0" in machine.ok(f"cat {cgroup}/cgroup.events")

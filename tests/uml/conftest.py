@@ -19,3 +19,10 @@ def machine(alice: User) -> Iterator[Machine]:
             yield booted
     except Unavailable as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(autouse=True)
+def clean(machine: Machine) -> Iterator[None]:
+    """Each test finds no containers and no bundles."""
+    yield
+    machine.clean()

@@ -161,5 +161,6 @@ def _logged(command: list[str], log: Path) -> None:
             raise Unavailable(str(error)) from None
     if done.returncode != 0:
         lines = log.read_text(errors="replace").splitlines()
-        telling = [line for line in lines if line.startswith(("E:", "mke2fs:", "unshare:"))] or lines or ["?"]
-        raise Unavailable(f"could not build the Debian root: {telling[-1]} ({log})")
+        telling = [line for line in lines if line.startswith(("E:", "mke2fs:", "unshare:"))]
+        said = (telling or lines[-1:] or ["?"])[0]
+        raise Unavailable(f"could not build the Debian root: {said} ({log})")

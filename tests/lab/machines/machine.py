@@ -61,6 +61,8 @@ class Machine:
         self._lines = stream.makefile("rb")
         self.share = share
         self._numbers = itertools.count(1)
+        self._used: set[str] = set()
+        self._gone = ""
 
     def wait_ready(self, seconds: float) -> None:
         """Until the agent runs, the boot has ended and the user managers are up."""
@@ -81,6 +83,7 @@ class Machine:
         An ordinary user's run in one login session, with XDG_RUNTIME_DIR and the address of the user bus;
         root's in a system service. What does not end in `timeout` seconds is killed: AssertionError.
         """
+        self._used.add(user)
         number = next(self._numbers)
         given = None
         if stdin is not None:
@@ -125,12 +128,23 @@ class Machine:
             self, path, user, config if uid == 0 else rootless(config, uid, uid, cgroup2=True)
         )
 
+    def clean(self) -> None:
+        """Remove the containers and the bundles that there are: what a test left."""
+        for user in sorted(self._used):
+            self.run("rt list --quiet | xargs -r -n 1 rt delete --force", user)
+        self.run("rm -rf /root/bundle* /home/*/bundle*")
+        self._used.clear()
+
     def _answer(self, seconds: float) -> dict[str, Any]:
+        assert not self._gone, self._gone
         self._stream.settimeout(seconds)
+        line = b""
         try:
             line = self._lines.readline()
         except TimeoutError:
-            raise AssertionError(f"the machine said nothing for {seconds} s") from None
-        assert line, "the machine is gone"
+            self._gone = f"the machine said nothing for {seconds} s"
+        if not self._gone and not line:
+            self._gone = "the machine has ended"
+        assert not self._gone, self._gone
         answer: dict[str, Any] = json.loads(line)
         return answer
