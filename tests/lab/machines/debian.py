@@ -84,12 +84,14 @@ def built(image: Image) -> Iterator[Path]:
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     done = place / f"{image.name}-{image.key()}"
     with open(place / f"{done.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # others may use it at the same time
         if not done.is_dir():
-            _remove_old(place)
-            _build(image, done)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.is_dir():  # nobody built it while we waited
+                _remove_old(place)
+                _build(image, done)
+            fcntl.flock(lock, fcntl.LOCK_SH)
         os.utime(lock.fileno())  # for _remove_old
-        fcntl.flock(lock, fcntl.LOCK_SH)
         yield done
 
 
