@@ -20,10 +20,13 @@
 
 #include "rt.h"
 
+#define NO_INLINE __attribute__((noinline)) /* its buffers are not to be on every level of the stack */
 #define MAX_DEPTH 256 /* each level holds a descriptor and some stack */
 #define NAMES_SIZE 8192
 #define DATA_SIZE (1 << 16)
 #define ATTRIBUTE_SIZE (1 << 16)
+#define LINK_LISTS 1024
+#define MAX_LINKED 100000 /* beyond it, and in names longer than a path, each name gets a copy */
 
 /* The kernel's struct linux_dirent64. */
 struct entry {
@@ -34,11 +37,24 @@ struct entry {
 	char name[];
 };
 
+/* A file of several names that has been copied by its first one. */
+struct linked {
+	struct linked *next;
+	dev_t device;
+	ino_t inode;
+	char path[]; /* below the new filesystem */
+};
+
 struct copy {
 	struct run *r;
 	const char *path; /* of the mount, for reports */
 	char *data, *attribute, *attributes;
+	int target; /* the new filesystem's root */
 	int left_out;
+	unsigned links;
+	struct linked *linked[LINK_LISTS];
+	char at[PATH_MAX]; /* where the copy is, below the new filesystem; too deep for it: no links are made */
+	size_t length;
 };
 
 static _Noreturn void copy_failed(struct copy *c, const char *name)
@@ -118,7 +134,7 @@ static void copy_range(struct copy *c, int from, int to, off_t at, off_t end, co
 }
 
 /* No more than the size it had at first, and holes stay holes: neither a growing nor a sparse file fills us. */
-static void copy_file(struct copy *c, int entry, int to_dir, const char *name, const struct stat *st)
+static NO_INLINE void copy_file(struct copy *c, int entry, int to_dir, const char *name, const struct stat *st)
 {
 	int from = reopen(c, entry, O_RDONLY | O_NONBLOCK | O_NOCTTY), to;
 	off_t data = 0, hole;
@@ -146,7 +162,34 @@ static void copy_file(struct copy *c, int entry, int to_dir, const char *name, c
 	close(to);
 }
 
-static void copy_link(struct copy *c, int entry, int to_dir, const char *name, const struct stat *st)
+/*
+ * A further name of a file that is there already: 1. Else its first name is noted. The tmpfs is ours alone:
+ * in it a path leads where it led.
+ */
+static int link_file(struct copy *c, int to_dir, const char *name, const struct stat *st)
+{
+	struct linked **list = &c->linked[st->st_ino % LINK_LISTS], *found;
+	size_t size = strlen(name) + 1;
+
+	for (found = *list; found; found = found->next)
+		if (found->inode == st->st_ino && found->device == st->st_dev)
+			return !linkat(c->target, found->path, to_dir, name, 0);
+	if (c->length + 1 + size > sizeof c->at || c->links >= MAX_LINKED)
+		return 0;
+	found = malloc(sizeof *found + c->length + 1 + size);
+	if (!found)
+		return 0;
+	found->device = st->st_dev;
+	found->inode = st->st_ino;
+	memcpy(found->path, c->at, c->length);
+	memcpy(found->path + c->length, name, size);
+	found->next = *list;
+	*list = found;
+	c->links++;
+	return 0;
+}
+
+static NO_INLINE void copy_link(struct copy *c, int entry, int to_dir, const char *name, const struct stat *st)
 {
 	char target[PATH_MAX];
 	struct timespec times[2] = {st->st_atim, st->st_mtim};
@@ -172,10 +215,24 @@ static void copy_fifo(struct copy *c, int to_dir, const char *name, const struct
 
 static void copy_directory(struct copy *c, int from, int to, int depth);
 
+static void enter(struct copy *c, const char *name)
+{
+	size_t size = strlen(name);
+
+	if (c->length + size + 1 < sizeof c->at) {
+		memcpy(c->at + c->length, name, size);
+		c->at[c->length + size] = '/';
+		c->length += size + 1;
+	} else {
+		c->length = sizeof c->at;
+	}
+}
+
 static void copy_entry(struct copy *c, int from, int to, const char *name, int depth)
 {
 	int entry = beneath(from, name), down, made;
 	struct stat st;
+	size_t before;
 
 	/* Something is mounted on it: a volume of any size, or what should not be seen below it. */
 	if (entry < 0 && errno == EXDEV) {
@@ -187,7 +244,10 @@ static void copy_entry(struct copy *c, int from, int to, const char *name, int d
 	if (entry < 0 || fstat(entry, &st))
 		copy_failed(c, name);
 	switch (st.st_mode & S_IFMT) {
-	case S_IFREG: copy_file(c, entry, to, name, &st); break;
+	case S_IFREG:
+		if (st.st_nlink < 2 || !link_file(c, to, name, &st))
+			copy_file(c, entry, to, name, &st);
+		break;
 	case S_IFLNK: copy_link(c, entry, to, name, &st); break;
 	case S_IFIFO: copy_fifo(c, to, name, &st); break;
 	case S_IFDIR:
@@ -198,7 +258,10 @@ static void copy_entry(struct copy *c, int from, int to, const char *name, int d
 		if (made < 0 || down < 0)
 			copy_failed(c, name);
 		close(entry);
+		before = c->length;
+		enter(c, name);
 		copy_directory(c, down, made, depth + 1);
+		c->length = before;
 		finish(c, made, &st, name, down);
 		close(down);
 		close(made);
@@ -236,11 +299,15 @@ static void copy_directory(struct copy *c, int from, int to, int depth)
 /* Copy what is in the directory `from` into the mount `to`; its owner as well if that is asked. */
 void copy_up(struct run *r, int from, int to, const char *path, int owner)
 {
-	struct copy c = {.r = r, .path = path};
+	static struct copy c; /* a run has one thread, and what is noted here is of one mount */
 	int source = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int target = openat(to, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 
+	memset(&c, 0, sizeof c);
+	c.r = r;
+	c.path = path;
+	c.target = target;
 	c.data = malloc(DATA_SIZE);
 	c.attribute = malloc(ATTRIBUTE_SIZE);
 	c.attributes = malloc(ATTRIBUTE_SIZE);
@@ -258,6 +325,12 @@ void copy_up(struct run *r, int from, int to, const char *path, int owner)
 	free(c.data);
 	free(c.attribute);
 	free(c.attributes);
+	for (int i = 0; i < LINK_LISTS; i++) {
+		for (struct linked *linked = c.linked[i], *next; linked; linked = next) {
+			next = linked->next;
+			free(linked);
+		}
+	}
 	if (c.left_out) {
 		errno = EPERM;
 		note(r, "tmpcopyup", path);

@@ -152,6 +152,23 @@ def test_extended_attributes_are_kept_where_a_tmpfs_takes_them(
     assert "user.colour" not in names or os.getxattr(there, "user.colour") == b"red"
 
 
+def test_the_names_of_one_file_stay_names_of_one_file(rt: Runtime, data: tuple[Bundle, Path]) -> None:
+    made, path = data
+    (path / "a/b").mkdir(parents=True)
+    (path / "one").write_bytes(b"x" * 60000)
+    os.link(path / "one", path / "two")
+    os.link(path / "one", path / "a/b/three")
+    (made.rootfs / "outside").write_text("outside\n")
+    os.link(made.rootfs / "outside", path / "half")
+    rt.user.owns(made.rootfs)
+    script = (
+        "cd /data; stat -c %i one two a/b/three | uniq | wc -l; stat -c %h one half; cat half; echo y > half"
+    )
+    # Only one copy of it fits.
+    assert output(rt, copied(made, "size=96k"), script).split() == ["1", "3", "1", "outside"]
+    assert (made.rootfs / "outside").read_text() == "outside\n"
+
+
 def test_a_sparse_file_stays_sparse(rt: Runtime, data: tuple[Bundle, Path]) -> None:
     made, path = data
     with (path / "sparse").open("wb") as file:
