@@ -221,7 +221,7 @@ def _hint(op: Op, call: str, number: int) -> str | None:
 
 def _seccomp_hint(call: str, number: int) -> str | None:
     if call == "thread":
-        return "handing over the listener takes a second thread for a moment: is there a limit on processes?"
+        return "a second thread hands the listener over: is there a limit on processes, or SCHED_DEADLINE?"
     return {
         errno.EACCES: "a filter needs process.noNewPrivileges, or CAP_SYS_ADMIN in the user namespace",
         errno.EINVAL: "does this kernel have all of linux.seccomp.flags? null takes what there is",
