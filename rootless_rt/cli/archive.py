@@ -29,6 +29,7 @@ COLD = {
     "rootless_rt._commit",  # another build step writes it
     "rootless_rt.cli.app",
     "rootless_rt.cli.archive",
+    "rootless_rt.cli.cmd_completion",
     "rootless_rt.cli.cmd_features",
     "rootless_rt.cli.cmd_pause",
     "rootless_rt.cli.cmd_plan",
@@ -40,6 +41,7 @@ COLD = {
     "rootless_rt.container.notify_seccomp",
     "rootless_rt.cgroups.below",
     "rootless_rt.container.notify",
+    "rootless_rt.cli.completion",
     "rootless_rt.cli.each",
     "rootless_rt.container.members",
     "rootless_rt.container.pause",

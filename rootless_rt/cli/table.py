@@ -252,6 +252,12 @@ COMMANDS = (
             Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
         ),
     ),
+    Command(
+        "completion",
+        "print a script with which a shell (bash, zsh, fish) completes words of rt",
+        ("SHELL",),
+        1,
+    ),
     Command("help", "show help for a command", ("COMMAND",)),
 )
 

@@ -26,7 +26,7 @@ RARE = {
     "rootless_rt.cli.app", "rootless_rt.cli.cmd_features", "rootless_rt.cli.cmd_plan",
     "rootless_rt.cli.cmd_spec", "rootless_rt.container.report", "rootless_rt.host.rootfs",
     "rootless_rt.cli.cmd_pause", "rootless_rt.cli.cmd_ps", "rootless_rt.cli.cmd_resume",
-    "rootless_rt.cli.each",
+    "rootless_rt.cli.each", "rootless_rt.cli.cmd_completion", "rootless_rt.cli.completion",
     "rootless_rt.container.members", "rootless_rt.container.pause", "rootless_rt.host.proctable",
     "rootless_rt.host.abilities",
     "rootless_rt.host.seccomp_compile", "rootless_rt.host.userns", "rootless_rt.spec.features",
