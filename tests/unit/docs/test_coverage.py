@@ -16,9 +16,6 @@ UNTESTED: set[str] = {
     "linux.resources.memory.kernel",
     "linux.resources.memory.kernelTCP",
     "linux.resources.memory.useHierarchy",
-    "mounts[].options copy-symlink",
-    "mounts[].options dest-nofollow",
-    "mounts[].options src-nofollow",
 }
 
 
