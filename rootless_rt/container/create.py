@@ -199,7 +199,8 @@ def until_created(container: Container, console: socket | None, at_sync: Callabl
         message = receive(container.sock)
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
-            posix.waitpid(container.starter, 0)
+            with signals.let_through():
+                posix.waitpid(container.starter, 0)  # somebody may have stopped it
             container.starter = 0
         elif message.type == launch.MSG_SYNC:
             waiting = message.value

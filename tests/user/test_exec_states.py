@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
-from lab.execs import refused, sh
-from lab.inside import held
+from lab.execs import refused, sh, status
+from lab.inside import held, read
 from lab.leftovers import Ground
 from lab.runtime import Runtime
 
@@ -89,3 +90,42 @@ def test_an_exec_that_is_killed_leaves_no_helper_behind(rt: Runtime, c: int) -> 
     while os.path.exists(f"/proc/{c}") and time.monotonic() < deadline:
         time.sleep(0.01)
     rt.ok("delete", "c")
+
+
+def child_of(pid: int) -> int | None:
+    """A child of this process that is no zombie, if it has one."""
+    try:
+        for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if status(read(int(word), "status"))["State"][0] not in "ZX":
+                return int(word)
+    except FileNotFoundError:
+        pass
+    return None
+
+
+@pytest.mark.covers("exec")
+@pytest.mark.parametrize("delay", [0, 0.0005, 0.001, 0.002, 0.004])
+def test_a_process_that_is_stopped_on_its_way_in_does_not_hold_up_a_signal(
+    rt: Runtime, c: int, delay: float
+) -> None:
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        pytest.skip("this kernel does not tell a process's children")
+    with rt.popen("exec", "c", "sleep", "5678", stderr=subprocess.DEVNULL) as call:
+        found = None
+        while found is None and call.poll() is None:
+            found = child_of(call.pid)
+        assert found is not None
+        time.sleep(delay)
+        try:
+            os.kill(found, signal.SIGSTOP)
+            time.sleep(0.1)
+            entered = read(found, "cmdline") == "sleep\x005678\x00"
+        except (ProcessLookupError, FileNotFoundError):
+            entered = True  # the starter had done its work
+        call.terminate()
+        if entered:
+            # The signal is the program's, and it gets it when it goes on.
+            rt("exec", "c", "sh", "-c", "kill -CONT -1")
+        assert call.wait(20) == 128 + 15
+    names = rt.ok("exec", "c", "ps", "-o", "args").splitlines()
+    assert not [name for name in names if "rt-init" in name or "5678" in name], names
