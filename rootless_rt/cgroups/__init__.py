@@ -17,9 +17,18 @@ if TYPE_CHECKING:
         """What every driver (none, v1, v2) offers; `RtError` is the only error that leaves these methods."""
 
         kind: str
-        version: int  # of the controllers' files: 1, 2, or 0 where there is no cgroup
-        paths: list[str]
-        reason: str | None
+
+        @property
+        def version(self) -> int:
+            """Of the controllers' files: 1, 2, or 0 where there is no cgroup."""
+
+        @property
+        def paths(self) -> list[str]:
+            """The cgroup's directories."""
+
+        @property
+        def reason(self) -> str | None:
+            """Why there is no cgroup, or why not all of it."""
 
         def create(self) -> None:
             """Make the directories; on failure nothing stays that was not there before."""
@@ -114,6 +123,10 @@ def load(state: dict[str, Any]) -> Manager:
         from .v1 import V1
 
         return V1.from_state(state)
+    if kind == "systemd":
+        from .systemd import Systemd
+
+        return Systemd.from_state(state)
     if kind == "none":
         from .none import NoCgroup
 

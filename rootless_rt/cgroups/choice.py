@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 
 from rootless_rt import paths
-from rootless_rt.errors import NotSupportedYet, RtError
+from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ def choose(
     too, unless `strict`: then RtError. A rootless v1 manager uses those hierarchies that let it, and names
     the others in `reason`. The caller tells people the reason where a limit was asked for.
     """
-    if manager == "systemd":
-        raise NotSupportedYet("--systemd-cgroup", hint="use --cgroup-manager=cgroupfs or disabled")
+    if manager == "systemd" or (manager == "auto" and _systemd_serves(view, cgroups_path, rootless)):
+        scope = _scope(view, cgroups_path, container_id, rootless, strict=manager == "systemd")
+        if scope is not None:
+            return scope
     if manager not in ("auto", "cgroupfs", "disabled"):
         raise RtError(f"unknown cgroup manager: {manager}", hint="one of auto, cgroupfs, systemd, disabled")
     absolute = bool(cgroups_path) and str(cgroups_path).startswith("/")
@@ -65,6 +67,40 @@ def choose(
     if cgroups_path and strict:
         raise RtError(f"cannot use linux.cgroupsPath {cgroups_path}: {reason}", hint=_hint(view, euid))
     return _none(reason)
+
+
+def _systemd_serves(view: CgroupView, cgroups_path: str | None, rootless: bool) -> bool:
+    """Whether an ordinary user's manager is there to be asked, and nothing speaks for another place.
+
+    The whole v2 tree: of v1 no controller can be left to a user.
+    """
+    if not rootless or view.mode != "v2" or (cgroups_path and ":" not in cgroups_path):
+        return False
+    from .bus import USER, find
+
+    return find(USER, paths.environment()) is not None
+
+
+def _scope(
+    view: CgroupView, cgroups_path: str | None, container_id: str, rootless: bool, *, strict: bool
+) -> Manager | None:
+    """A scope of systemd's; None where it does not answer, or RtError if `strict`."""
+    from .bus import SYSTEM, USER
+    from .systemd import choose_scope
+
+    try:
+        if view.mode == "none":
+            raise RtError("systemd manages no cgroups here: none are mounted")
+        if rootless and view.mode != "v2":
+            raise RtError(
+                "without root systemd can leave only cgroup v2 to a container, and this host's is not whole",
+                hint="boot with systemd.unified_cgroup_hierarchy=1, or use --cgroup-manager=disabled",
+            )
+        return choose_scope(view, USER if rootless else SYSTEM, cgroups_path, container_id)
+    except RtError:
+        if strict:
+            raise
+        return None
 
 
 def normalise(path: str) -> str:
@@ -129,11 +165,17 @@ def _place_v2(view: CgroupView, relative: str, absolute: bool, given: bool) -> t
     return None, reason
 
 
-def _places_v1(view: CgroupView, relative: str, absolute: bool) -> tuple[dict[str, str], list[str]]:
-    """({hierarchy: directory}, why not in the others). Controllers mounted together make one hierarchy."""
+def hierarchies(view: CgroupView) -> dict[str, list[str]]:
+    """The v1 hierarchies: mount point -> controllers."""
     names: dict[str, list[str]] = {}
     for controller, mount in view.mounts.items():
         names.setdefault(mount, []).append(controller)
+    return names
+
+
+def _places_v1(view: CgroupView, relative: str, absolute: bool) -> tuple[dict[str, str], list[str]]:
+    """({hierarchy: directory}, why not in the others). Controllers mounted together make one hierarchy."""
+    names = hierarchies(view)
     dirs: dict[str, str] = {}
     refused: list[str] = []
     for mount, controllers in names.items():

@@ -55,7 +55,7 @@ class CgroupView:
 def dir_of(pid: int) -> str | None:
     """The directory of a process's v2 cgroup; None when it has ended, or no mount of ours shows it."""
     ours = view()
-    theirs = _own(read_bytes(f"/proc/{pid}/cgroup") or b"")
+    theirs = own_of(read_bytes(f"/proc/{pid}/cgroup") or b"")
     return CgroupView(ours.mounts, ours.unified, theirs, ours.roots).own_dir()
 
 
@@ -65,7 +65,7 @@ def view(root: str = "/") -> CgroupView:
     A process that may read neither file has no cgroups: mode "none", no error.
     """
     prefix = root.rstrip("/")
-    own = _own(read_bytes(prefix + "/proc/self/cgroup") or b"")
+    own = own_of(read_bytes(prefix + "/proc/self/cgroup") or b"")
     # The common case costs two stats instead of a table of mounts: a v2 tree at the usual place which shows
     # our own cgroup where it should be (a bind mount of a part of the tree would not).
     usual = prefix + _ROOT
@@ -77,7 +77,7 @@ def view(root: str = "/") -> CgroupView:
     return _from_mounts(read_bytes(prefix + "/proc/self/mountinfo") or b"", prefix, own)
 
 
-def _own(data: bytes) -> dict[str, str]:
+def own_of(data: bytes) -> dict[str, str]:
     """`/proc/self/cgroup`: lines of `number:controllers:path`."""
     own: dict[str, str] = {}
     for line in paths.fsdecode(data).split("\n"):

@@ -73,6 +73,14 @@ class V1:
             self.undo()
             raise
 
+    def join(self, pid: int) -> None:
+        """Move a process in, with those directories made that are missing: systemd made the others."""
+        for names, path in self.dirs.items():
+            fs.make(path, self._made)
+            if "cpuset" in names.split(","):
+                _inherit_cpuset(path)
+        self.add(pid)
+
     def undo(self) -> None:
         fs.undo(self._made, self.paths)
 

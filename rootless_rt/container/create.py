@@ -14,7 +14,7 @@ import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless_rt import cgroups
-from rootless_rt.container import processes, signals
+from rootless_rt.container import confine, processes, signals
 from rootless_rt.container.prepare import Options, Prepared, open_fds
 from rootless_rt.container.store import CONFIG, START, Handle, Store
 from rootless_rt.errors import RtError
@@ -161,15 +161,13 @@ def _make(
         from rootless_rt.container.notify import make_directory
 
         make_directory(handle)
-    prepared.cgroup.create()
-    prepared.cgroup.apply(prepared.limits)
+    confine.make(prepared, options)
     container.state["cgroup"] = prepared.cgroup.to_state()  # with what had to be made above it
     if prepared.outside is not None:
         prepared.outside.create()
-    _set_devices(container, prepared, options)
     slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
     if "into-cgroup" in slots:
-        fds[slots["into-cgroup"]] = _cgroup_fd(prepared.cgroup)
+        fds[slots["into-cgroup"]] = confine.open_dir(prepared.cgroup)
     if "listener" in slots:
         fds[slots["listener"]] = _listener(handle)
     container.sock, container.starter = launch.start(encode(plan.ops), fds)
@@ -225,13 +223,6 @@ def receive(sock: socket) -> launch.Message:
         return launch.receive(sock)
 
 
-def _cgroup_fd(manager: cgroups.Manager) -> int:
-    fd = manager.open_dir()
-    if fd is None:
-        raise RtError(f"cannot enter the cgroup {manager.paths[0]} by its directory")
-    return fd
-
-
 def outcome(container: Container, message: launch.Message) -> None:
     """Act on a note or a time; raise for a report or for silence."""
     if message.type == launch.MSG_TRACE:
@@ -258,8 +249,8 @@ def outcome(container: Container, message: launch.Message) -> None:
 def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
     if marker == SYNC_MAPS:
         container.state.update(processes.identity(container.pid))
-        if not prepared.facts.cgroup.enter_by_clone:
-            prepared.cgroup.add(container.pid)
+        confine.enter(prepared, container.options, container.pid)
+        container.state["cgroup"] = prepared.cgroup.to_state()  # where systemd makes it only now
         if container.plan.tuning:
             from rootless_rt.container.tuning import set_from_outside
 
@@ -302,25 +293,6 @@ def run_hooks_of(container: Container, hooks: dict[str, Any], kind: str, status:
         text = hook_state(spec.data, spec.bundle, container.handle.id, status, pid)
         # Before it runs, the end of the container's process means that somebody wants all of this to end.
         run_hooks(kind, hooks[kind], text, spec.bundle, container.pidfd if status == "creating" else -1)
-
-
-def _set_devices(container: Container, prepared: Prepared, options: Options) -> None:
-    rules = prepared.spec.data.get("linux", {}).get("resources", {}).get("devices")
-    if not rules:
-        return
-    manager = prepared.cgroup
-    reason = manager.set_devices(rules) if manager.kind != "none" else manager.reason
-    if reason is None:
-        return
-    if prepared.facts.euid != 0 or not prepared.facts.initial_userns:
-        return  # no device can be made there: the user namespace already says what the rules would
-    from rootless_rt.plan.model import Degradation
-
-    field = "linux.resources.devices"
-    if options.strict and manager.kind == "none":
-        container.plan.warnings.append(f"{field}: not enforced: {reason}")
-        return
-    container.plan.degradations.append(Degradation(field, "device rules", "not enforced", reason or ""))
 
 
 def _listener(handle: Handle) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import posix
 
 from rootless_rt import cgroups, paths
+from rootless_rt.container import confine
 from rootless_rt.errors import RtError
-from rootless_rt.host.facts import CgroupFacts, HostFacts, gather
+from rootless_rt.host.facts import HostFacts, gather
 from rootless_rt.plan.build import plan as make_plan
 from rootless_rt.plan.model import Policy
 from rootless_rt.plan.namespaces import ORDER
@@ -94,8 +95,8 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     """
     facts = gather(spec.data, pivot=options.pivot)
     check_terminal(spec, options)
-    cgroup = _choose_cgroup(spec, container_id, options, facts)
-    limits = _limits(spec, cgroup, facts)
+    cgroup = confine.choose(spec, container_id, options, facts)
+    limits = confine.limits_of(spec, cgroup, facts)
     facts.filter = filter_of(spec)
     look_at_joined(facts, _joined(spec))
     policy = Policy(
@@ -150,16 +151,6 @@ def look_at_joined(facts: HostFacts, paths: dict[str, str]) -> None:
         facts.join_order = join_order({kind: paths[kind] for kind in ORDER if kind in paths})
 
 
-def _limits(spec: Spec, manager: cgroups.Manager, facts: HostFacts) -> list[Limit]:
-    """What is to be written into the container's cgroups. Raises RtError."""
-    resources = spec.data.get("linux", {}).get("resources", {})
-    if not any(value for name, value in resources.items() if name != "devices"):
-        return []
-    from rootless_rt.container.limits import limits_for
-
-    return limits_for(resources, manager, facts)
-
-
 def _joined(spec: Spec) -> dict[str, str]:
     listed = spec.data.get("linux", {}).get("namespaces", [])
     return {item["type"]: item["path"] for item in listed if item.get("path")}
@@ -178,40 +169,6 @@ def check_terminal(spec: Spec, options: Options) -> None:
             "cannot use console socket if rt will not detach or allocate tty",
             hint="set process.terminal to true, and detach",
         )
-
-
-def _choose_cgroup(spec: Spec, container_id: str, options: Options, facts: HostFacts) -> cgroups.Manager:
-    view = cgroups.view()
-    linux = spec.data.get("linux", {})
-    confined = facts.euid != 0 or not facts.initial_userns
-    manager = cgroups.choose(
-        view,
-        manager=options.cgroup_manager,
-        cgroups_path=linux.get("cgroupsPath") or None,
-        container_id=container_id,
-        euid=facts.euid,
-        strict=options.strict,
-        rootless=confined,
-    )
-    facts.cgroup = CgroupFacts(view.mode, manager.reason or "")
-    dirs = {}
-    if manager.kind == "v1":
-        for names, path in manager.to_state()["paths"].items():
-            dirs.update(dict.fromkeys(names.split(","), path))
-    if manager.kind == "v2":
-        facts.cgroup.container_dirs[""] = manager.paths[0]
-        facts.cgroup.enter_by_clone = True
-    for name, mount in view.mounts.items():
-        # Without a cgroup of its own the container sees the one it shares with its caller.
-        path = dirs.get(name) or view.own_dir(name)
-        if path:
-            facts.cgroup.container_dirs[name] = path
-            facts.cgroup.folders[name] = paths.basename(mount)
-    if view.mode == "v2" and manager.kind == "none":
-        own = view.own_dir()
-        if own:
-            facts.cgroup.container_dirs[""] = own
-    return manager
 
 
 def open_fds(plan: Plan, facts: HostFacts) -> list[int]:
