@@ -13,7 +13,6 @@ from __future__ import annotations
 import posix
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
-from rootless_rt import cgroups
 from rootless_rt.container import confine, processes, signals
 from rootless_rt.container.prepare import Options, Prepared, open_fds
 from rootless_rt.container.store import CONFIG, START, Handle, Store
