@@ -12,7 +12,7 @@ from rootless_rt.errors import RtError
 
 from . import host
 from .bus import SYSTEM, USER, Bus, BusError, connect
-from .properties import Property, from_annotations, limits_as_properties
+from .properties import from_annotations, limits_as_properties
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from . import Manager
     from .limits import Limit
+    from .properties import Property
     from .v1 import V1
     from .v2 import V2
 

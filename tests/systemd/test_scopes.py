@@ -1,0 +1,114 @@
+"""Containers whose cgroup systemd makes: a scope of the user's own manager, or of the system's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from lab.machines.machine import Machine, MachineBundle
+
+
+def started(
+    machine: Machine, user: str, name: str, *before: str, **changes: Any
+) -> tuple[MachineBundle, str]:
+    """A container that goes on, and its cgroup's path below the mount."""
+    bundle = machine.bundle("sleep 1000 & exec sleep 1000", user=user)
+    bundle.change(lambda config: config["linux"].update(changes))
+    done = machine.rt(*before, "run", "--detach", "--bundle", bundle.path, name, user=user)
+    assert (done.code, done.stderr) == (0, ""), done
+    state = machine.rt("state", name, user=user)
+    assert state.code == 0, state
+    pid = json.loads(state.stdout)["pid"]
+    return bundle, machine.ok(f"sed -n s/^0:://p /proc/{pid}/cgroup").strip()
+
+
+def property_of(machine: Machine, user: str, unit: str, name: str) -> str:
+    words = "--user " if user != "root" else ""
+    return machine.ok(f"systemctl {words}show -P {name} {unit}", user=user).strip()
+
+
+@pytest.mark.covers("--cgroup-manager", "linux.cgroupsPath")
+def test_a_user_gets_a_scope_of_his_manager_without_asking(machine: Machine) -> None:
+    _, where = started(machine, "alice", "auto")
+    assert where == "/user.slice/user-1000.slice/user@1000.service/user.slice/rt-auto.scope"
+    assert property_of(machine, "alice", "rt-auto.scope", "Delegate") == "yes"
+    assert len(machine.ok(f"cat /sys/fs/cgroup{where}/cgroup.procs").split()) == 2
+    assert machine.rt("pause", "auto", user="alice").code == 0
+    assert json.loads(machine.rt("state", "auto", user="alice").stdout)["status"] == "paused"
+    assert machine.rt("resume", "auto", user="alice").code == 0
+    machine.ok("rt exec auto true", user="alice")
+    machine.ok("rt delete --force auto", user="alice")
+    machine.ok(f"test ! -e /sys/fs/cgroup{where}")
+    assert property_of(machine, "alice", "rt-auto.scope", "LoadState") == "not-found"
+
+
+@pytest.mark.covers("--systemd-cgroup")
+def test_root_gets_a_scope_of_the_system_when_asked(machine: Machine) -> None:
+    _, where = started(machine, "root", "asked", "--systemd-cgroup")
+    assert where == "/system.slice/rt-asked.scope"
+    machine.ok("rt delete --force asked")
+    assert property_of(machine, "root", "rt-asked.scope", "LoadState") == "not-found"
+
+
+@pytest.mark.covers("linux.cgroupsPath")
+def test_slice_prefix_and_name_are_the_config_s(machine: Machine) -> None:
+    _, where = started(machine, "root", "named", "--systemd-cgroup", cgroupsPath="lab-deep.slice:box:one")
+    assert where == "/lab.slice/lab-deep.slice/box-one.scope"
+    machine.ok("rt delete --force named")
+
+
+def test_annotations_are_properties_of_the_scope(machine: Machine) -> None:
+    bundle = machine.bundle("exec sleep 1000", user="root")
+    bundle.change(
+        lambda config: config.setdefault("annotations", {}).update(
+            {
+                "org.systemd.property.Description": "'a box'",
+                "org.systemd.property.TimeoutStopSec": "7",
+                "org.systemd.property.CollectMode": "'inactive'",
+            }
+        )
+    )
+    machine.ok(f"rt --systemd-cgroup run --detach --bundle {bundle.path} noted >/dev/null 2>&1 </dev/null")
+    assert property_of(machine, "root", "rt-noted.scope", "Description") == "a box"
+    assert property_of(machine, "root", "rt-noted.scope", "TimeoutStopUSec") == "7s"
+    machine.ok("rt delete --force noted")
+
+
+def test_a_program_that_ends_takes_its_scope_along(machine: Machine) -> None:
+    bundle = machine.bundle("exit 3", user="alice")
+    done = machine.rt("run", "--bundle", bundle.path, "short", user="alice")
+    assert (done.code, done.stderr) == (3, "")
+    assert property_of(machine, "alice", "rt-short.scope", "LoadState") == "not-found"
+
+
+def test_a_container_that_cannot_start_leaves_no_scope(machine: Machine) -> None:
+    bundle = machine.bundle("true", user="alice")
+    bundle.change(lambda config: config["process"].update(args=["/no/such/program"]))
+    done = machine.rt("run", "--bundle", bundle.path, "broken", user="alice")
+    assert done.code == 1 and "/no/such/program" in done.stderr
+    assert property_of(machine, "alice", "rt-broken.scope", "LoadState") == "not-found"
+
+
+def test_the_bus_is_found_without_variables(machine: Machine) -> None:
+    bundle = machine.bundle("grep ^0:: /proc/self/cgroup", user="alice")
+    bundle.change(
+        lambda config: config["linux"].update(
+            namespaces=[item for item in config["linux"]["namespaces"] if item["type"] != "cgroup"]
+        )
+    )
+    bare = "env -u XDG_RUNTIME_DIR -u DBUS_SESSION_BUS_ADDRESS rt --root ~/state"
+    assert "rt-bare.scope" in machine.ok(f"{bare} run --bundle {bundle.path} bare", user="alice")
+
+
+def test_without_a_bus_it_goes_on_and_says_so(machine: Machine) -> None:
+    """A uid that has neither a session nor a manager, as cron's jobs of users who are not logged in."""
+    bundle = machine.bundle("true", user="bare")
+    ids = [{"containerID": 0, "hostID": 4242, "size": 1}]
+    bundle.change(lambda config: config["linux"].update(uidMappings=ids, gidMappings=ids))
+    machine.ok(f"cp -r {bundle.path} /tmp/nobus && chown -R 4242:4242 /tmp/nobus")
+    user = "setpriv --reuid 4242 --regid 4242 --clear-groups env -i PATH=$PATH rt --root /tmp/nobus/state"
+    done = machine.run(f"{user} --systemd-cgroup run --bundle /tmp/nobus nobus")
+    assert done.code == 0 and "there is no user bus" in done.stderr, done
+    strict = machine.run(f"{user} --systemd-cgroup --degrade=strict run --bundle /tmp/nobus nobus")
+    assert strict.code == 1 and "loginctl enable-linger" in strict.stderr, strict
