@@ -108,11 +108,11 @@ def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, path: str) -> Non
 
 
 @pytest.mark.covers("--cgroup-manager")
-def test_disabled_and_missing_cgroups_give_none_and_systemd_is_refused(tmp_path: Path) -> None:
+def test_disabled_and_missing_cgroups_give_none_and_systemd_needs_them(tmp_path: Path) -> None:
     nothing = CgroupView({}, None, {}, {})
     assert pick(v2(tmp_path, "/x"), manager="disabled").kind == "none"
     assert pick(nothing, cgroups_path="/a").reason == "no cgroup file system is mounted"
-    with pytest.raises(RtError, match="not supported yet: --systemd-cgroup"):
+    with pytest.raises(RtError, match="systemd manages no cgroups here"):
         pick(nothing, manager="systemd")
     with pytest.raises(RtError, match="unknown cgroup manager: runc"):
         pick(nothing, manager="runc")

@@ -54,7 +54,14 @@ def test_io_weight_spans_its_range() -> None:
 
 
 @pytest.mark.covers(
-    "linux.resources.memory.limit", "linux.resources.memory.swap", "linux.resources.memory.reservation"
+    "linux.resources.memory.limit",
+    "linux.resources.memory.swap",
+    "linux.resources.memory.reservation",
+    "linux.resources.memory.disableOOMKiller",
+    "linux.resources.memory.kernel",
+    "linux.resources.memory.kernelTCP",
+    "linux.resources.memory.useHierarchy",
+    "linux.resources.memory.swappiness",
 )
 @pytest.mark.parametrize(
     ("memory", "v2", "v1"),

@@ -10,12 +10,7 @@ COVERAGE = runpy.run_path(str(DOCS / "generate_coverage.py"))
 
 # Supported, and shown at work by no test: only to become shorter.
 UNTESTED: set[str] = {
-    "--systemd-cgroup",
     "linux.resources.memory.checkBeforeUpdate",
-    "linux.resources.memory.disableOOMKiller",
-    "linux.resources.memory.kernel",
-    "linux.resources.memory.kernelTCP",
-    "linux.resources.memory.useHierarchy",
 }
 
 
