@@ -35,8 +35,8 @@ _TOP = """\
 Global options come before the command, the command's own options after it. Names and meanings are those of
 `runc` where both have them.
 
-`rt run` without `--detach` ends with the exit status of the container's process: 128 + n when signal n ended
-it. Other commands end with 0, or with 1 after an error. An error is one line on stderr, often followed by a
+`rt run` and `rt exec` without `--detach` end with the exit status of the program: 128 + n when signal n ended
+it. `rt exec` ends with 255 after an error of its own; other commands end with 0, or with 1 after an error. An error is one line on stderr, often followed by a
 line that begins with `hint:`.
 """
 
