@@ -36,8 +36,8 @@ Global options come before the command, the command's own options after it. Name
 `runc` where both have them.
 
 `rt run` and `rt exec` without `--detach` end with the exit status of the program: 128 + n when signal n ended
-it. `rt exec` ends with 255 after an error of its own; other commands end with 0, or with 1 after an error. An error is one line on stderr, often followed by a
-line that begins with `hint:`.
+it. `rt exec` ends with 255 after an error of its own; other commands end with 0, or with 1 after an error. An
+error is one line on stderr, often followed by a line that begins with `hint:`.
 """
 
 
