@@ -2,8 +2,8 @@
 
 Where runc would put it, `rt` puts it: an absolute `cgroupsPath` counts from the mount point; a relative one,
 or the container's id when there is none, from our own cgroup on v1, and from the parent of our own on v2 (our
-own holds processes, and a v2 cgroup with processes cannot give controllers to children). Must not know
-limits.
+own holds processes, and a v2 cgroup with processes cannot give controllers to children), but in a delegated
+scope from our own, whose processes then make room. Must not know limits.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def _place_v2(view: CgroupView, relative: str, absolute: bool, given: bool) -> t
     base = mount if own is None or own == mount else paths.dirname(own)
     if absolute:
         bases = [mount]
+    elif not given and own is not None and _delegated(own):
+        bases = [own]  # beside it the tree is systemd's
     elif given or own is None or own == base:
         bases = [base]
     else:
@@ -163,6 +165,23 @@ def _place_v2(view: CgroupView, relative: str, absolute: bool, given: bool) -> t
             return path, ""
         reason = reason or refused
     return None, reason
+
+
+def _delegated(path: str) -> bool:
+    """Whether systemd leaves a cgroup to what runs in it (Delegate=yes): below it one does as one likes.
+
+    The system's manager marks it. A user's own manager did not always: there any unit counts.
+    """
+    above, _, unit = path.rpartition("/")
+    if "/user@" in above and unit.endswith((".scope", ".service")):
+        return True
+    for name in ("user.delegate", "trusted.delegate"):
+        try:
+            if posix.getxattr(path, name) == b"1":
+                return True
+        except OSError:
+            continue  # not there, not ours to see, or no such attributes at all
+    return False
 
 
 def hierarchies(view: CgroupView) -> dict[str, list[str]]:

@@ -112,3 +112,26 @@ def test_without_a_bus_it_goes_on_and_says_so(machine: Machine) -> None:
     assert done.code == 0 and "there is no user bus" in done.stderr, done
     strict = machine.run(f"{user} --systemd-cgroup --degrade=strict run --bundle /tmp/nobus nobus")
     assert strict.code == 1 and "loginctl enable-linger" in strict.stderr, strict
+
+
+def test_in_a_delegated_scope_the_container_is_below_it(machine: Machine) -> None:
+    bundle = machine.bundle("exec sleep 1000", user="alice")
+    scope = "systemd-run --user --scope -q -p Delegate=yes -u lab-below"
+    run = f"rt --cgroup-manager cgroupfs run --detach --bundle {bundle.path} below >/dev/null 2>&1 </dev/null"
+    machine.ok(f"{scope} sh -c '{run}'", user="alice")
+    pid = json.loads(machine.rt("state", "below", user="alice").stdout)["pid"]
+    where = machine.ok(f"sed -n s/^0:://p /proc/{pid}/cgroup").strip()
+    assert where.endswith("/app.slice/lab-below.scope/below")
+    machine.ok("rt delete --force below", user="alice")
+    machine.ok(f"test ! -e /sys/fs/cgroup{where}")
+
+
+def test_root_s_service_with_delegation_has_it_below_too(machine: Machine) -> None:
+    bundle = machine.bundle("exec sleep 1000", user="root")
+    run = f"rt run --detach --bundle {bundle.path} served >/dev/null 2>&1 </dev/null; sleep 1000"
+    machine.ok(f"systemd-run -q -p Delegate=yes -u lab-served sh -c '{run}'")
+    machine.ok("for i in $(seq 100); do rt state served >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1")
+    pid = json.loads(machine.rt("state", "served", user="root").stdout)["pid"]
+    where = machine.ok(f"sed -n s/^0:://p /proc/{pid}/cgroup").strip()
+    machine.ok("rt delete --force served; systemctl stop lab-served")
+    assert where == "/system.slice/lab-served.service/served"
