@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 # Loaded by no hot command: they would only make the file longer.
 COLD = {
     "rootless_rt._commit",  # another build step writes it
+    "rootless_rt.cgroups.bus",
+    "rootless_rt.cgroups.properties",
+    "rootless_rt.cgroups.systemd",
+    "rootless_rt.container.holder",
+    "rootless_rt.plan.idmapped",
+    "rootless_rt.spec.idmaps",
     "rootless_rt.cli.app",
     "rootless_rt.cli.archive",
     "rootless_rt.cli.cmd_completion",

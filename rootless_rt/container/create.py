@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _END_SECONDS = 2.0
 
 
+class Ended(RtError):
+    """The new process has ended without a word: somebody has killed it."""
+
+
 class Container:
     """A made container, as its maker holds it: the locked directory, the state, rt-init and the terminal."""
 
@@ -240,7 +244,7 @@ def outcome(container: Container, message: launch.Message) -> None:
 
     if message.type == launch.MSG_ERROR:
         raise failure(container.plan, message)
-    raise RtError(
+    raise Ended(
         "the container's process ended before it could start", hint="was it killed? (out of memory, a signal)"
     )
 

@@ -12,6 +12,7 @@ import posix
 from rootless_rt.container import processes, record, signals
 from rootless_rt.container.create import (
     Container,
+    Ended,
     connect_to,
     end_process,
     send,
@@ -28,6 +29,8 @@ from rootless_rt.plan.model import Policy
 from rootless_rt.plan.ops import encode
 from rootless_rt.spec.load import Spec, from_bytes
 from rootless_rt.spec.names import NAMESPACES
+
+_MOMENT = 0.5  # seconds: all that a kill signals ends within it
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,10 +159,10 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
                 from rootless_rt.container.pidfile import write_pid_file
 
                 write_pid_file(options.pid_file, container.pid)
-        except RtError:
+        except RtError as error:
             end_process(container)
             # Killed, deleted, or gone by itself while we were on the way: that is what went wrong.
-            if not processes.is_alive(container.state):
+            if _has_ended(container.state, isinstance(error, Ended)):
                 raise _not_running(container.handle, "stopped") from None
             raise
         except BaseException:
@@ -171,6 +174,17 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
                 connection.close()
         for fd in fds:
             posix.close(fd)
+
+
+def _has_ended(state: dict[str, Any], soon: bool) -> bool:
+    """Whether the container's first process has; with `soon`, it may be the next that a kill reaches."""
+    pidfd = processes.open_process(state)
+    if pidfd < 0:
+        return True
+    try:
+        return processes.wait_end(pidfd, _MOMENT if soon else 0)
+    finally:
+        posix.close(pidfd)
 
 
 def _cgroup(state: dict[str, Any], wanted: dict[str, str]) -> cgroups.Manager | None:

@@ -17,11 +17,12 @@ from lab.wrapped import Wrapped, with_mounts
 # Users and user namespaces
 
 
-def test_a_user_that_is_not_mapped_is_told(rt: Runtime, bundle: MakeBundle) -> None:
-    box = bundle().change(lambda config: config["process"].update(user={"uid": 7, "gid": 0}))
+def test_a_user_that_is_not_mapped_is_told(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
+    box = map_ranges(bundle(), alice)
+    box.change(lambda config: config["process"].update(user={"uid": 99999, "gid": 0}))
     line, hint = refused(rt, box)
     assert line == (
-        "config.json: process.user.uid: cannot set uid to unmapped user: 7 is not in linux.uidMappings"
+        "config.json: process.user.uid: cannot set uid to unmapped user: 99999 is not in linux.uidMappings"
     )
     assert "--idmap full" in hint
 

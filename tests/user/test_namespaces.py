@@ -282,12 +282,16 @@ def test_the_host_s_pids_come_with_the_host_s_proc(rt: Runtime, bundle: MakeBund
     assert "pid namespace" in refusal(rt, made, before=("--degrade=strict",))
 
 
-def test_the_host_s_ipc_without_a_queue_to_bind_is_an_error_with_the_way_out(
+def test_the_host_s_ipc_without_a_queue_to_bind_leaves_the_place_empty(
     rt: Runtime, bundle: MakeBundle
 ) -> None:
     if os.path.exists("/dev/mqueue"):
         pytest.skip("this host has /dev/mqueue")
-    error = refusal(rt, set_namespace(bundle(), "ipc", absent=True))
+    made = set_namespace(bundle(), "ipc", absent=True)
+    said, notice = told(rt, made, "ls /dev/mqueue; touch /dev/mqueue/x 2>/dev/null || echo refused")
+    assert said == "refused"
+    assert "a new mqueue -> an empty read-only directory" in notice and '{"type": "ipc"}' in notice
+    error = refusal(rt, made, before=("--degrade=strict",))
     assert "mqueue" in error and '{"type": "ipc"}' in error
 
 
