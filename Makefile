@@ -1,6 +1,6 @@
 # Short names for the things one does all day. Everything is done by ./test (tools/lanes.py) and tools/setup.py.
 
-LANES = unit user root cve systemd uml engines bats
+LANES = unit user root cve fuzz systemd uml engines bats
 
 .PHONY: build check test bench format clean $(LANES:%=test-%)
 

@@ -78,6 +78,7 @@ LANES = (
     _pytest("user"),
     _pytest("root", root=True),
     _pytest("cve"),
+    Lane("fuzz", [*PYTEST, "tests/fuzz"], "tests/fuzz/**/test_*.py", needs=("clang", "libclang-rt-dev")),
     _machine("systemd"),
     _machine("uml"),
     _pytest("engines"),

@@ -99,9 +99,12 @@ PRESENT: dict[str, Callable[[], bool]] = {
     "util-linux": lambda: _command("unshare"),
     **{
         name: (lambda name=name: _command(name))  # type: ignore[misc]
-        for name in ("bats", "runc", "crun", "strace", "mmdebstrap", "make", "secilc")
+        for name in ("bats", "clang", "runc", "crun", "strace", "mmdebstrap", "make", "secilc")
     },
     "debian-archive-keyring": lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
+    "libclang-rt-dev": lambda: any(
+        Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a")
+    ),
     "e2fsprogs": lambda: _command("mke2fs"),
     "bubblewrap": lambda: _command("bwrap"),
     "iproute2": lambda: _command("ip"),

@@ -26,6 +26,7 @@ trap 'rm -rf "$scratch"' EXIT
 # What every compiler gets; sets `flags` for $1.
 choose_flags() {
 	flags="-std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -O2 -Wall -Wextra -Werror -fstack-protector-strong -fno-pie -fno-asynchronous-unwind-tables"
+	flags="$flags -Wformat=2 -Wformat-security -Wvla -fno-common -ftrivial-auto-var-init=zero -fstack-clash-protection"
 	flags="$flags -pthread -static -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -s"
 	case $1 in
 	*zig*) # for the oldest CPU of the machine's kind, not for this one
@@ -59,7 +60,13 @@ works() {
 	if $1 $flags -o "$scratch/probe" "$scratch/probe.c" 2>>"$scratch/why"; then
 		return 0
 	fi
-	flags="$flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2" # older compilers stop here at level 3
+	# Older compilers stop at level 3, and some know one of these not yet, or not for every machine.
+	flags="$flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2"
+	for spare in -ftrivial-auto-var-init=zero -fstack-clash-protection; do
+		if ! $1 $flags -o "$scratch/probe" "$scratch/probe.c" 2>/dev/null; then
+			flags=$(printf '%s' "$flags" | sed "s/ $spare//")
+		fi
+	done
 	$1 $flags -o "$scratch/probe" "$scratch/probe.c" 2>>"$scratch/why"
 }
 

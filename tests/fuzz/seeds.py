@@ -1,0 +1,73 @@
+"""What the fuzzers start from: real plans, and passwd files of images.
+
+    python3 tests/fuzz/seeds.py    writes the small set that is kept in tests/fuzz/corpus
+
+Every run of the tests makes the seeds of today's ops as well, so the kept set need not follow the table.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+CORPUS = HERE / "corpus"
+if __name__ == "__main__":
+    sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
+
+from lab.plans import compiled, root_config, root_facts, spec_of, user_config, user_facts  # noqa: E402
+
+from rootless_rt.plan.execute import exec_plan  # noqa: E402
+from rootless_rt.plan.model import Policy  # noqa: E402
+from rootless_rt.plan.ops import MAGIC, OPS, Op, blank, encode  # noqa: E402
+
+PASSWD = {
+    "plain": b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+    "empty": b"",
+    "nothing-but-colons": b":::::::::\n:\n::0\n",
+    "nul": b"root:x:0\0:0::/root:/bin/sh\nroot:x:0:0::/ro\0ot:/bin/sh\n",
+    "not-a-path": b"root:x:0:0::relative:/bin/sh\n",
+    "long": b"root:x:0:0::/" + b"a" * 5000 + b":/bin/sh\n",
+    "no-end": b"root:x:0:0::/root",
+    "signs": b"r:x:+0:0::/a:\nr:x: 0:0::/b:\nr:x:00:0::/c:\nr:x:0:0::/d:\n",
+    "highest": b"r:x:4294967295:0::/a:\nr:x:4294967296:0::/b:\n",
+}
+
+
+def _all_ops() -> list[Op]:
+    """One op of each kind, with a value in each field."""
+    values: dict[str, Any] = {
+        "U": (1 << 64) - 1,
+        "S": "text",
+        "L": ["a", "", "b c"],
+        "V": [0, 7],
+        "B": b"\0" * 8,
+    }
+    return [Op(name, *[values[kind] for _, kind in schema]) for name, _, schema, _ in OPS]
+
+
+def plans() -> dict[str, bytes]:
+    """Name -> bytes of plans as rt-init gets them, and of the smallest there can be."""
+    files = {kind: f"/proc/7/ns/{kind}" for kind in ("user", "pid", "mount", "network")}
+    return {
+        "rootless": encode(compiled(user_config()).ops),
+        "root": encode(compiled(root_config(), root_facts()).ops),
+        "exec": encode(exec_plan(spec_of(user_config()), user_facts(), Policy("box"), files).ops),
+        "all-ops": encode(_all_ops()),
+        "blank-ops": encode([blank(name) for name, *_ in OPS]),
+        "none": encode([]),
+        "only-a-count": MAGIC + (16).to_bytes(4, sys.byteorder) + b"\xff\xff\xff\xff",
+    }
+
+
+def write(folder: Path, seeds: dict[str, bytes]) -> None:
+    """A file a seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in seeds.items():
+        (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    write(CORPUS / "plan_reader", plans())
+    write(CORPUS / "passwd", PASSWD)
