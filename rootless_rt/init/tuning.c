@@ -77,6 +77,8 @@ void op_affinity(struct run *r, const struct op *op)
 	unsigned long mask[MASK_BITS / WORD] = {0};
 
 	fill(r, mask, MASK_BITS, &op->f[F_AFFINITY_CPUS]);
+	if (!op->f[F_AFFINITY_CPUS].n)
+		memset(mask, 0xff, sizeof mask);
 	if (syscall(SYS_sched_setaffinity, 0, sizeof mask, mask))
 		fail(r, "sched_setaffinity", "");
 }

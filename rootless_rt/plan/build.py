@@ -58,7 +58,8 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
 
     ops = [Op("trace")] if policy.trace else []
     room = _room_for_fds(draft, limits)
-    ops += limits + room + draft.early + before + after_clone
+    entered, *after_clone = after_clone  # where the process is put into its cgroup
+    ops += [*limits, *room, *draft.early, *before, entered, *process.cpuset_ops(draft), *after_clone]
     ops += rootfs.first_ops(draft)
     # With the caller's own ids: root of the user namespace may be somebody who cannot search the way there.
     ops += draft.sources

@@ -59,8 +59,10 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
 
 def _affinity_ops(draft: Draft) -> tuple[list[Op], list[Op]]:
     """The CPUs (up to the container's cgroup, inside it); without the latter the kernel decides there."""
+    whole = process.cpuset_ops(draft)
     if not draft.process.get("execCPUAffinity"):
-        return [], []
+        return [], whole
     from rootless_rt.plan.tuning import affinity_ops
 
-    return affinity_ops(draft)
+    initial, final = affinity_ops(draft)
+    return initial, final or whole

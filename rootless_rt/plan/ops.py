@@ -250,7 +250,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         "deadline {runtime}/{deadline}/{period}, flags {flags:#x}",
     ),
     ("io_priority", 51, (("class", "U"), ("level", "U")), "set the I/O priority to class {class}, {level}"),
-    ("affinity", 52, (("cpus", "V"),), "run on the CPUs {cpus}"),
+    ("affinity", 52, (("cpus", "V"),), "run on the CPUs {cpus}, or with none named on all of the cgroup's"),
     (
         "memory_policy",
         53,

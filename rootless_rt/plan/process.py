@@ -32,6 +32,18 @@ def host_ops(draft: Draft) -> list[Op]:
     return ops
 
 
+def cpuset_ops(draft: Draft) -> list[Op]:
+    """Once in its cgroup the process may use all CPUs of that: not only those that its caller is tied to.
+
+    Since Linux 6.2 a cpuset only narrows what sched_setaffinity(2) has asked for before.
+    """
+    field = "linux.resources.cpu.cpus"
+    cpus = draft.linux.get("resources", {}).get("cpu", {}).get("cpus")
+    if not cpus or any(unmet[0] == field for unmet in draft.facts.cgroup.unmet):
+        return []
+    return [Op("affinity", [], label=field)]
+
+
 def _privileged(draft: Draft) -> bool:
     return draft.facts.initial_userns and bool(draft.facts.capabilities & CAP_SYS_RESOURCE)
 

@@ -175,3 +175,24 @@ def test_without_a_cgroup_each_limit_is_announced(root_rt: Runtime, root_bundle:
 def test_what_has_no_effect_is_said(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = limited(root_bundle(), memory={"kernel": MEGABYTE})
     assert "linux.resources.memory.kernel: has no effect" in told(root_rt, made, "true")[1]
+
+
+@pytest.mark.covers("linux.resources.cpu.cpus")
+def test_a_cpuset_holds_for_a_caller_that_is_tied_to_other_cpus(
+    root_rt: Runtime, root_bundle: MakeBundle
+) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one CPU is all there is")
+    made = limited(root_bundle("exec sleep 1000"), cpu={"cpus": "0-1"})
+    allowed = "Cpus_allowed_list:"
+
+    def tied() -> None:
+        os.sched_setaffinity(0, {0})
+
+    done = root_rt("run", "--detach", "--bundle", str(made.path), "tied", preexec_fn=tied)
+    assert done.returncode == 0, done.stderr
+    pid = root_rt.state("tied")["pid"]
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert next(line.split()[1] for line in status.splitlines() if line.startswith(allowed)) == "0-1"
+    said = root_rt("exec", "tied", "grep", allowed, "/proc/self/status", preexec_fn=tied)
+    assert said.stdout.split()[1] == "0-1"
