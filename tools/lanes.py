@@ -61,8 +61,8 @@ class Lane:
         self.needs = needs
 
 
-def _pytest(name: str, *, root: bool = False) -> Lane:
-    return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", root=root)
+def _pytest(name: str, *, root: bool = False, needs: tuple[str, ...] = ()) -> Lane:
+    return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", root=root, needs=needs)
 
 
 def _machine(name: str) -> Lane:
@@ -81,7 +81,7 @@ LANES = (
     Lane("fuzz", [*PYTEST, "tests/fuzz"], "tests/fuzz/**/test_*.py", needs=("clang", "libclang-rt-dev")),
     _machine("systemd"),
     _machine("uml"),
-    _pytest("engines"),
+    _pytest("engines", needs=setup.FOR_ENGINES),
     Lane(
         "bats",
         ["bats", "--formatter", "pretty", "--recursive", "bats"],

@@ -86,6 +86,7 @@ def static_busybox() -> bool:
     return path is not None and b"ld-linux" not in Path(path).read_bytes()[:4096]
 
 
+FOR_ENGINES = ("podman", "buildah", "fuse-overlayfs", "slirp4netns", "catatonit")
 # Each package with the test for what it is wanted for: a machine may have that from elsewhere.
 PRESENT: dict[str, Callable[[], bool]] = {
     "python3-venv": lambda: _system_python_has("ensurepip.__main__"),
@@ -99,7 +100,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
     "util-linux": lambda: _command("unshare"),
     **{
         name: (lambda name=name: _command(name))  # type: ignore[misc]
-        for name in ("bats", "clang", "runc", "crun", "strace", "mmdebstrap", "make", "secilc")
+        for name in ("bats", "clang", "runc", "crun", "strace", "mmdebstrap", "make", "secilc", *FOR_ENGINES)
     },
     "debian-archive-keyring": lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
     "libclang-rt-dev": lambda: any(

@@ -323,7 +323,7 @@ def program_error(name: str, number: int) -> RtError:
     reason = {
         errno.ENOENT: "no such file or directory",
         errno.EACCES: "permission denied",
-        errno.EISDIR: "is a directory",
+        errno.EISDIR: "is a directory: permission denied",  # engines know the second half alone, as 126
         errno.ENOTDIR: "not a directory",
         errno.ENOEXEC: "exec format error",
         errno.ELOOP: "too many levels of symbolic links",

@@ -113,7 +113,7 @@ NOT_FOUND = "executable file not found in $PATH"
         ("nothing-such", NOT_FOUND),
         ("/no/such", "stat /no/such: no such file or directory"),
         ("/etc/passwd", "permission denied"),
-        ("/bin", "is a directory"),
+        ("/bin", "is a directory: permission denied"),
         ("/etc/passwd/x", "not a directory"),
         ("/loop", "too many levels of symbolic links"),
     ],
