@@ -123,10 +123,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_MASK_TMPFS: op_mask_tmpfs(r, op); break;
 	case OP_PROC_FILE: op_proc_file(r, op); break;
 	case OP_PROC_WRITE: op_proc_write(r, op); break;
-	case OP_OOM_SCORE_ADJ:
-		if (write_proc(r->proc, "self/oom_score_adj", S(op, F_OOM_SCORE_ADJ_VALUE)))
-			fail(r, "oom_score_adj", S(op, F_OOM_SCORE_ADJ_VALUE));
-		break;
+	case OP_OOM_SCORE_ADJ: op_oom_score_adj(r, op); break;
 	case OP_PROPAGATION: op_propagation(r, op); break;
 	case OP_SOURCE: op_source(r, op); break;
 	case OP_IDMAP: op_idmap(r, op); break;

@@ -119,6 +119,18 @@ void op_rlimit(struct run *r, const struct op *op)
 		fail(r, "prlimit64", "");
 }
 
+/* How low the kernel lets one go cannot be read: a refusal is the runtime's to judge. */
+void op_oom_score_adj(struct run *r, const struct op *op)
+{
+	const char *value = S(op, F_OOM_SCORE_ADJ_VALUE);
+
+	if (!write_proc(r->proc, "self/oom_score_adj", value))
+		return;
+	if (errno != EACCES)
+		fail(r, "oom_score_adj", value);
+	note(r, "oom_score_adj", value);
+}
+
 /* Every container uses one key of a small quota: without a new keyring it still runs. */
 void op_keyring(struct run *r, const struct op *op)
 {

@@ -128,6 +128,7 @@ void op_proc_write(struct run *r, const struct op *op);
 void op_chdir(struct run *r, const struct op *op);
 void op_rlimit(struct run *r, const struct op *op);
 void op_keyring(struct run *r, const struct op *op);
+void op_oom_score_adj(struct run *r, const struct op *op);
 void op_bounding(struct run *r, const struct op *op);
 void op_ids(struct run *r, const struct op *op);
 void op_caps(struct run *r, const struct op *op);

@@ -75,15 +75,16 @@ def _limit(value: int) -> str:
 
 def _oom_score_adj(draft: Draft, score: int) -> list[Op]:
     now = draft.facts.oom_score_adj
-    if score < now and not _privileged(draft):
-        draft.degrade(
-            "process.oomScoreAdj",
-            str(score),
-            str(now),
-            f"only CAP_SYS_RESOURCE may go below the current {now}",
-        )
+    if score == now:
         return []
-    return [Op("oom_score_adj", str(score), label="process.oomScoreAdj")] if score != now else []
+    where = "process.oomScoreAdj"
+    op = Op("oom_score_adj", str(score), label=where)
+    if score < now and not _privileged(draft):
+        # Going back to where the score was last set with that capability is allowed (engines raise their
+        # shims' by one and want containers at 0); where that is, only trying tells.
+        why = f"only CAP_SYS_RESOURCE may go below the current {now}"
+        draft.tolerate(op, Degradation(where, str(score), str(now), why))
+    return [op]
 
 
 def session_ops(draft: Draft, console_slot: int) -> list[Op]:

@@ -320,6 +320,17 @@ def test_a_lower_oom_score_stays_at_the_caller_s_and_is_named(rt: Runtime, bundl
     assert done.stderr.startswith("rt: warning: process.oomScoreAdj: -1000 -> ")
 
 
+@pytest.mark.covers("process.oomScoreAdj")
+def test_an_oom_score_raised_on_the_way_can_be_lowered_again(rt: Runtime, bundle: MakeBundle) -> None:
+    """Engines raise the score of the shim that calls a runtime; the container's is its config's."""
+    now = int(Path("/proc/self/oom_score_adj").read_text())
+    box = bundle(["/bin/cat", "/proc/self/oom_score_adj"]).change(process(oomScoreAdj=now))
+    raised = after(rt, f"echo {now + 7} > /proc/self/oom_score_adj")
+    assert raised.ok("run", "--bundle", str(box.path), "c") == f"{now}\n"
+    box.change(process(oomScoreAdj=now + 3))
+    assert raised.ok("--degrade=strict", "run", "--bundle", str(box.path), "c") == f"{now + 3}\n"
+
+
 # Names, network, keyring
 
 

@@ -105,7 +105,6 @@ def no_cgroup():
 CASES = {
     "linux.namespaces": (no_user_namespace, "only inside one"),
     "process.rlimits[0]": (high_limit, "the hard limit here is 4096"),
-    "process.oomScoreAdj": (low_oom_score, "CAP_SYS_RESOURCE"),
     "process.user.additionalGids (denied)": (groups_with_one_id, "setgroups"),
     "process.user.additionalGids (unmapped)": (unmapped_group, "gidMappings"),
     "the default device /dev/tty": (missing_device, "does not exist"),
@@ -204,11 +203,21 @@ def test_limits_are_clamped_and_the_soft_one_follows():
     assert compiled(config, facts).degradations[0].asked == "RLIMIT_CORE unlimited"
 
 
-def test_a_lower_oom_score_is_set_only_by_who_may_and_an_equal_one_by_nobody():
+@pytest.mark.parametrize("strict", [False, True])
+def test_whether_an_oom_score_can_be_lowered_only_trying_tells(strict):
+    made = compiled(*low_oom_score(), strict=strict)
+    index = names(made).index("oom_score_adj")
+    item = made.tolerated[index]
+    assert (item.field, item.asked, item.got) == ("process.oomScoreAdj", "-1", "0")
+    assert "CAP_SYS_RESOURCE" in item.why and not item.always and made.degradations == []
+
+
+def test_a_higher_oom_score_can_be_had_by_all_and_an_equal_one_is_not_set():
     config, facts = low_oom_score()
-    assert "oom_score_adj" not in names(compiled(config, facts))
     config["process"]["oomScoreAdj"] = 300
-    assert one(compiled(config, facts), "oom_score_adj")["value"] == "300"
+    made = compiled(config, facts)
+    assert one(made, "oom_score_adj")["value"] == "300"
+    assert names(made).index("oom_score_adj") not in made.tolerated
     facts.oom_score_adj = 300
     assert "oom_score_adj" not in names(compiled(config, facts))
 
@@ -217,9 +226,11 @@ def test_a_capability_of_resources_counts_only_in_the_initial_user_namespace():
     config = root_config()
     config["process"]["oomScoreAdj"] = -500
     facts = root_facts()
-    assert compiled(config, facts).degradations == []
+    fields = [item.field for item in compiled(config, facts).tolerated.values()]
+    assert "process.oomScoreAdj" not in fields
     facts.uid_map = [(0, 1000, 1), (1, 100000, 65536)]
-    assert "process.oomScoreAdj" in degraded(compiled(config, facts))
+    fields = [item.field for item in compiled(config, facts).tolerated.values()]
+    assert "process.oomScoreAdj" in fields
 
 
 # Devices.
