@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from rootless_rt.cli.argv import Invocation, text
-from rootless_rt.cli.common import container_options, log_of, notify_directory, store_of, tell
+from rootless_rt.cli.argv import Invocation
+from rootless_rt.cli.common import container_options, load_spec, log_of, notify_directory, store_of, tell
 from rootless_rt.container import signals
 from rootless_rt.container.create import build
 from rootless_rt.container.prepare import prepare
 from rootless_rt.container.store import check_id
-from rootless_rt.spec.load import load
 
 
 def run(inv: Invocation) -> int:
@@ -18,7 +17,7 @@ def run(inv: Invocation) -> int:
     options = container_options(inv)
     store = store_of(inv)
     options.notify = notify_directory(store, container_id)
-    spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
+    spec = load_spec(inv)
     prepared = prepare(spec, container_id, options)
     # From here on a signal either takes everything back or finds a container that is made.
     signals.hold()

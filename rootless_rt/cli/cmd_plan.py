@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation, text
-from rootless_rt.cli.common import is_strict, manager_of
+from rootless_rt.cli.common import is_strict, load_spec, manager_of
 from rootless_rt.cli.output import write
 from rootless_rt.container.prepare import Options, prepare
 from rootless_rt.plan.model import Plan
 from rootless_rt.spec.jsonio import dumps
-from rootless_rt.spec.load import load
 
 
 def run(inv: Invocation) -> int:
@@ -18,7 +17,7 @@ def run(inv: Invocation) -> int:
     options.strict = is_strict(inv)
     # A plan is shown for either way of running; only the terminal's destination would differ.
     options.foreground = True
-    spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
+    spec = load_spec(inv)
     plan = prepare(spec, "plan", options).plan
     write(_json(plan) if text(inv.options, "format") == "json" else _text(plan))
     return 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rootless_rt.cli.argv import Invocation, flag, text
+from rootless_rt.cli.argv import Invocation, flag
 from rootless_rt.cli.common import (
     container_options,
+    load_spec,
     log_of,
     notify_directory,
     notify_socket,
@@ -18,7 +19,6 @@ from rootless_rt.container.lifecycle import forget, kill_all
 from rootless_rt.container.prepare import prepare
 from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
-from rootless_rt.spec.load import load
 
 _KILL_SECONDS = 10.0
 
@@ -32,7 +32,7 @@ def run(inv: Invocation) -> int:
     options.start_later = False
     store = store_of(inv)
     options.notify = notify_directory(store, container_id)
-    spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
+    spec = load_spec(inv)
     prepared = prepare(spec, container_id, options, window_size(0))
     if options.foreground and not prepared.plan.own_pid and not flag(inv.options, "no_subreaper"):
         from rootless_rt.host.prctl import become_subreaper

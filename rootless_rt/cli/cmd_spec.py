@@ -9,6 +9,7 @@ from rootless_rt.cli.argv import Invocation, flag, text
 from rootless_rt.cli.common import log_of
 from rootless_rt.cli.log import Log
 from rootless_rt.errors import RtError
+from rootless_rt.host.idmaps import as_mappings, maps_of
 from rootless_rt.spec.defaults import default_spec, many_users, rootless
 from rootless_rt.spec.jsonio import dumps
 
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Maps = list[dict[str, int]]
+    Lines = list[dict[str, int]]
 
 
 def run(inv: Invocation) -> int:
@@ -54,50 +55,21 @@ def _config(inv: Invocation, bundle: str) -> dict[str, Any]:
             raise RtError("--idmap goes with --rootless", hint=f"rt spec --rootless --idmap {idmap}")
         return config
     euid, egid = os.geteuid(), os.getegid()
-    uids, gids = _maps(idmap or "single", euid, egid, log_of(inv))
+    uids, gids = _maps(idmap or "single", log_of(inv))
     if uids is not None and source is None:
         config = many_users(config)
     return rootless(config, euid, egid, uids, gids, cgroup2=cgroup2)
 
 
-def _maps(kind: str, euid: int, egid: int, log: Log) -> tuple[Maps | None, Maps | None]:
+def _maps(kind: str, log: Log) -> tuple[Lines | None, Lines | None]:
     """The maps of --idmap; None is the own id alone."""
     if kind == "single":
         return None, None
-    from idmap.auto import full
-    from idmap.helpers import find_helper
-    from idmap.subid import granted, user_name
-
-    name = user_name(euid)
-    ranges = {which: granted(which, euid, name) for which in ("uid", "gid")}
-    missing = [f"/etc/sub{which}" for which in ranges if not ranges[which]]
-    helpers = [tool for tool in ("newuidmap", "newgidmap") if euid != 0 and find_helper(tool) is None]
-    if missing or helpers:
-        who = name or str(euid)
-        what = f"{' and '.join(missing)} grant {who} nothing" if missing else f"{helpers[0]} is not installed"
-        fix = _grant_hint(who) if missing else "sudo apt install uidmap"
-        if kind == "full":
-            raise RtError(f"--idmap full: {what}", hint=fix)
-        log.warning(f"only your own ids are mapped: {what}", fix)
+    maps = maps_of(kind)
+    if maps.reason:
+        log.warning(f"only your own ids are mapped: {maps.reason}", maps.fix)
         return None, None
-    return _lines(full(euid, ranges["uid"])), _lines(full(egid, ranges["gid"]))
-
-
-def _grant_hint(name: str) -> str:
-    from idmap.auto import propose_range
-    from idmap.subid import read_file
-
-    try:
-        found = propose_range([read_file("/etc/subuid"), read_file("/etc/subgid")])
-    except OSError:
-        found = None
-    start, count = found or (100000, 65536)
-    last = start + count - 1
-    return f"sudo usermod --add-subuids {start}-{last} --add-subgids {start}-{last} {name}"
-
-
-def _lines(extents: list[tuple[int, int, int]]) -> Maps:
-    return [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in extents]
+    return as_mappings(maps.uids), as_mappings(maps.gids)
 
 
 def _write(path: str, content: str) -> None:

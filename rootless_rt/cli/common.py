@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rootless_rt.container.prepare import Options
     from rootless_rt.plan.model import Plan
+    from rootless_rt.spec.load import Spec
 
 
 def log_of(inv: Invocation) -> Log:
@@ -116,6 +117,24 @@ def close_inherited(kept: int) -> None:
                 f"--preserve-fds: file descriptor {fd} is not open", hint="give the number of fds from 3 on"
             ) from None
     posix.closerange(3 + kept, 1 << 20)
+
+
+def load_spec(inv: Invocation) -> Spec:
+    """The bundle's checked config, with what --idmap changes in it. Raises RtError."""
+    from rootless_rt.spec.load import load
+
+    spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
+    asked = text(inv.options, "idmap")
+    if asked is None:
+        return spec
+    from rootless_rt.container.remap import with_idmap
+
+    spec, maps = with_idmap(spec, asked)
+    if maps is not None and maps.reason:
+        if is_strict(inv):
+            raise RtError(f"--idmap {asked}: {maps.reason}", hint=maps.fix)
+        log_of(inv).warning(f"only your own ids are mapped: {maps.reason}", maps.fix)
+    return spec
 
 
 def tell(log: Log, plan: Plan) -> None:

@@ -114,9 +114,18 @@ _BUNDLE = Option("b bundle", TEXT, "directory of the bundle", "DIR", default="."
 _CONFIG = Option("f config", TEXT, "read this file instead of config.json of the bundle", "FILE")
 _DETACH_HELP = "return once the container's process runs"
 _KEEP_GROUPS = Option("keep-groups", FLAG, "keep the caller's additional groups")
+_IDMAP = Option(
+    "idmap",
+    TEXT,
+    "ids of the container instead of its config's: single (the caller's alone), full (all that /etc/subuid"
+    " and /etc/subgid grant), auto (full where that works), keep-id (as auto, but the caller keeps the own"
+    " number), or a JSON file with uidMappings and gidMappings",
+    "MAP",
+)
 _CREATE_OPTIONS = (
     _BUNDLE,
     _CONFIG,
+    _IDMAP,
     Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
     Option("pidfd-socket", TEXT, "unix socket that receives a pidfd of the container's process", "PATH"),
     Option("pid-file", TEXT, "write the container's process id to this file", "FILE"),
@@ -249,6 +258,7 @@ COMMANDS = (
         options=(
             _BUNDLE,
             _CONFIG,
+            _IDMAP,
             Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
         ),
     ),

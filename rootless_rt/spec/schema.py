@@ -77,6 +77,7 @@ _MAPPINGS = (
     LIST,
     _object({"containerID": _U32, "hostID": _U32, "size": _U32}, "containerID", "hostID", "size"),
 )
+ID_MAPS = _object({"uidMappings": _MAPPINGS, "gidMappings": _MAPPINGS}, "uidMappings", "gidMappings")
 _MOUNTS = (
     LIST,
     _object(

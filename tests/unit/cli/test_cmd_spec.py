@@ -150,6 +150,7 @@ def test_auto_does_without_a_range_and_says_so_and_full_does_not(at, monkeypatch
 
 def test_auto_does_without_the_helpers_of_an_ordinary_user(at, monkeypatch, capfd):
     grant(monkeypatch, [(100000, 65536, 1)], helper=None)
+    monkeypatch.setattr("posix.geteuid", lambda: 4711)
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     assert run(["spec", "--rootless", "--idmap", "auto"]) == 0
     assert "newuidmap is not installed" in capfd.readouterr().err

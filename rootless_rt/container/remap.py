@@ -1,0 +1,63 @@
+"""`--idmap` of create, run and plan: other ids for a container than its config says.
+
+Gives a changed copy of a checked config, checked again. Knows what the maps mean for the rest of a config;
+must not know how they are come by.
+"""
+
+from __future__ import annotations
+
+from rootless_rt.errors import RtError
+from rootless_rt.host.idmaps import KINDS, Maps, as_mappings, maps_of
+from rootless_rt.spec import jsonio, schema
+from rootless_rt.spec.load import Spec, checked, from_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
+    """The spec with the maps that `asked` names: one of KINDS, or a file with uidMappings and gidMappings.
+
+    With keep-id a process that was to be root runs as the user. The second is what a name came to. Raises
+    RtError and SpecError.
+    """
+    config = dict(spec.data)
+    linux = dict(config.get("linux", {}))
+    namespaces = linux.get("namespaces", [])
+    if any(item["type"] == "user" and item.get("path") for item in namespaces):
+        raise RtError("--idmap: the config joins a user namespace, which has its maps already")
+    maps = None
+    if asked in KINDS:
+        maps = maps_of(asked)
+        linux["uidMappings"], linux["gidMappings"] = as_mappings(maps.uids), as_mappings(maps.gids)
+    else:
+        linux.update(_from_file(asked))
+    linux["namespaces"] = [item for item in namespaces if item["type"] != "user"] + [{"type": "user"}]
+    config["linux"] = linux
+    if asked == "keep-id" and maps is not None:
+        user = dict(config["process"].get("user", {}))
+        if not user.get("uid") and not user.get("gid"):
+            own = {"uid": _kept(maps.uids), "gid": _kept(maps.gids)}
+            config["process"] = {**config["process"], "user": {**user, **own}}
+    # The saved config is what exec goes by: it has to say the same.
+    changed = from_bytes(jsonio.dumps(config).encode("utf-8", "surrogateescape"), spec.bundle)
+    return changed, maps
+
+
+def _kept(extents: list[tuple[int, int, int]]) -> int:
+    """The id that is the same on both sides."""
+    return next((inside for inside, outside, count in extents if inside == outside and count == 1), 0)
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise RtError(
+            f"--idmap {path}: {(error.strerror or 'cannot be read').lower()}",
+            hint=f"one of {', '.join(KINDS)}, or a JSON file with uidMappings and gidMappings",
+        ) from None
+    maps = checked(data, path, schema.ID_MAPS)
+    return {"uidMappings": maps["uidMappings"], "gidMappings": maps["gidMappings"]}

@@ -1,0 +1,87 @@
+"""Id maps by name, for this user on this host: the own id alone, all that is granted, the own id kept.
+
+Looks at the subuid and subgid files and for the helpers; knows nothing of configs. Raises RtError.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from rootless_rt.errors import RtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Extent = tuple[int, int, int]
+
+KINDS = ("auto", "single", "full", "keep-id")
+
+
+class Maps:
+    """What a name came to: extents (inside, outside, count); why it is less than could be, and the fix."""
+
+    __slots__ = ("fix", "gids", "reason", "uids")
+
+    def __init__(self, uids: list[Extent], gids: list[Extent], reason: str = "", fix: str = "") -> None:
+        self.uids = uids
+        self.gids = gids
+        self.reason = reason
+        self.fix = fix
+
+
+def maps_of(kind: str) -> Maps:
+    """The maps for the user who runs this.
+
+    single   the own id is the container's root, and no other id exists
+    full     beside it all granted ids, from 1 up; RtError where none are, or where the helpers are missing
+    auto     full where that works, else single with the reason
+    keep-id  as auto, but the own id keeps its number
+    """
+    euid, egid = posix.geteuid(), posix.getegid()
+    kept = kind == "keep-id"
+    inside = (euid, egid) if kept else (0, 0)
+    alone = Maps([(inside[0], euid, 1)], [(inside[1], egid, 1)])
+    if kind == "single":
+        return alone
+    from idmap.auto import full
+    from idmap.helpers import find_helper
+    from idmap.subid import granted, user_name
+    from idmap.userns import in_user_namespace, own_map
+
+    if euid == 0 and in_user_namespace():
+        # Root of a user namespace has what that has: no file grants it more.
+        uids, gids = (
+            [(first, first, count) for first, _, count in own_map(which)] for which in ("uid", "gid")
+        )
+        return Maps(uids, gids)
+    name = user_name(euid)
+    ranges = {which: granted(which, euid, name) for which in ("uid", "gid")}
+    missing = [f"/etc/sub{which}" for which in ranges if not ranges[which]]
+    helpers = [tool for tool in ("newuidmap", "newgidmap") if euid != 0 and find_helper(tool) is None]
+    if missing or helpers:
+        who = name or str(euid)
+        what = f"{' and '.join(missing)} grant {who} nothing" if missing else f"{helpers[0]} is not installed"
+        fix = grant_hint(who) if missing else "sudo apt install uidmap"
+        if kind == "full":
+            raise RtError(f"--idmap full: {what}", hint=fix)
+        alone.reason, alone.fix = what, fix
+        return alone
+    return Maps(full(euid, ranges["uid"], inside[0]), full(egid, ranges["gid"], inside[1]))
+
+
+def grant_hint(name: str) -> str:
+    """The command that grants a user a free range."""
+    from idmap.auto import propose_range
+    from idmap.subid import read_file
+
+    try:
+        found = propose_range([read_file("/etc/subuid"), read_file("/etc/subgid")])
+    except OSError:
+        found = None
+    start, count = found or (100000, 65536)
+    last = start + count - 1
+    return f"sudo usermod --add-subuids {start}-{last} --add-subgids {start}-{last} {name}"
+
+
+def as_mappings(extents: list[Extent]) -> list[dict[str, int]]:
+    """The extents as config.json writes them."""
+    return [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in extents]
