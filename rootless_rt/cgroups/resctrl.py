@@ -103,6 +103,11 @@ class Group:
         except OSError as error:
             raise self._failure(f"{RDT}: the kernel refuses the schemata {', '.join(lines)}", error) from None
 
+    def change(self, lines: list[str]) -> None:
+        """Give the group other shares. Raises RtError; nothing has changed then."""
+        _check_resources(self.mount, lines)
+        self._write(lines)
+
     def add(self, pid: int) -> None:
         """Move a process of one thread into the group, and the monitoring group. Raises RtError."""
         # In this order: a monitoring group takes only what is in the group around it.

@@ -17,10 +17,12 @@ from rootless_rt.container import signals
 from rootless_rt.container.create import Container, build, run_hooks_of, start_now
 from rootless_rt.container.lifecycle import forget, kill_all
 from rootless_rt.container.prepare import prepare
+from rootless_rt.container.record import has_cgroup, manager
 from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
 
 _KILL_SECONDS = 10.0
+_KILLED = 128 + 9
 
 
 def run(inv: Invocation) -> int:
@@ -70,9 +72,20 @@ def run(inv: Invocation) -> int:
     wakeup.catch()
     signals.release()
     code = supervise(container.pid, container.pidfd, container.console, wakeup, proxy)
+    if code == _KILLED and has_cgroup(container.state):
+        _explain_kill(container, log)
     if not flag(inv.options, "keep"):
         _remove(container, log)
     return code
+
+
+def _explain_kill(container: Container, log: Log) -> None:
+    """Say so if it was the kernel that has killed the container, for its memory."""
+    from rootless_rt.cgroups.oom import explanation
+
+    reason = explanation(manager(container.state))
+    if reason is not None:
+        log.warning(reason)
 
 
 def _remove(container: Container, log: Log) -> None:

@@ -226,6 +226,49 @@ COMMANDS = (
     Command("pause", "stop all processes of a container", _ID, 1),
     Command("resume", "let the processes of a paused container go on", _ID, 1),
     Command(
+        "update",
+        "change the limits of a container",
+        _ID,
+        1,
+        (
+            Option(
+                "r resources",
+                TEXT,
+                "read them from this file, or - for standard input, as JSON (linux.resources of a config);"
+                " the other options are ignored then",
+                "FILE",
+            ),
+            Option("memory", TEXT, "limit of memory, such as 64m; -1 for none", "BYTES"),
+            Option("memory-swap", TEXT, "limit of memory and swap together; -1 for none", "BYTES"),
+            Option("memory-reservation", TEXT, "memory that is not taken back if it can be helped", "BYTES"),
+            Option("kernel-memory", TEXT, "ignored: kernels no longer limit it", "BYTES", hidden=True),
+            Option("kernel-memory-tcp", TEXT, "ignored: kernels no longer limit it", "BYTES", hidden=True),
+            Option("cpu-share", TEXT, "share of the processors when they are busy (default: 1024)", "N"),
+            Option("cpu-period", TEXT, "period of the quota, in microseconds", "USECS"),
+            Option("cpu-quota", TEXT, "processor time in each period; -1 for no limit", "USECS"),
+            Option("cpu-burst", TEXT, "unused quota that may be saved up", "USECS"),
+            Option("cpu-rt-period", TEXT, "period of the realtime quota (cgroup v1)", "USECS"),
+            Option("cpu-rt-runtime", TEXT, "realtime quota in each period (cgroup v1)", "USECS"),
+            Option("cpu-idle", TEXT, "1 to run only when nothing else wants to, 0 to end that", "0|1"),
+            Option("cpuset-cpus", TEXT, "the processors to use, such as 0-3,7", "LIST"),
+            Option("cpuset-mems", TEXT, "the memory nodes to use", "LIST"),
+            Option("pids-limit", TEXT, "most processes and threads; -1 for no limit", "N"),
+            Option("blkio-weight", TEXT, "share of the disks when they are busy, 10 to 1000", "N"),
+            Option("l3-cache-schema", TEXT, "share of the processor's cache (resctrl)", "LINE"),
+            Option("mem-bw-schema", TEXT, "share of the memory bandwidth (resctrl)", "LINE"),
+        ),
+    ),
+    Command(
+        "events",
+        "print the statistics of a container as lines of JSON, and when its memory runs out",
+        _ID,
+        1,
+        (
+            Option("interval", TEXT, "time between statistics", "TIME", default="5s"),
+            Option("stats", FLAG, "print the statistics once, and end"),
+        ),
+    ),
+    Command(
         "list",
         "list the containers",
         options=(
@@ -272,7 +315,7 @@ COMMANDS = (
 )
 
 # Commands of other runtimes that `rt` does not have yet: refused by name, not as unknown words.
-LATER = ("events", "update", "checkpoint", "restore")
+LATER = ("checkpoint", "restore")
 
 
 def find(name: str) -> Command | None:

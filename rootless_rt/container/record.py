@@ -53,6 +53,8 @@ def wrong_field(state: object) -> str | None:
         return "startOps"
     if "rdt" in state and _is_wrong_rdt(state["rdt"]):
         return "rdt"
+    if "resources" in state and _are_wrong_resources(state["resources"]):
+        return "resources"
     return None
 
 
@@ -60,6 +62,18 @@ def _is_wrong_rdt(value: object) -> bool:
     from rootless_rt.cgroups.resctrl import wrong_state
 
     return wrong_state(value)
+
+
+def _are_wrong_resources(value: object) -> bool:
+    """Whether these are no limits that `update` could have written down."""
+    from rootless_rt.errors import SpecError
+    from rootless_rt.spec.schema import RESOURCES, check
+
+    try:
+        check(value, RESOURCES)
+    except SpecError:
+        return True
+    return False
 
 
 def _is_identity(of: dict[str, Any]) -> bool:

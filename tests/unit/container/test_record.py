@@ -156,3 +156,18 @@ def test_an_unknown_cgroup_record_is_refused_and_not_salvaged(kind: State) -> No
     with pytest.raises(RtError):
         record.manager({**sound(), "cgroup": kind})
     assert not record.has_cgroup(record.salvage({**sound(), "cgroup": kind}, "c"))
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [None, [], "", 5, {"memory": 5}, {"memory": {"limit": "5"}}, {"cpu": {"idle": 2}},
+     {"pids": {"limit": 1.5}}, {"hugepageLimits": [{"limit": 1}]}, {"unified": {"a": 1}},
+     {"memory": {"limit": 1 << 64}}],
+)  # fmt: skip
+def test_limits_that_no_update_wrote_are_not_believed(resources: object) -> None:
+    assert record.wrong_field({**sound(), "resources": resources}) == "resources"
+    assert "resources" not in record.salvage({**sound(), "resources": resources}, "c")
+
+
+def test_limits_that_an_update_wrote_are_sound() -> None:
+    assert record.wrong_field({**sound(), "resources": {"memory": {"limit": -1}}}) is None

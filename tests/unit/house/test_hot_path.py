@@ -33,6 +33,10 @@ RARE = {
     "rootless_rt.cgroups.resctrl", "rootless_rt.container.outside", "rootless_rt.net.devices",
     "rootless_rt.plan.outside", "rootless_rt.spec.outside",
     "rootless_rt.container.tuning", "rootless_rt.plan.tuning", "rootless_rt.spec.tuning",
+    "rootless_rt.cli.cmd_events", "rootless_rt.cli.cmd_update", "rootless_rt.container.events",
+    "rootless_rt.container.update", "rootless_rt.cgroups.change", "rootless_rt.cgroups.merge",
+    "rootless_rt.cgroups.oom", "rootless_rt.cgroups.resctrl_stats", "rootless_rt.cgroups.stats",
+    "rootless_rt.spec.amounts",
     "idmap.diagnose", "idmap.evidence",
 }  # fmt: skip
 
