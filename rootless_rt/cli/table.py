@@ -213,6 +213,7 @@ COMMANDS = (
         (
             Option("f force", FLAG, "kill it first if it runs; do not mind if it does not exist"),
             Option("r regex", FLAG, _REGEX_HELP),
+            Option("purge", FLAG, "also remove the root file system, if it lies in the bundle"),
         ),
     ),
     Command(
@@ -304,6 +305,21 @@ COMMANDS = (
             _IDMAP,
             Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
         ),
+    ),
+    Command(
+        "unshare",
+        "run a program of this host (or a shell) as root of all ids that /etc/subuid and /etc/subgid grant",
+        ("COMMAND",),
+        stops=True,
+    ),
+    Command("rm", "remove files whatever granted ids they belong to", ("PATH",), 1, stops=True),
+    Command("chown", "make files of any granted ids the caller's own", ("PATH",), 1, stops=True),
+    Command(
+        "cp",
+        "copy files into or out of a bundle whatever granted ids they belong to",
+        ("SOURCE", "DESTINATION"),
+        2,
+        stops=True,
     ),
     Command(
         "completion",

@@ -1,0 +1,111 @@
+"""Files that belong to ids of /etc/subuid: entering the map, removing, owning, copying them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import MakeBundle
+from lab.bundles import Bundle
+from lab.inside import map_ids, output, subordinate
+from lab.runtime import Runtime
+from lab.users import User
+
+
+@pytest.fixture
+def left(rt: Runtime, bundle: MakeBundle, alice: User) -> Bundle:
+    """A bundle in which a container has left a closed directory that belongs to its user 33."""
+    made = map_ids(
+        bundle(),
+        (0, alice.uid, 1),
+        (1, subordinate(alice), 65536),
+        gids=((0, alice.gid, 1), (1, subordinate(alice, "gid"), 65536)),
+    )
+    kinds = ("bounding", "effective", "permitted")
+    made.config["process"]["capabilities"] = {kind: ["CAP_CHOWN", "CAP_FOWNER"] for kind in kinds}
+    script = "mkdir /tmp/d; echo text > /tmp/d/file; chmod 700 /tmp/d; chown -R 33:34 /tmp/d"
+    assert output(rt, made, script) == ""
+    return made
+
+
+def as_alice(alice: User, *argv: str) -> int:
+    options = {"user": alice.uid, "group": alice.gid, "extra_groups": []} if os.getuid() == 0 else {}
+    return subprocess.run(argv, check=False, capture_output=True, **options).returncode  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.covers("unshare")
+def test_a_program_runs_as_root_of_all_granted_ids(rt: Runtime, left: Bundle, alice: User) -> None:
+    assert as_alice(alice, "ls", str(left.rootfs / "tmp/d")) != 0
+    said = rt.ok("unshare", "sh", "-c", f"id -u; cat {left.rootfs}/tmp/d/file; cat /proc/self/uid_map")
+    assert said.split() == ["0", "text", "0", str(alice.uid), "1", "1", str(subordinate(alice)), "65536"]
+
+
+@pytest.mark.covers("unshare")
+def test_its_exit_code_and_its_directory_are_the_caller_s(rt: Runtime, left: Bundle) -> None:
+    assert rt("unshare", "sh", "-c", "exit 7").returncode == 7
+    assert rt("unshare", "sh", "-c", "kill -9 $$").returncode == 137
+    assert rt.ok("unshare", "pwd", cwd=str(left.path)).strip() == str(left.path)
+    missing = rt("unshare", "no-such-program")
+    assert missing.returncode == 1 and "executable file not found" in missing.stderr
+
+
+def test_options_behind_the_program_are_its_own(rt: Runtime) -> None:
+    assert rt.ok("unshare", "echo", "--help", "-x").strip() == "--help -x"
+
+
+@pytest.mark.covers("rm")
+def test_what_a_container_left_is_removed(rt: Runtime, left: Bundle, alice: User) -> None:
+    assert as_alice(alice, "rm", "-rf", str(left.rootfs / "tmp/d")) != 0
+    rt.ok("rm", str(left.rootfs / "tmp/d"))
+    assert not (left.rootfs / "tmp/d").exists()
+
+
+def test_a_name_that_looks_like_an_option_is_a_path(rt: Runtime, place: Path, alice: User) -> None:
+    directory = place / "work"
+    directory.mkdir()
+    (directory / "-rf").touch()
+    (directory / "kept").touch()
+    alice.owns(directory)
+    rt.ok("rm", "./-rf", cwd=str(directory))
+    assert sorted(os.listdir(directory)) == ["kept"]
+
+
+@pytest.mark.covers("chown")
+def test_what_a_container_left_becomes_the_caller_s(rt: Runtime, left: Bundle, alice: User) -> None:
+    rt.ok("chown", str(left.rootfs / "tmp/d"))
+    status = (left.rootfs / "tmp/d/file").stat()
+    assert (status.st_uid, status.st_gid) == (alice.uid, alice.gid)
+
+
+@pytest.mark.covers("cp")
+def test_files_are_copied_out_as_the_caller_s(rt: Runtime, left: Bundle, alice: User) -> None:
+    rt.ok("cp", str(left.rootfs / "tmp/d"), str(left.path / "out"))
+    copied = left.path / "out/file"
+    assert copied.read_text() == "text\n" and copied.stat().st_uid == alice.uid
+
+
+@pytest.mark.covers("delete --purge")
+def test_a_rootfs_goes_with_its_container_when_asked(rt: Runtime, left: Bundle) -> None:
+    rt.ok("run", "--detach", "--bundle", str(left.run("exec sleep 1000").path), "box")
+    rt.ok("delete", "--force", "--purge", "box")
+    assert not left.rootfs.exists() and (left.path / "config.json").exists()
+
+
+def test_a_rootfs_elsewhere_stays_and_so_does_the_container(
+    rt: Runtime, bundle: MakeBundle, place: Path, alice: User
+) -> None:
+    made = bundle("exec sleep 1000")
+    made.rootfs.rename(place / "elsewhere")
+    made.change(lambda config: config["root"].update(path=str(place / "elsewhere")))
+    rt.ok("run", "--detach", "--bundle", str(made.path), "box")
+    refused = rt("delete", "--force", "--purge", "box")
+    assert refused.returncode == 1 and "does not lie in the bundle" in refused.stderr
+    assert (place / "elsewhere/bin").is_dir() and rt.state("box")["status"] == "running"
+
+
+@pytest.mark.covers("delete --purge")
+def test_a_container_that_does_not_exist_is_as_without(rt: Runtime) -> None:
+    assert rt("delete", "--purge", "nobody").returncode == 1
+    rt.ok("delete", "--force", "--purge", "nobody")
