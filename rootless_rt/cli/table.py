@@ -89,7 +89,12 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
         choices=("error", "warning", "info", "debug"),
     ),
     Option("systemd-cgroup", FLAG, "let systemd make the cgroup (same as --cgroup-manager systemd)"),
-    Option("cgroup-manager", CHOICE, "who makes the cgroup", choices=("cgroupfs", "systemd", "disabled")),
+    Option(
+        "cgroup-manager",
+        CHOICE,
+        "who makes the cgroup (auto: systemd for an ordinary user with a session, else rt itself)",
+        choices=("auto", "cgroupfs", "systemd", "disabled"),
+    ),
     Option(
         "rootless",
         CHOICE,
