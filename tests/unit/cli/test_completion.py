@@ -37,7 +37,7 @@ def completed(place: Path, *words: str) -> list[str]:
         ("rt pa", ["pause"]),
         ("rt --debug --log F de", ["delete"]),
         ("rt --log-l", ["--log-level"]),
-        ("rt --cgroup-manager ", ["cgroupfs", "systemd", "disabled"]),
+        ("rt --cgroup-manager ", ["auto", "cgroupfs", "systemd", "disabled"]),
         ("rt run --no-p", ["--no-pivot"]),
         ("rt run -d ", []),
         ("rt list --format ", ["table", "json"]),
