@@ -16,6 +16,7 @@ from rootless_rt.errors import RtError
 from . import fs
 
 CORE = "cgroup"  # its files are in every cgroup
+_DELEGATED = "cpu cpuset io memory pids"
 LEAF = "init"
 """Where processes go that are in the way, as other tools call it, for they look for it."""
 
@@ -35,27 +36,27 @@ def missing(path: str, wanted: set[str], mount: str) -> dict[str, tuple[str, str
 
 def _missing(parent: str, controller: str, mount: str) -> tuple[str, str] | None:
     """Goes up from the parent to the level that has the controller on already."""
+    if controller not in _words(mount, "cgroup.controllers"):
+        return f'the kernel, or what surrounds this container, has no controller "{controller}" for it', ""
     here = parent
     while not paths.exists(here + "/cgroup.controllers") and here != mount:
         here = paths.dirname(here)  # to be made
     while True:
+        highest = here  # that is ours, if the one above is not
         if controller in _words(here, "cgroup.subtree_control"):
             return None
         if controller not in _words(here, "cgroup.controllers"):
-            if here == mount:
-                return (
-                    f'the kernel, or what surrounds this container, has no controller "{controller}" for it',
-                    "",
-                )
             here = paths.dirname(here)
             if controller in _words(here, "cgroup.subtree_control"):
                 return None  # appears below by itself
             if _may_enable(here):
                 continue
-            return f'controller "{controller}" is not delegated to {_shown(parent, mount)}', _fix(controller)
+            return f'controller "{controller}" is not delegated to {_shown(highest, mount)}', _fix(
+                controller, highest
+            )
         if _may_enable(here):
             return None
-        return f'controller "{controller}" cannot be switched on in {here}', _fix(controller)
+        return f'controller "{controller}" cannot be switched on in {here}', _fix(controller, highest)
 
 
 def _may_enable(path: str) -> bool:
@@ -66,14 +67,19 @@ def _shown(path: str, mount: str) -> str:
     return path[len(mount) :] or "/"
 
 
-def _fix(controller: str) -> str:
-    names = "cpu cpuset io memory pids"
-    if controller not in names.split():
-        names += " " + controller
+def _fix(controller: str, level: str) -> str:
+    """How systemd is made to delegate a controller to the cgroup `level`."""
+    if controller not in _DELEGATED.split():
+        return f"systemd delegates only {_DELEGATED}: without root there is no {controller}"
+    setting = f"Delegate={_DELEGATED}"
+    _, found, rest = level.partition("/user@")
+    if not found:
+        return f"have what made that cgroup delegate it, as systemd does with {setting} in a unit"
+    folder = "/etc/systemd/system/user@.service.d"
     return (
-        "as root: mkdir -p /etc/systemd/system/user@.service.d; "
-        f"printf '[Service]\\nDelegate={names}\\n' > /etc/systemd/system/user@.service.d/delegate.conf; "
-        "systemctl daemon-reload; then log in again"
+        f"as root: mkdir -p {folder}; printf '[Service]\\n{setting}\\n' > {folder}/delegate.conf; "
+        "systemctl daemon-reload; then log out and in again, or: systemctl restart "
+        f"user@{rest.partition('/')[0]}"
     )
 
 
@@ -91,23 +97,22 @@ def enable(path: str, wanted: set[str], mount: str, own: str | None) -> None:
         here = paths.dirname(here)
     for level in reversed(levels):
         on = _words(level, "cgroup.subtree_control")
-        for controller in sorted(wanted - {CORE} - on):
-            if controller in _words(level, "cgroup.controllers"):
-                _switch_on(level, controller, own)
+        lacking = sorted((wanted - {CORE} - on) & _words(level, "cgroup.controllers"))
+        # Also for those controllers that bear processes beside them (cpu, pids): the cgroups below, which are
+        # not threaded, would be invalid. The root of all, which has no type, bears everything.
+        if lacking and level == own and _may_enable(level) and paths.exists(level + "/cgroup.type"):
+            _evacuate(level)
+        for controller in lacking:
+            _switch_on(level, controller)
 
 
-def _switch_on(level: str, controller: str, own: str | None) -> None:
-    for attempt in range(2):
-        try:
-            fs.put(level + "/cgroup.subtree_control", "+" + controller)
-            return
-        except OSError as error:
-            if error.errno == errno.EBUSY and level == own and not attempt:
-                _evacuate(level)
-                continue
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                return  # a level of others: what it lacks was told as missing
-            raise fs.failure(f"cannot switch on the controller {controller}", level, error) from error
+def _switch_on(level: str, controller: str) -> None:
+    try:
+        fs.put(level + "/cgroup.subtree_control", "+" + controller)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return  # a level of others: what it lacks was told as missing
+        raise fs.failure(f"cannot switch on the controller {controller}", level, error) from error
 
 
 def _evacuate(path: str) -> None:

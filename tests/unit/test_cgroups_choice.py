@@ -64,6 +64,28 @@ def test_an_absolute_path_counts_from_the_mount_and_a_relative_one_from_our_pare
     assert pick(view, cgroups_path="pod/x").paths == [f"{tmp_path}/user.slice/pod/x"]
 
 
+@pytest.mark.parametrize("own", ["/user@1000.service/app.slice/my.service", "/user@1000.service/x.scope"])
+def test_below_a_users_own_manager_it_stays_in_the_unit(tmp_path: Path, own: str) -> None:
+    assert pick(v2(tmp_path, own)).paths == [f"{tmp_path}{own}/box"]
+    assert pick(v2(tmp_path, own + "/init")).paths == [f"{tmp_path}{own}/box"], "evacuated before"
+
+
+def test_a_cgroup_that_systemd_marked_as_delegated_holds_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"{tmp_path}/system.slice/my.service"
+    real = choice.posix.getxattr
+
+    def getxattr(path: str, name: str) -> bytes:
+        return b"1" if (path, name) == (own, "user.delegate") else real(path, name)
+
+    monkeypatch.setattr(choice.posix, "getxattr", getxattr)
+    assert pick(v2(tmp_path, "/system.slice/my.service")).paths == [f"{own}/box"]
+    assert pick(v2(tmp_path, "/system.slice/my.service"), cgroups_path="x").paths == [
+        f"{tmp_path}/system.slice/x"
+    ]
+
+
 def test_a_delegated_service_falls_back_to_its_own_cgroup(tmp_path: Path, closed: set[str]) -> None:
     closed.update({f"{tmp_path}/system.slice", f"{tmp_path}/system.slice/cgroup.procs"})
     assert pick(v2(tmp_path, "/system.slice/my.service")).paths == [f"{tmp_path}/system.slice/my.service/box"]

@@ -15,6 +15,7 @@ from lab.inside import mount, mounts_of, with_mounts
 from lab.manager import Manager, manager
 from lab.ranges import map_ranges
 from lab.runtime import Runtime
+from lab.say import say_program
 from lab.users import User
 
 READY = ["READY=1\n", "MAINPID={}\n", "BARRIER=1"]
@@ -33,57 +34,8 @@ def speak(bundle: MakeBundle, place: Path, alice: User) -> Callable[[str], Bundl
 
 
 def speaking(box: Bundle, script: str) -> Bundle:
-    """busybox has no datagrams on unix sockets; a static program of the tests does that."""
-    sender = box.rootfs / "bin/say"
-    source = box.path / "say.c"
-    source.write_text(SAY)
-    subprocess.run(["gcc", "-static", "-O1", "-o", str(sender), str(source)], check=True)
+    say_program(box.path).rename(box.rootfs / "bin/say")
     return box.run(script)
-
-
-SAY = r"""
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-/* say TEXT [TIMES] [SIZE] [FDS]: TEXT, padded to SIZE, sent TIMES times, with FDS descriptors. */
-int main(int argc, char **argv)
-{
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	int times = argc > 2 ? atoi(argv[2]) : 1, size = argc > 3 ? atoi(argv[3]) : 0;
-	int fds = argc > 4 ? atoi(argv[4]) : 0, s = socket(AF_UNIX, SOCK_DGRAM, 0);
-	size_t length = strlen(argv[1]);
-	char *text = calloc(1, length + (size_t)size + 1);
-	union { char space[CMSG_SPACE(sizeof(int) * 250)]; struct cmsghdr align; } control;
-
-	strcpy(to.sun_path, getenv("NOTIFY_SOCKET"));
-	strcpy(text, argv[1]);
-	if ((size_t)size > length) {
-		memset(text + length, 'x', (size_t)size - length);
-		length = (size_t)size;
-	}
-	struct iovec part = {text, length};
-	struct msghdr message = {&to, sizeof to, &part, 1, NULL, 0, 0};
-	if (fds) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)fds);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-		*c = (struct cmsghdr){CMSG_LEN(sizeof(int) * (size_t)fds), SOL_SOCKET, SCM_RIGHTS};
-		for (int i = 0; i < fds; i++)
-			((int *)CMSG_DATA(c))[i] = 1;
-	}
-	while (times--)
-		if (sendmsg(s, &message, 0) < 0) {
-			perror("say");
-			return 1;
-		}
-	return 0;
-}
-"""
 
 
 def ready(pid: int) -> list[str]:

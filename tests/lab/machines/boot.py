@@ -23,7 +23,7 @@ from lab.users import User
 HERE = Path(__file__).parent
 KERNEL = "/usr/bin/linux.uml"
 NS_IMAGE = Image("systemd", "bookworm")
-UML_IMAGE = Image("uml", "trixie", ("user-mode-linux", "apparmor"), disk=900)
+UML_IMAGE = Image("uml", "trixie", ("user-mode-linux", "apparmor", "crun", "runc"), disk=900)
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 MORE_NAMESPACES = ["--uts", "--ipc", "--net", "--cgroup"]
 
