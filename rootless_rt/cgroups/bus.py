@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SYSTEM, USER = "system", "user"
 _SYSTEM_SOCKETS = ("/run/dbus/system_bus_socket", "/var/run/dbus/system_bus_socket")
 _SECONDS = 25.0  # how long a reply may take, as in other clients
+_MOST_BYTES, _MOST_SIGNALS = (
+    1 << 24,
+    1 << 14,
+)  # of what has come and was not asked for: no honest bus has more
 _NAME, _PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
 _MISSING = RtError(
@@ -101,6 +105,8 @@ class Bus:
         self.kind = kind
         self.path = path
         self._serial = 0
+        self._systemd = ""
+        self._unread = 0
         self._signals: list[Any] = []
         try:
             import jeepney.low_level as low
@@ -110,8 +116,11 @@ class Bus:
         self._parser = low.Parser()
         self._socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         self._socket.settimeout(_SECONDS)
+        self._poll = poll()
+        self._poll.register(self._socket.fileno(), POLLIN)
         try:
             self._connect()
+            self._call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
         except OSError as error:
             self._socket.close()
             reason = posix.strerror(error.errno).lower() if error.errno else str(error)
@@ -119,9 +128,6 @@ class Bus:
         except BaseException:
             self._socket.close()
             raise
-        self._poll = poll()
-        self._poll.register(self._socket.fileno(), POLLIN)
-        self._call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
 
     def close(self) -> None:
         """End the connection."""
@@ -140,9 +146,10 @@ class Bus:
         name = str(own_uid()).encode().hex().encode()
         self._socket.sendall(b"\0AUTH EXTERNAL " + name + b"\r\n")
         answer = b""
+        deadline = monotonic() + _SECONDS
         while not answer.endswith(b"\r\n"):
             part = self._socket.recv(4096)
-            if not part or len(answer) > 1 << 16:
+            if not part or len(answer) > 1 << 16 or monotonic() > deadline:
                 raise RtError(
                     f"the {self.kind} bus at {self.path} closed the connection", hint=hint(self.kind)
                 )
@@ -161,25 +168,47 @@ class Bus:
     def property(self, name: str, path: str = _PATH, interface: str = MANAGER) -> Any:
         """A property of systemd's Manager, or of another of its objects. Raises as `manager`."""
         body = (interface, name)
-        return self._call(_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", body)[0][1]
+        reply = self._call(_NAME, path, "org.freedesktop.DBus.Properties", "Get", "ss", body)
+        try:
+            return reply[0][1]
+        except (IndexError, TypeError):
+            raise self._lost(f"its {name} is no value") from None
 
     def watch(self, member: str) -> None:
         """Have signals of systemd's Manager sent to us. Raises as `manager`."""
         rule = f"type='signal',sender='{_NAME}',interface='{MANAGER}',member='{member}',path='{_PATH}'"
-        bus = "org.freedesktop.DBus"
-        self._call(bus, "/org/freedesktop/DBus", bus, "AddMatch", "s", (rule,))
+        bus, path = "org.freedesktop.DBus", "/org/freedesktop/DBus"
+        self._call(bus, path, bus, "AddMatch", "s", (rule,))
+        # The rule keeps nobody from sending us signals: whose one is, its sender's unique name tells.
+        owner = self._call(bus, path, bus, "GetNameOwner", "s", (_NAME,))
+        self._systemd = owner[0] if owner and isinstance(owner[0], str) else ""
         self.manager("Subscribe")
 
-    def wait(self, member: str, wanted: Callable[[tuple[Any, ...]], bool]) -> tuple[Any, ...]:
-        """The arguments of the next signal `member` that is `wanted`; it may have come already."""
+    def wait(self, member: str, kind: str, wanted: Callable[[tuple[Any, ...]], bool]) -> tuple[Any, ...]:
+        """The arguments of systemd's next signal `member` that is `wanted`; it may have come already.
+
+        `kind` is the signature that it must have.
+        """
         deadline = monotonic() + _SECONDS
-        fields = self._low.HeaderFields
+        names = self._low.HeaderFields
+        signal = self._low.MessageType.signal
         while True:
             for message in self._signals:
-                if message.header.fields.get(fields.member) == member and wanted(message.body):
+                fields = message.header.fields
+                found = tuple(fields.get(name) for name in (names.sender, names.member, names.signature))
+                if (
+                    message.header.message_type == signal
+                    and found == (self._systemd, member, kind)
+                    and wanted(message.body)
+                ):
                     self._signals.remove(message)
                     return tuple(message.body)
-            self._signals.append(self._receive(deadline))
+            self._keep(self._receive(deadline))
+
+    def _keep(self, message: Any) -> None:
+        if len(self._signals) >= _MOST_SIGNALS:
+            raise self._lost("it sends too much that was not asked for")
+        self._signals.append(message)
 
     def _call(
         self,
@@ -212,18 +241,24 @@ class Bus:
         while True:
             reply = self._receive(deadline)
             if reply.header.fields.get(low.HeaderFields.reply_serial) != self._serial:
-                self._signals.append(reply)
+                self._keep(reply)
                 continue
             if reply.header.message_type == low.MessageType.error:
                 text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
-                raise BusError(reply.header.fields.get(low.HeaderFields.error_name, "error"), text)
+                raise BusError(str(reply.header.fields.get(low.HeaderFields.error_name, "error")), text)
             return tuple(reply.body)
 
     def _receive(self, deadline: float) -> Any:
         while True:
-            message = self._parser.get_next_message()
+            try:
+                message = self._parser.get_next_message()
+            except Exception as error:  # whatever bytes that are no message make of a parser
+                raise self._lost(f"what it says is not D-Bus ({type(error).__name__})") from None
             if message is not None:
+                self._unread = 0
                 return message
+            if self._unread > _MOST_BYTES:
+                raise self._lost("its message is too long")
             rest = deadline - monotonic()
             if rest <= 0 or not self._poll.poll(rest * 1000):
                 raise self._lost(f"no answer within {_SECONDS:.0f} seconds")
@@ -233,6 +268,7 @@ class Bus:
                 raise self._lost(str(error)) from None
             if not data:
                 raise self._lost("the connection was closed")
+            self._unread += len(data)
             self._parser.add_data(data)
 
     def _lost(self, reason: str) -> RtError:

@@ -134,12 +134,12 @@ class Systemd:
             raise RtError(
                 f"systemd cannot make the scope {self.unit}: {error}", hint=_hint(error, self.unit)
             ) from None
-        _, _, unit, result = bus.wait("JobRemoved", lambda body: body[1] == job)
+        _, _, unit, result = bus.wait("JobRemoved", "uoss", lambda body: body[1] == job)
         if result != "done":
             raise RtError(
                 f"systemd could not start {unit}: {result}", hint=f"journalctl -u {unit} tells more"
             )
-        self.inner = _inner_of(pid)
+        self.inner = _inner_of(pid, self.unit)
 
     def _start_unit(self, properties: list[Property]) -> str:
         """Ask for the scope; again once, when a failed one of that name was left behind."""
@@ -148,6 +148,8 @@ class Systemd:
             try:
                 signature = "ssa(sv)a(sa(sv))"
                 return str(self._manager("StartTransientUnit", signature, self.unit, "fail", variants, [])[0])
+            except IndexError:
+                raise RtError(f"systemd names no job for {self.unit}") from None
             except BusError as error:
                 if attempt or not error.name.endswith(".UnitExists"):
                     raise
@@ -313,16 +315,23 @@ def choose_scope(view: host.CgroupView, bus: str, cgroups_path: str | None, cont
     return made
 
 
-def _inner_of(pid: int) -> Inner:
-    """The driver for where systemd has put a process."""
+def _inner_of(pid: int, unit: str) -> Inner:
+    """The driver for where systemd has put a process. Raises RtError when that is not the unit.
+
+    Whatever was said on the bus: limits are for this unit, and its processes are what `delete` ends.
+    """
     from .fs import read_bytes
     from .v2 import V2
 
     own = host.own_of(read_bytes(f"/proc/{pid}/cgroup") or b"")
     view = host.view()
-    if view.mounts and "name=systemd" in own:
-        # Controllers that systemd does not use for the scope get the same path.
-        own = {**dict.fromkeys([*view.mounts, ""], own["name=systemd"])}
+    # Controllers that systemd does not use for the scope get the same path.
+    legacy = view.mounts and "name=systemd" in own
+    where = own["name=systemd"] if legacy else own.get("", "")
+    if paths.basename(where) != unit:
+        raise RtError(f"systemd has not put the container into {unit}: it is in {where or 'no cgroup'}")
+    if legacy:
+        own = {**dict.fromkeys([*view.mounts, ""], where)}
     inner = _driver(view, own)
     if not isinstance(inner, V2):
         inner.join(pid)

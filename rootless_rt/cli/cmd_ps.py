@@ -61,12 +61,13 @@ def _table(words: list[str], pids: list[int]) -> str:
     if done.returncode != 0:
         said = paths.fsdecode(done.stderr).strip().partition("\n")[0]
         raise RtError(f"ps {' '.join(words)}: {said or f'exit status {done.returncode}'}")
-    return _filtered(paths.fsdecode(done.stdout).splitlines(), {str(pid) for pid in pids})
+    # Not splitlines(): a process may have characters in its name that end a line for Python alone.
+    return _filtered(paths.fsdecode(done.stdout).rstrip("\n").split("\n"), {str(pid) for pid in pids})
 
 
 def _filtered(lines: list[str], pids: set[str]) -> str:
     """The heading and the lines with one of `pids` in the column PID."""
-    heading = lines[0].split() if lines else []
+    heading = lines[0].split()
     if "PID" not in heading:
         raise RtError("no column PID in what ps prints", hint="add it to the arguments: -o pid,args")
     column = heading.index("PID")

@@ -4,7 +4,7 @@
  *     PYTHON -I -S -B -X utf8 -X disable_remote_debug -c CODE SITES ARGUMENT...
  *
  * It knows where an installer may put the package beside it, and which interpreter it was built for. It must not
- * know any option of `rt`, and must not read the environment, PATH or the current directory: engines start the
+ * know any option of `rt`, and must not heed the environment, PATH or the current directory: engines start the
  * runtime inside a bundle, and a bundle's json.py must never be imported.
  *
  * Why not a script: `#!python` lines lose their flags in some installers, import `re` in others, and start site;
@@ -102,6 +102,19 @@ static void fill_closed_stdio(void)
 			_exit(1);
 }
 
+/*
+ * -I ignores most of them, but where the interpreter looks for its own library PYTHONEXECUTABLE has a say still
+ * (CPython 3.11): what lies beside the program that it names would be imported.
+ */
+static void drop_python_variables(void)
+{
+	char **to = environ;
+	for (char **from = environ; *from; from++)
+		if (strncmp(*from, "PYTHON", 6) && strncmp(*from, "__PYVENV_LAUNCHER__=", 20))
+			*to++ = *from;
+	*to = NULL;
+}
+
 static void find_self(void)
 {
 	struct stat status;
@@ -123,15 +136,33 @@ static int trusted_owner(const struct stat *status)
 	       status->st_uid == BUILT_FOR;
 }
 
+static void check_status(const char *directory, const struct stat *status)
+{
+	if (status->st_mode & S_IWOTH)
+		die("refusing to load code from ", directory, ": everyone can write there", "chmod o-w it, or install rt elsewhere");
+	if (!trusted_owner(status))
+		die("refusing to load code from ", directory, ": it belongs to another user", "chown it, or install rt for this user");
+}
+
 static void check_trust(const char *directory)
 {
 	struct stat status;
 	if (stat(directory, &status) < 0)
 		die("cannot read ", directory, "", "install rt again");
-	if (status.st_mode & S_IWOTH)
-		die("refusing to load code from ", directory, ": everyone can write there", "chmod o-w it, or install rt elsewhere");
-	if (!trusted_owner(&status))
-		die("refusing to load code from ", directory, ": it belongs to another user", "chown it, or install rt for this user");
+	check_status(directory, &status);
+}
+
+/* Where code lies below a package directory that is checked itself. */
+static void check_rooms(const char *site)
+{
+	static const char *const rooms[] = {"/" PACKAGE "/cli", "/" PACKAGE "/container", "/" PACKAGE "/plan",
+		"/" PACKAGE "/cgroups", "/" PACKAGE "/net", "/" PACKAGE "/init", "/" PACKAGE "/spec", "/" PACKAGE "/host",
+		"/" PACKAGE "/__pycache__", "/idmap"};
+	char path[PATH_MAX];
+	struct stat status;
+	for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
+		if (!stat(join(path, site, rooms[i], "", ""), &status))
+			check_status(path, &status);
 }
 
 #ifdef RT_TREE
@@ -164,6 +195,7 @@ static const char *find_sites(void)
 	}
 	char path[PATH_MAX];
 	check_trust(join(path, SITES[0], "/" PACKAGE, "", ""));
+	check_rooms(SITES[0]);
 	return sites;
 }
 #else
@@ -205,6 +237,7 @@ static const char *find_sites(void)
 	char path[PATH_MAX];
 	check_trust(site);
 	check_trust(join(path, site, "/" PACKAGE, "", ""));
+	check_rooms(site);
 	return site;
 }
 #endif
@@ -227,6 +260,7 @@ int main(int argc, char **argv)
 	char beside[PATH_MAX];
 
 	fill_closed_stdio();
+	drop_python_variables();
 	find_self();
 	const char *sites = find_sites();
 

@@ -142,8 +142,12 @@ def listen(handle: Handle, address: str, warn: Callable[[str], None]) -> Proxy |
     listener = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         handle.unlink(f"{NOTIFY}/{FILE}")  # of a start that was interrupted
-        listener.bind(handle.place(f"{NOTIFY}/{FILE}"))
-        posix.chmod(f"{NOTIFY}/{FILE}", 0o666, dir_fd=handle.fd)
+        # By the umask, not by chmod(2): that would follow a link, were one put there meanwhile.
+        before = posix.umask(0o111)
+        try:
+            listener.bind(handle.place(f"{NOTIFY}/{FILE}"))
+        finally:
+            posix.umask(before)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
