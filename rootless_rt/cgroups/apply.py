@@ -37,7 +37,7 @@ def write_limits(limits: list[Limit], dir_of: Callable[[str], str | None]) -> No
             if not limit.optional:
                 raise RtError(
                     f"{limit.field}: this kernel has no {limit.writes[0][0]} in {folder}",
-                    hint=f"remove {limit.field.rpartition('.')[2]} from the config, or use another kernel",
+                    hint="do without it, or use another kernel",
                 )
 
 

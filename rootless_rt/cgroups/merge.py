@@ -22,6 +22,13 @@ _NOTHING_IF_ZERO = {
     "pids": (),
 }
 _MAPS = ("rdma", "unified")
+_SHARES = 1024  # the kernel's own choice
+# How limits that somebody else keeps in mind are taken off again.
+_NO_LIMIT = {
+    "memory": {"limit": -1, "swap": -1},
+    "cpu": {"quota": -1, "shares": _SHARES},
+    "pids": {"limit": -1},
+}
 
 
 def asked_of(given: Resources) -> Resources:
@@ -81,6 +88,16 @@ def completed(current: Resources, asked: Resources) -> Resources:
     return result
 
 
+def before(current: Resources, asked: Resources) -> Resources:
+    """The container's resources without what is `asked`, said so that it also takes off new limits."""
+    result = {**current}
+    for section, values in _NO_LIMIT.items():
+        new = {name: none for name, none in values.items() if name in asked.get(section, {})}
+        if new:
+            result[section] = {**new, **asked_of(current).get(section, {})}
+    return result
+
+
 def _memory(current: Resources, asked: Resources) -> Resources:
     result = {**asked}
     if asked.get("limit") == -1 and "swap" not in asked:
@@ -99,8 +116,8 @@ def _cpu(current: Resources, asked: Resources) -> Resources:
         for name in band:
             if name not in asked and current.get(name):
                 result[name] = current[name]
-    if asked.get("idle") == 0 and "shares" not in asked and current.get("shares"):
-        result["shares"] = current["shares"]
+    if asked.get("idle") == 0 and "shares" not in asked and (current.get("shares") or current.get("idle")):
+        result["shares"] = current.get("shares") or _SHARES
     elif "shares" in asked and "idle" not in asked and current.get("idle"):
         result["idle"] = 0
     return result

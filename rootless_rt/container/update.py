@@ -9,7 +9,7 @@ from __future__ import annotations
 from rootless_rt.cgroups import fs
 from rootless_rt.cgroups.change import Change, folder_of
 from rootless_rt.cgroups.limits import ROOT, compile_limits
-from rootless_rt.cgroups.merge import asked_of, completed, merged
+from rootless_rt.cgroups.merge import asked_of, before, completed, merged
 from rootless_rt.container import signals
 from rootless_rt.container.lifecycle import lock_in_time, status_of
 from rootless_rt.container.record import manager
@@ -84,7 +84,7 @@ def _update(handle: Handle, state: dict[str, Any], wanted: Wanted, warn: Warn) -
             _share(handle, state, wanted.schemata)
     except BaseException as error:
         if tell is not None and asked:
-            _tell_again(tell, current)
+            _tell_again(tell, before(current, asked))
         left = change.undo()
         _forget(handle, state)
         if left and isinstance(error, RtError):
@@ -92,9 +92,9 @@ def _update(handle: Handle, state: dict[str, Any], wanted: Wanted, warn: Warn) -
         raise
 
 
-def _tell_again(tell: Any, current: Resources) -> None:
+def _tell_again(tell: Any, resources: Resources) -> None:
     try:
-        tell(current)
+        tell(resources)
     except RtError:
         return  # the error that is under way is the one that counts
 

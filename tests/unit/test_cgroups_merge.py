@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rootless_rt.cgroups.merge import asked_of, completed, merged
+from rootless_rt.cgroups.merge import asked_of, before, completed, merged
 
 Resources = dict[str, Any]
 
@@ -110,6 +110,8 @@ def test_new_values_take_the_place_of_old_ones(
         ({"cpu": {"shares": 5, "idle": 1}}, {"cpu": {"idle": 0}}, {"cpu": {"idle": 0, "shares": 5}}),
         ({"cpu": {"shares": 5}}, {"cpu": {"idle": 1}}, {"cpu": {"idle": 1}}),
         ({"cpu": {"idle": 1}}, {"cpu": {"shares": 5}}, {"cpu": {"shares": 5, "idle": 0}}),
+        ({"cpu": {"idle": 1}}, {"cpu": {"idle": 0}}, {"cpu": {"idle": 0, "shares": 1024}}),
+        ({}, {"cpu": {"idle": 0}}, {"cpu": {"idle": 0}}),
         ({"cpu": {"idle": 0}}, {"cpu": {"shares": 5}}, {"cpu": {"shares": 5}}),
     ],
     ids=str,
@@ -120,3 +122,14 @@ def test_what_the_kernel_wants_together_is_asked_together(
     before = copy.deepcopy((current, asked))
     assert completed(current, asked) == result
     assert (current, asked) == before
+
+
+def test_the_way_back_takes_new_limits_off() -> None:
+    current = {"memory": {"limit": 5, "swap": 0}, "cpu": {"cpus": "0"}}
+    asked = {"memory": {"limit": 6, "swap": 7}, "cpu": {"quota": 8, "cpus": "1"}, "pids": {"limit": 9}}
+    assert before(current, asked) == {
+        "memory": {"limit": 5, "swap": -1},
+        "cpu": {"quota": -1, "cpus": "0"},
+        "pids": {"limit": -1},
+    }
+    assert before(current, {}) == current
