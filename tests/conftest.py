@@ -109,6 +109,19 @@ def root_bundle(place: Path) -> MakeBundle:
     return make
 
 
+@pytest.fixture(scope="session")
+def toolbox() -> Iterator[Path]:
+    """A Debian root with bash, python3, git and gcc that everybody can read."""
+    from lab.machines.debian import Unavailable, built
+    from lab.toolbox import TOOLS
+
+    try:
+        with built(TOOLS) as made:
+            yield made / "root"
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
 @pytest.fixture
 def share(alice: User, place: Path) -> Path:
     """A directory of alice's with a file in it, to bind."""

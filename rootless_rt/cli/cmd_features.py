@@ -37,6 +37,7 @@ def _host() -> dict[str, str]:
         "cgroup": cgroups.view().mode,
         "lsm": ",".join(abilities.security_modules()),
         "seccomp.actions": ",".join(abilities.seccomp_actions()),
+        "landlock": str(abilities.landlock_version()),
         "resctrl": "true" if abilities.resource_control() else "false",
     }
 

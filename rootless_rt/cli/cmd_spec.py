@@ -38,6 +38,8 @@ def run(inv: Invocation) -> int:
 def _config(inv: Invocation, bundle: str) -> dict[str, Any]:
     cgroup2 = cgroups.view().mode == "v2"
     source = text(inv.options, "from")
+    if flag(inv.options, "hardened"):
+        return _hardened(inv, text(inv.options, "idmap"), source)
     if source is None:
         config = default_spec(cgroup2=cgroup2)
     else:
@@ -59,6 +61,39 @@ def _config(inv: Invocation, bundle: str) -> dict[str, Any]:
     if uids is not None and source is None:
         config = many_users(config)
     return rootless(config, euid, egid, uids, gids, cgroup2=cgroup2)
+
+
+def _hardened(inv: Invocation, idmap: str | None, source: str | None) -> dict[str, Any]:
+    from rootless_rt.spec.hardened import USER, hardened_spec
+
+    if source is not None:
+        raise RtError("--hardened and --from exclude each other", hint="rt lint shows what a config lacks")
+    log = log_of(inv)
+    if not flag(inv.options, "rootless"):
+        if idmap is not None:
+            raise RtError("--idmap goes with --rootless", hint=f"rt spec --rootless --idmap {idmap}")
+        lines = as_mappings([(0, *_range_of_nobody(log))])
+        return hardened_spec(lines, lines, devices=True)
+    # More ids are worth more here: the program is then somebody else on the host than the caller.
+    maps = _maps(idmap or "auto", log)
+    if not all(
+        lines and any(0 <= USER - line["containerID"] < line["size"] for line in lines) for lines in maps
+    ):
+        maps = as_mappings([(USER, os.geteuid(), 1)]), as_mappings([(USER, os.getegid(), 1)])
+    return hardened_spec(maps[0] or [], maps[1] or [], devices=False)
+
+
+def _range_of_nobody(log: Log) -> tuple[int, int]:
+    from rootless_rt.host.idmaps import grant_hint, range_of_nobody
+
+    start, count, reserved = range_of_nobody()
+    if not reserved:
+        last = start + count - 1
+        log.warning(
+            f"ids {start} to {last} are mapped: nobody's now, but may be granted to somebody",
+            grant_hint("root"),
+        )
+    return start, count
 
 
 def _maps(kind: str, log: Log) -> tuple[Lines | None, Lines | None]:

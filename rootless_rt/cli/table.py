@@ -295,6 +295,12 @@ COMMANDS = (
                 " all that /etc/subuid and /etc/subgid grant (full), or full where that works (auto)",
                 choices=("auto", "single", "full"),
             ),
+            Option(
+                "hardened",
+                FLAG,
+                "for code that nobody trusts: a user without capabilities, loopback alone as network, a"
+                " read-only root, and a tight system call filter",
+            ),
             Option("from", TEXT, "start from this config.json instead of the built-in one", "FILE"),
             Option("rootfs-from-host", FLAG, "also make a small rootfs from programs of this host"),
             Option("f file", TEXT, "write to this file instead of config.json of the bundle", "OUT"),

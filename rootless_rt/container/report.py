@@ -77,6 +77,10 @@ def _label_hint(plan: Plan) -> str | None:
     """The hint where a label may be what forbids to execute the program."""
     labels = [op.label for op in plan.ops if op.name == "proc_write"]
     if not labels:
+        if any(op.name == "landlock" for op in plan.ops):
+            return (
+                "the Landlock rules may forbid it: the program and its loader need to be below a path of ro"
+            )
         return None
     return (
         f"{labels[-1]} may forbid it, for this program or with no_new_privs: the kernel's log names the rule"
@@ -212,6 +216,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         return "raising a hard limit takes CAP_SYS_RESOURCE"
     if op.name in ("seccomp", "seccomp_listen"):
         return _seccomp_hint(call, number)
+    if op.name in ("landlock_rules", "landlock"):
+        return _landlock_hint(call, number)
     if op.name in ("scheduler", "io_priority", "affinity", "memory_policy", "personality"):
         from rootless_rt.container.tuning import hint
 
@@ -229,6 +235,15 @@ def _seccomp_hint(call: str, number: int) -> str | None:
         errno.ENOMEM: "there is room for 32768 instructions of filters: is a surrounding one long?",
         errno.EPERM: "the filter of the surrounding container forbids seccomp(2)",
         errno.ENOSYS: "this kernel has no seccomp filters, or the surrounding container hides them",
+    }.get(number)
+
+
+def _landlock_hint(call: str, number: int) -> str | None:
+    if call == "open" and number == errno.ENOENT:
+        return "its paths must be there in the container, mounts included"
+    return {
+        errno.E2BIG: "the surrounding sandboxes have put all the rules into force that the kernel takes (16)",
+        errno.EBADFD: "files of that file system cannot be named in Landlock rules",
     }.get(number)
 
 

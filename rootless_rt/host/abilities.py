@@ -34,6 +34,7 @@ _ACTIONS = {
 # __NR_seccomp, per machine of uname(2); those with the generic table of system calls share one.
 _NUMBERS = {"x86_64": 317, "i686": 354, "armv7l": 383, "ppc64le": 358, "ppc64": 358, "s390x": 348}
 _GENERIC = 277
+_LANDLOCK_CREATE_RULESET = 444  # newer than all tables but alpha's
 
 
 def namespaces() -> tuple[str, ...]:
@@ -83,6 +84,13 @@ def security_modules() -> tuple[str, ...]:
     except OSError:
         places = {"apparmor": "/sys/module/apparmor/parameters/enabled", "selinux": "/sys/fs/selinux/enforce"}
         return tuple(name for name, place in places.items() if os.path.exists(place))
+
+
+def landlock_version() -> int:
+    """The version of the kernel's Landlock (landlock_create_ruleset(2)), 0 without."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    version: int = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), 1)
+    return max(version, 0)
 
 
 def resource_control() -> bool:

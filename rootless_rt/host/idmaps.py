@@ -82,6 +82,29 @@ def grant_hint(name: str) -> str:
     return f"sudo usermod --add-subuids {start}-{last} --add-subgids {start}-{last} {name}"
 
 
+def range_of_nobody() -> tuple[int, int, bool]:
+    """Start and count of ids that no account has, for a container of root; whether they are granted to root.
+
+    Raises RtError when there is no room for them.
+    """
+    from idmap.auto import RANGE_SIZE, propose_range
+    from idmap.subid import granted, read_file
+
+    uids, gids = ([line[:2] for line in granted(kind, 0, "root")] for kind in ("uid", "gid"))
+    for start, count in uids:
+        if (start, count) in gids and count >= RANGE_SIZE:
+            return start, RANGE_SIZE, True
+    import grp
+    import pwd
+
+    taken = [(entry.pw_uid, 1) for entry in pwd.getpwall()]
+    taken += [(entry.gr_gid, 1) for entry in grp.getgrall()]
+    found = propose_range([read_file("/etc/subuid"), read_file("/etc/subgid")], taken)
+    if found is None:
+        raise RtError("there is no free range of ids", hint="see /etc/subuid and /etc/subgid")
+    return (*found, False)
+
+
 def as_mappings(extents: list[Extent]) -> list[dict[str, int]]:
     """The extents as config.json writes them."""
     return [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in extents]

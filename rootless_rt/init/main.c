@@ -161,6 +161,8 @@ static void perform(struct run *r, const struct op *op)
 	case OP_KEEP_FDS: op_keep_fds(r, op); break;
 	case OP_SECCOMP: op_seccomp(r, op); break;
 	case OP_SECCOMP_LISTEN: op_seccomp_listen(r, op); break;
+	case OP_LANDLOCK_RULES: op_landlock_rules(r, op); break;
+	case OP_LANDLOCK: op_landlock(r, op); break;
 	case OP_LISTEN_PID: op_listen_pid(r); break;
 	case OP_EXEC: op_exec(r, op); break;
 	case OP_SCHEDULER: op_scheduler(r, op); break;

@@ -77,10 +77,12 @@ enum op_code {
 	OP_IO_PRIORITY = 51,
 	OP_AFFINITY = 52,
 	OP_MEMORY_POLICY = 53,
+	OP_LANDLOCK_RULES = 73,
+	OP_LANDLOCK = 74,
 	OP_PERSONALITY = 54,
 };
 
-#define OP_LAST 72
+#define OP_LAST 74
 #define OP_FIELDS 13
 
 /* X(code, name, field types) */
@@ -144,6 +146,8 @@ enum op_code {
 	X(51, "io_priority", "UU") \
 	X(52, "affinity", "V") \
 	X(53, "memory_policy", "UV") \
+	X(73, "landlock_rules", "ULL") \
+	X(74, "landlock", "U") \
 	X(54, "personality", "U")
 
 /* Places of the fields in an op. */
@@ -307,6 +311,10 @@ enum op_field {
 	F_AFFINITY_CPUS = 0,
 	F_MEMORY_POLICY_MODE = 0,
 	F_MEMORY_POLICY_NODES = 1,
+	F_LANDLOCK_RULES_SLOT = 0,
+	F_LANDLOCK_RULES_RO = 1,
+	F_LANDLOCK_RULES_RW = 2,
+	F_LANDLOCK_SLOT = 0,
 	F_PERSONALITY_DOMAIN = 0,
 };
 

@@ -42,6 +42,7 @@ struct run {
 	int proc;	/* the host's /proc, verified */
 	uint32_t index; /* of the op being performed */
 	int trace;	/* report the time of each op */
+	int no_landlock; /* the kernel has none, and the runtime was told */
 	int32_t pid;	/* of this process, as the runtime sees it */
 	int slots[MAX_SLOTS];
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
@@ -144,6 +145,9 @@ void op_seccomp_listen(struct run *r, const struct op *op);
 void op_listen_pid(struct run *r);
 void op_exec(struct run *r, const struct op *op);
 void op_hook(struct run *r, const struct op *op);
+
+void op_landlock_rules(struct run *r, const struct op *op);
+void op_landlock(struct run *r, const struct op *op);
 
 void op_scheduler(struct run *r, const struct op *op);
 void op_io_priority(struct run *r, const struct op *op);

@@ -257,6 +257,13 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         (("mode", "U"), ("nodes", "V")),
         "take memory by policy {mode:#x} from the nodes {nodes}",
     ),
+    (
+        "landlock_rules",
+        73,
+        (("slot", "U"), ("ro", "L"), ("rw", "L")),
+        "make Landlock rules in slot {slot}: read below {ro}, also write below {rw}",
+    ),
+    ("landlock", 74, (("slot", "U"),), "put the Landlock rules of slot {slot} into force"),
     ("personality", 54, (("domain", "U"),), "set the personality to {domain:#x}"),
 )
 

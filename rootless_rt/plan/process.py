@@ -11,7 +11,7 @@ from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Degradation, Draft
 from rootless_rt.plan.namespaces import nest_ops
 from rootless_rt.plan.ops import ALWAYS, IF_ALLOWED, NEVER, NO_SLOT, Op
-from rootless_rt.spec.names import CAPABILITIES, RLIMITS
+from rootless_rt.spec.names import CAPABILITIES, LANDLOCK, RLIMITS
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CAP_SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
@@ -136,6 +136,10 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
         open_slots = [*open_slots, *label_slots]
     # Before anything of the image can run, and before RLIMIT_NOFILE counts what is open.
     ops.append(Op("close_others", open_slots))
+    if LANDLOCK in draft.config.get("annotations", {}):
+        from rootless_rt.plan import landlock
+
+        ops += landlock.rule_ops(draft)
     ops += [
         Op("rlimit", number, soft, hard, label=where) for number, soft, hard, where in _rlimits_done(draft)
     ]

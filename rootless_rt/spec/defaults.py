@@ -26,7 +26,7 @@ _MANY_USERS = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
-_MASKED = (
+MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -38,7 +38,7 @@ _MASKED = (
     "/sys/firmware",
     "/proc/scsi",
 )
-_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 def default_spec(*, cgroup2: bool = False) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def default_spec(*, cgroup2: bool = False) -> dict[str, Any]:
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [{"type": kind} for kind in namespaces],
-            "maskedPaths": list(_MASKED),
-            "readonlyPaths": list(_READONLY),
+            "maskedPaths": list(MASKED_PATHS),
+            "readonlyPaths": list(READONLY_PATHS),
         },
     }
 

@@ -54,6 +54,10 @@ def check_config(config: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         from rootless_rt.spec import tuning
 
         tuning.check_config(config, notes)
+    if names.LANDLOCK in config.get("annotations", {}):
+        from rootless_rt.spec.landlock import landlock_of
+
+        landlock_of(config)
     return tuple(notes)
 
 

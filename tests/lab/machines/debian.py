@@ -39,17 +39,22 @@ class Unavailable(Exception):
 class Image:
     """What is built: `name`, the Debian release, further packages, and the size of a disk in MB (0: none).
 
-    Its directory holds `root`, `stage` (an empty directory to mount on) and `disk` (a file).
+    One that does not `boot` has those packages alone. Its directory holds `root`, `stage` (an empty directory
+    to mount on) and `disk` (a file).
     """
 
-    def __init__(self, name: str, suite: str, extra: tuple[str, ...] = (), disk: int = 0) -> None:
+    def __init__(
+        self, name: str, suite: str, extra: tuple[str, ...] = (), disk: int = 0, *, boot: bool = True
+    ) -> None:
         self.name = name
         self.suite = suite
-        self.packages = [*PACKAGES, *extra]
+        self.packages = [*PACKAGES, *extra] if boot else list(extra)
         self.disk = disk
+        self.boot = boot
 
     def key(self) -> str:
-        text = f"{self.suite} {self.packages} {self.disk} {UNREAD} {CUSTOMIZE.read_text()}"
+        made_with = CUSTOMIZE.read_text() if self.boot else "packages alone"
+        text = f"{self.suite} {self.packages} {self.disk} {UNREAD} {made_with}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -127,7 +132,7 @@ def _build(image: Image, done: Path) -> None:
             "--dpkgopt=force-unsafe-io",
             f"--include={','.join(image.packages)}",
         ),
-        *(*UNREAD, f'--customize-hook=sh {CUSTOMIZE} "$1"'),
+        *(*UNREAD, *([f'--customize-hook=sh {CUSTOMIZE} "$1"'] if image.boot else [])),
         *(image.suite, str(unfinished / "root"), mirror()),
     ]
     _logged([*contained, "--mount-proc", *bootstrap], log)

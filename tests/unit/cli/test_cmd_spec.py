@@ -174,3 +174,24 @@ def test_no_config_is_written_where_the_rootfs_is_taken(at, capfd):
     (at / "rootfs/file").write_text("")
     assert run(["spec", "--rootfs-from-host"]) == 1
     assert "is not empty" in capfd.readouterr().err and not (at / "config.json").exists()
+
+
+@pytest.mark.covers("spec --hardened")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--from", "x"], "--hardened and --from exclude each other"),
+        (["--idmap", "full"], "--idmap goes with --rootless"),
+    ],
+)
+def test_options_that_do_not_go_with_hardened_are_refused(at, capfd, words, said):
+    assert run(["spec", "--hardened", *words]) == 1
+    assert said in capfd.readouterr().err and not (at / "config.json").exists()
+
+
+@pytest.mark.covers("spec --hardened")
+@pytest.mark.parametrize("words", [[], ["--rootless", "--idmap", "single"]])
+def test_the_hardened_config_can_be_loaded(at, words):
+    (at / "rootfs").mkdir()
+    assert run(["spec", "--hardened", *words]) == 0
+    assert load(str(at)).notes == ()
