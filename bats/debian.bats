@@ -18,13 +18,13 @@ setup_file() {
     elif ! NO_TREE=$(make_tar); then
         return
     fi
-    local tar=$NO_TREE
+    export TAR=$NO_TREE
     NO_TREE=
     log_in "$PLAIN_USER"
     FILE_WORK=$WORK
     as_user mkdir tool debian debian/rootfs
     use_tool tar -x -f - -C /tree
-    DIR=$WORK/tool LIMIT=300 RT_ok run unpack <"$tar"
+    DIR=$WORK/tool LIMIT=300 RT_ok run unpack <"$TAR"
 }
 
 teardown_file() {
@@ -176,6 +176,27 @@ BUILD='cd /tmp
     ok rt spec --rootless
     in_debian 'id -u; stat -c %U /bin/sh /var/cache/apt/archives/partial'
     is "$output" $'0\nroot\nnobody'
+}
+
+@test "with one id alone tar extracts the tree, and dpkg and apt-get install, where changes of owner do nothing" {
+    local DIR=$WORK/single tree=$WORK/alone/rootfs
+    DIR=$WORK as_user mkdir -p "$WORK/single" "$tree"
+    make_rootfs
+    ok rt spec --rootless
+    as_user mkdir rootfs/tree
+    edit "c['mounts'].append({'destination': '/tree', 'source': '$tree', 'options': ['rbind']})"
+    program tar -x -f - -C /tree
+    LIMIT=300 RT_ok run --uid-emulation noop extract <"$TAR"
+    DIR=$WORK/alone
+    ok rt spec --rootless
+    edit "c['process']['noNewPrivileges'] = False"
+    program sh -ec 'mkdir -p /tmp; '"$BUILD"'
+        dpkg -i greeting.deb >/dev/null; greeting; dpkg --purge greeting >/dev/null
+        apt-get -o APT::Sandbox::User=root install -y -q ./greeting.deb >log 2>&1 || { cat log; exit 1; }
+        greeting; stat -c %U /usr/bin/greeting'
+    LIMIT=120 RT_ok run --uid-emulation noop installed
+    is "$output" $'hello from a package\nhello from a package\nroot'
+    ok rm -rf "$WORK/alone" "$WORK/single/rootfs"
 }
 
 @test "the host's view: the tree's files belong to the user's subordinate ids" {

@@ -124,11 +124,15 @@ def load_spec(inv: Invocation) -> Spec:
     from rootless_rt.spec.load import load
 
     spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
-    asked = text(inv.options, "idmap")
+    asked, emulation = text(inv.options, "idmap"), text(inv.options, "uid_emulation")
+    if asked is None and emulation is None:
+        return spec
+    from rootless_rt.container.remap import with_emulation, with_idmap
+
+    if emulation is not None:
+        spec = with_emulation(spec, emulation)
     if asked is None:
         return spec
-    from rootless_rt.container.remap import with_idmap
-
     spec, maps = with_idmap(spec, asked)
     if maps is not None and maps.reason:
         if is_strict(inv):

@@ -127,10 +127,18 @@ _IDMAP = Option(
     " number), or a JSON file with uidMappings and gidMappings",
     "MAP",
 )
+_EMULATION = Option(
+    "uid-emulation",
+    CHOICE,
+    "where only one id is mapped: noop lets chown, setuid and their like do nothing, successfully, so that"
+    " package managers and tar go on",
+    choices=("off", "noop"),
+)
 _CREATE_OPTIONS = (
     _BUNDLE,
     _CONFIG,
     _IDMAP,
+    _EMULATION,
     Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
     Option("pidfd-socket", TEXT, "unix socket that receives a pidfd of the container's process", "PATH"),
     Option("pid-file", TEXT, "write the container's process id to this file", "FILE"),
@@ -314,6 +322,7 @@ COMMANDS = (
             _BUNDLE,
             _CONFIG,
             _IDMAP,
+            _EMULATION,
             Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
         ),
     ),

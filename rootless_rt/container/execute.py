@@ -19,7 +19,14 @@ from rootless_rt.container.create import (
     until_created,
 )
 from rootless_rt.container.lifecycle import status_of
-from rootless_rt.container.prepare import Options, check_terminal, filter_of, look_at_joined, open_fds
+from rootless_rt.container.prepare import (
+    Options,
+    check_terminal,
+    emulation_of,
+    filter_of,
+    look_at_joined,
+    open_fds,
+)
 from rootless_rt.container.store import CONFIG, Handle
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import gather
@@ -78,6 +85,7 @@ def add_process(
     check_terminal(spec, options)
     facts = gather(spec.data)
     facts.filter = filter_of(spec)
+    facts.emulation = emulation_of(spec)
     policy = Policy(
         handle.id,
         strict=options.strict,

@@ -15,6 +15,7 @@ from rootless_rt.host.facts import HostFacts, gather
 from rootless_rt.plan.build import plan as make_plan
 from rootless_rt.plan.model import Policy
 from rootless_rt.plan.namespaces import ORDER
+from rootless_rt.spec.emulation import UID_EMULATION, noop_profile
 from rootless_rt.spec.names import NAMESPACES
 
 TYPE_CHECKING = False
@@ -98,6 +99,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
     cgroup = confine.choose(spec, container_id, options, facts)
     limits = confine.limits_of(spec, cgroup, facts)
     facts.filter = filter_of(spec)
+    facts.emulation = emulation_of(spec)
     look_at_joined(facts, _joined(spec))
     policy = Policy(
         container_id,
@@ -141,6 +143,17 @@ def filter_of(spec: Spec) -> SeccompFilter | None:
 
         check_socket(profile["listenerPath"])
     return found
+
+
+def emulation_of(spec: Spec) -> SeccompFilter | None:
+    """The filter for `--uid-emulation=noop`, or None. Raises RtError."""
+    asked = spec.data.get("annotations", {}).get(UID_EMULATION, "off")
+    if asked == "off":
+        return None
+    from rootless_rt.host import seccomp
+
+    profile = noop_profile(asked)
+    return seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
 
 
 def look_at_joined(facts: HostFacts, paths: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""`--idmap` of create, run and plan: other ids for a container than its config says.
+"""`--idmap` and `--uid-emulation` of create, run and plan: other ids for a container than its config says.
 
 Gives a changed copy of a checked config, checked again. Knows what the maps mean for the rest of a config;
 must not know how they are come by.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from rootless_rt.errors import RtError
 from rootless_rt.host.idmaps import KINDS, Maps, as_mappings, maps_of
 from rootless_rt.spec import jsonio, schema
+from rootless_rt.spec.emulation import UID_EMULATION
 from rootless_rt.spec.load import Spec, checked, from_bytes
 
 TYPE_CHECKING = False
@@ -43,6 +44,12 @@ def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
     # The saved config is what exec goes by: it has to say the same.
     changed = from_bytes(jsonio.dumps(config).encode("utf-8", "surrogateescape"), spec.bundle)
     return changed, maps
+
+
+def with_emulation(spec: Spec, asked: str) -> Spec:
+    """The spec with the annotation that says `--uid-emulation`; the saved config is what exec goes by."""
+    config = {**spec.data, "annotations": {**spec.data.get("annotations", {}), UID_EMULATION: asked}}
+    return from_bytes(jsonio.dumps(config).encode("utf-8", "surrogateescape"), spec.bundle)
 
 
 def _kept(extents: list[tuple[int, int, int]]) -> int:

@@ -64,6 +64,7 @@ class HostFacts:
     scheduling         (policy, nice value, real-time priority) of the runtime; see sched(7)
     cgroup             see CgroupFacts
     filter             the compiled seccomp filter, or None
+    emulation          the filter that lets changes of ids come to nothing, where that is asked for, or None
     join_order         steps of `namespaces.join_order`, where a user namespace is joined among others
     joined_maps        uid and gid extents of the user namespace that is joined; None: not known
     lsm                see host.lsm; None when the config names no label
@@ -73,6 +74,7 @@ class HostFacts:
         "capabilities",
         "cgroup",
         "egid",
+        "emulation",
         "euid",
         "filter",
         "gid_map",
@@ -104,6 +106,7 @@ class HostFacts:
         self.kernel_mounts: list[str] = []
         self.cgroup = CgroupFacts()
         self.filter: SeccompFilter | None = None
+        self.emulation: SeccompFilter | None = None
         self.join_order: list[Step] = []
         self.joined_maps: tuple[list[Extent], list[Extent]] | None = None
         self.lsm: LsmFacts | None = None

@@ -13,6 +13,10 @@ from rootless_rt.plan.namespaces import nest_ops
 from rootless_rt.plan.ops import ALWAYS, IF_ALLOWED, NEVER, NO_SLOT, Op
 from rootless_rt.spec.names import CAPABILITIES, LANDLOCK, RLIMITS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless_rt.host.seccomp import SeccompFilter
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CAP_SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
 CAP_SYS_RESOURCE = 1 << CAPABILITIES["CAP_SYS_RESOURCE"]
@@ -123,6 +127,10 @@ def credential_ops(draft: Draft, open_slots: list[int], *, make_cwd: bool = True
     groups, set_groups = _groups(draft, user.get("additionalGids", []), gid)
     sets = capability_sets(draft)
     effective, permitted, inheritable = sets["effective"], sets["permitted"], sets["inheritable"]
+    if draft.facts.emulation is not None and _emulation(draft) is None:
+        draft.warn(
+            "--uid-emulation has no effect: more ids than one are mapped, or no user namespace is made"
+        )
     late_filter = _filter_needs_admin(draft)
     ops = [Op("chdir", process.get("cwd", "/"), 1 if make_cwd else 0, label="process.cwd")]
     if not any(item.startswith("HOME=") for item in process.get("env", [])):
@@ -186,20 +194,32 @@ def last_ops(draft: Draft, kept: list[int]) -> list[Op]:
         from rootless_rt.plan.notify import VARIABLE
 
         env.append(VARIABLE)
+    emulated = _emulation(draft)
+    if emulated is not None:
+        # Before the config's own, which may deny loading another; the kernel goes by the stricter answer.
+        ops.append(Op("seccomp", emulated.flags, emulated.program, label="--uid-emulation"))
     if draft.facts.filter is not None:
         found = draft.facts.filter
         name = "seccomp_listen" if found.notifies else "seccomp"
         ops.append(Op(name, found.flags, found.program, label="linux.seccomp"))
-        if _filter_needs_admin(draft):
-            sets = capability_sets(draft, quiet=True)
-            masks = (sets["effective"], sets["permitted"], sets["inheritable"])
-            ops.append(Op("caps", *masks, label="linux.seccomp"))
+    if _filter_needs_admin(draft):
+        sets = capability_sets(draft, quiet=True)
+        masks = (sets["effective"], sets["permitted"], sets["inheritable"])
+        ops.append(Op("caps", *masks, label="linux.seccomp"))
     ops.append(Op("exec", process["args"], environment(env), label="process.args[0]"))
     return ops
 
 
 def _filter_needs_admin(draft: Draft) -> bool:
-    return draft.facts.filter is not None and not draft.process.get("noNewPrivileges")
+    filtered = draft.facts.filter is not None or _emulation(draft) is not None
+    return filtered and not draft.process.get("noNewPrivileges")
+
+
+def _emulation(draft: Draft) -> SeccompFilter | None:
+    """The filter that lets changes of ids come to nothing: only where there is a single one."""
+    maps = draft.facts.joined_maps if "user" in draft.joined else (draft.plan.uid_map, draft.plan.gid_map)
+    single = maps is not None and all(lines and sum(line[2] for line in lines) == 1 for lines in maps)
+    return draft.facts.emulation if single else None
 
 
 def _rlimits_done(draft: Draft) -> list[tuple[int, int, int, str]]:
