@@ -114,7 +114,8 @@ def _from_mounts(data: bytes, prefix: str, own: dict[str, str]) -> CgroupView:
         else:
             continue
         if names:
-            roots.setdefault(point, _unescape(fields[3]))
+            # What is mounted later on the same point covers what was there.
+            roots[point] = _unescape(fields[3])
     return CgroupView(mounts, unified, own, roots)
 
 

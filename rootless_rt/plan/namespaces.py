@@ -49,9 +49,9 @@ def namespaces(draft: Draft) -> None:
             hint='add {"type": "mount"}',
         )
     if draft.plan.gid_map is not None:
-        draft.plan.set_groups = facts.can_map_all or draft.plan.gid_map != [
-            (draft.plan.gid_map[0][0], facts.egid, 1)
-        ]
+        alone = draft.plan.gid_map == [(draft.plan.gid_map[0][0], facts.egid, 1)]
+        # Denied around us it is denied in every namespace below, whatever is mapped (user_namespaces(7)).
+        draft.plan.set_groups = facts.may_set_groups and (facts.can_map_all or not alone)
     draft.in_userns = draft.in_userns or "user" in draft.new or "user" in draft.joined
     draft.plan.own_pid = "pid" in draft.new
     draft.nested = _nested(draft)

@@ -93,3 +93,15 @@ def test_a_copy_of_a_hierarchy_elsewhere_does_not_hide_the_usual_one(tmp_path: P
     view = evidence(tmp_path, copy + HYBRID_MOUNTS + copy, HYBRID_OWN)
     assert view.mounts["devices"] == f"{tmp_path}/sys/fs/cgroup/devices"
     assert view.unified == f"{tmp_path}/sys/fs/cgroup/unified"
+
+
+def test_what_is_mounted_on_top_counts(tmp_path: Path) -> None:
+    """Inside a container the host's tree may lie below the container's own, on the same mount points."""
+    mounts = (
+        "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+        "36 31 0:33 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices\n"
+        "50 23 0:50 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+        "51 50 0:33 /jail /sys/fs/cgroup/devices ro,relatime - cgroup cgroup rw,devices\n"
+    )
+    view = evidence(tmp_path, mounts, "5:devices:/jail\n")
+    assert view.own_dir("devices") == f"{tmp_path}/sys/fs/cgroup/devices"
