@@ -31,11 +31,3 @@ class SpecError(RtError):
     def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
         super().__init__(f"config.json: {path}: {problem}" if path else f"config.json: {problem}", hint=hint)
         self.path = path
-
-
-class NotSupportedYet(SpecError):
-    """A field of the runtime-spec whose work `rt` does not do yet: refused, never ignored."""
-
-    def __init__(self, path: str, *, hint: str | None = None) -> None:
-        RtError.__init__(self, f"not supported yet: {path}", hint=hint)
-        self.path = path

@@ -235,5 +235,8 @@ def _namespace_fd(kind: str, path: str) -> int:
         found = 0
     if found != NAMESPACES[kind][0]:
         posix.close(fd)
-        raise RtError(f"{where}: is not a {kind} namespace", hint="name a file such as /proc/PID/ns/net")
+        raise RtError(
+            f"{where}: is not a {kind} namespace",
+            hint=f"name a file such as /proc/PID/ns/{NAMESPACES[kind][1]}",
+        )
     return fd

@@ -64,6 +64,8 @@ def failure(plan: Plan, message: Message) -> RtError:
         reason = "something is mounted over it"
     where = op.label or op.describe()
     subject = f"{op.args[2]} on {op.args[1]}" if op.name == "mount_fs" else text
+    if op.name == "join":
+        where, subject = f"linux.namespaces ({op.args[2]})", plan.fds[op.args[0]][1]
     parts = [where, subject if subject and subject != where else "", f"{message.call}: {reason}"]
     if message.call in _WORDS or op.name == "proc_file":
         parts[2] = reason
@@ -198,7 +200,9 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return (
                 "a namespace can be joined by root, or by the owner of the user namespace that it belongs to"
             )
-        return "is the path a namespace file such as /proc/PID/ns/net?"
+        from rootless_rt.spec.names import NAMESPACES
+
+        return f"is the path a namespace file such as /proc/PID/ns/{NAMESPACES[op.args[2]][1]}?"
     if op.name == "proc_file" and number == errno.EXDEV:
         return "labels are only written to /proc itself: umount what lies below it (see /proc/self/mountinfo)"
     if op.name == "sysctl":

@@ -270,7 +270,8 @@ def _check_sysctls(sysctls: dict[str, str], namespaces: dict[str, str]) -> None:
                 hint="only net.*, fs.mqueue.*, user.*, kernel.domainname and kernel's ipc sysctls can be set",
             )
         if owner not in namespaces:
-            raise SpecError(where, f"needs a {owner} namespace, or it would change the host")
+            article = "an" if owner == "ipc" else "a"
+            raise SpecError(where, f"needs {article} {owner} namespace, or it would change the host")
 
 
 def _family(parts: tuple[str, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless_rt.errors import NotSupportedYet, RtError, SpecError
+from rootless_rt.errors import RtError, SpecError
 
 
 def test_a_message_is_one_line_and_steers_no_terminal() -> None:
@@ -12,8 +12,3 @@ def test_a_message_is_one_line_and_steers_no_terminal() -> None:
 
 def test_names_that_are_not_utf8_come_out_as_they_came_in() -> None:
     assert RtError("no file \udcff").message == "no file \udcff"
-
-
-def test_a_refused_field_is_named_by_its_path() -> None:
-    error = NotSupportedYet("linux.intelRdt")
-    assert (error.message, error.path) == ("not supported yet: linux.intelRdt", "linux.intelRdt")

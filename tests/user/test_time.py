@@ -78,6 +78,13 @@ def test_a_clock_before_its_beginning_is_refused_with_the_field(
     assert "linux.timeOffsets" in error and "146 years" in error
 
 
+def test_one_that_may_not_be_joined_is_named(rt: Runtime, bundle: MakeBundle) -> None:
+    error = refusal(rt, set_namespace(bundle(), "time", "/proc/self/ns/time"))
+    assert "linux.namespaces (time): /proc/self/ns/time: setns: operation not permitted" in error
+    error = refusal(rt, set_namespace(bundle(), "time", "/proc/self/ns/net"))
+    assert "/proc/self/ns/net: is not a time namespace" in error and "/proc/PID/ns/time" in error
+
+
 def test_offsets_without_a_new_namespace_are_refused(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle().change(lambda config: config["linux"].update(timeOffsets={"boottime": {"secs": 1}}))
     assert "needs a new time namespace" in refusal(rt, made)

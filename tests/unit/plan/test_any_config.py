@@ -11,6 +11,7 @@ from rootless_rt.host.facts import CgroupFacts
 from rootless_rt.plan.build import plan
 from rootless_rt.plan.model import Policy
 from rootless_rt.plan.ops import OPS, encode
+from rootless_rt.spec import tuning
 from rootless_rt.spec.mountopts import OPTIONS
 from rootless_rt.spec.names import CAPABILITIES, NAMESPACES, PROPAGATION, RLIMITS
 
@@ -58,8 +59,77 @@ RLIMIT = st.builds(
 )
 NAMESPACE = st.builds(
     lambda kind, path: {"type": kind, **({"path": path} if path else {})},
-    st.sampled_from(sorted(set(NAMESPACES) - {"time"})),
+    st.sampled_from(sorted(NAMESPACES)),
     st.sampled_from(["", "", "/proc/7/ns/x"]),
+)
+S64 = st.integers(-(1 << 63), (1 << 63) - 1)
+NUMBER_LIST = st.one_of(st.sampled_from(["", "0", "0-3,5", "3-1", "8191", "99999", "0,,1", "-"]), TEXT)
+SCHEDULER = st.fixed_dictionaries(
+    {"policy": st.sampled_from([*tuning.POLICIES, "SCHED_NEW"])},
+    optional={
+        "nice": st.integers(-30, 30),
+        "priority": st.integers(-1, 120),
+        "flags": st.lists(st.sampled_from(["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_NEW"]), max_size=2),
+        "runtime": U64,
+        "deadline": U64,
+        "period": U64,
+    },
+)
+IO_PRIORITY = st.fixed_dictionaries(
+    {"class": st.sampled_from(["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE", "IOPRIO_CLASS_X"])},
+    optional={"priority": st.integers(-1, 8)},
+)
+MEMORY_POLICY = st.fixed_dictionaries(
+    {"mode": st.sampled_from(["MPOL_DEFAULT", "MPOL_BIND", "MPOL_LOCAL", "MPOL_INTERLEAVE", "MPOL_X"])},
+    optional={
+        "nodes": NUMBER_LIST,
+        "flags": st.lists(
+            st.sampled_from(["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES", "MPOL_F_X"]), max_size=2
+        ),
+    },
+)
+PERSONALITY = st.fixed_dictionaries(
+    {"domain": st.sampled_from(["LINUX", "LINUX32", "OTHER"])}, optional={"flags": st.lists(TEXT, max_size=1)}
+)
+TIME_OFFSETS = st.dictionaries(
+    st.sampled_from(["monotonic", "boottime", "realtime"]),
+    st.fixed_dictionaries({}, optional={"secs": S64, "nanosecs": st.integers(0, (1 << 32) - 1)}),
+)
+NET_DEVICES = st.dictionaries(TEXT, st.fixed_dictionaries({}, optional={"name": TEXT}), max_size=2)
+INTEL_RDT = st.fixed_dictionaries(
+    {},
+    optional={
+        "closID": TEXT,
+        "schemata": st.lists(st.one_of(st.just("L3:0=ff"), TEXT), max_size=2),
+        "l3CacheSchema": TEXT,
+        "memBwSchema": TEXT,
+        "enableMonitoring": st.booleans(),
+    },
+)
+# Each of these fields is there in about every second config, and wrong in many.
+PROCESS_FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "scheduler": SCHEDULER,
+        "ioPriority": IO_PRIORITY,
+        "execCPUAffinity": st.dictionaries(st.sampled_from(["initial", "final"]), NUMBER_LIST),
+        "apparmorProfile": TEXT,
+        "selinuxLabel": st.one_of(st.just("u:r:t:s0"), TEXT),
+        "consoleSize": st.fixed_dictionaries(
+            {"height": st.integers(0, 70000), "width": st.integers(0, 70000)}
+        ),
+    },
+)
+LINUX_FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "memoryPolicy": MEMORY_POLICY,
+        "personality": PERSONALITY,
+        "timeOffsets": TIME_OFFSETS,
+        "netDevices": NET_DEVICES,
+        "intelRdt": INTEL_RDT,
+        "mountLabel": st.one_of(st.just("u:r:t:s0"), TEXT),
+    },
 )
 CAPABILITY_LIST = st.lists(st.sampled_from([*CAPABILITIES, "CAP_NEW"]), max_size=5)
 MAPS = st.sampled_from(
@@ -101,6 +171,9 @@ def configs(draw):
     linux["devices"] = draw(st.lists(DEVICE, max_size=2))
     linux["rootfsPropagation"] = draw(st.sampled_from(["", *PROPAGATION]))
     kinds = ("prestart", "createContainer", "startContainer", "poststop")
+    if draw(st.booleans()):  # most are wrong, and a wrong one hides what comes after it
+        process.update(draw(PROCESS_FIELDS))
+        linux.update(draw(LINUX_FIELDS))
     config["hooks"] = draw(st.dictionaries(st.sampled_from(kinds), st.lists(HOOK, max_size=2)))
     return config
 
