@@ -17,12 +17,15 @@ from rootless_rt.version import COMMIT, VERSION
 def run(inv: Invocation) -> int:
     """Print the features document."""
     library = seccomp.library_file()
+    bus = find_spec("jeepney") is not None
     found = features(
         version=VERSION,
         commit=COMMIT,
         libseccomp=_library_version(library),
         seccomp_flags=abilities.seccomp_flags(),
         host=_host(),
+        systemd=bus,
+        systemd_user=bus,
         net_devices=find_spec("pyroute2") is not None,
     )
     write(dumps(found, "    ") + "\n")

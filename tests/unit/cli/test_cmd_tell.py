@@ -9,6 +9,7 @@ import re
 import pytest
 from lab.plans import root_config
 
+from rootless_rt.cli import cmd_features
 from rootless_rt.cli.main import run
 from rootless_rt.cli.table import COMMANDS
 from rootless_rt.host import abilities
@@ -42,6 +43,13 @@ def test_features_have_the_form_of_the_runtime_spec(capfd):
     assert all(isinstance(value, bool) for value in linux["cgroup"].values())
     assert all(isinstance(value, str) for value in found["annotations"].values())
     assert found["mountOptions"] == sorted(found["mountOptions"]) and "rbind" in found["mountOptions"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_systemd_is_a_manager_of_cgroups_where_the_package_for_its_bus_is(there, capfd, monkeypatch):
+    monkeypatch.setattr(cmd_features, "find_spec", lambda name: object() if there else None)
+    cgroup = json.loads(said(capfd, "features"))["linux"]["cgroup"]
+    assert (cgroup["systemd"], cgroup["systemdUser"]) == (there, there)
 
 
 def test_what_features_promise_is_accepted_in_a_config(capfd):
