@@ -11,6 +11,7 @@ import pytest
 from conftest import MakeBundle
 from lab.inside import set_namespace
 from lab.runtime import Runtime
+from lab.wrapped import after
 
 
 @pytest.mark.covers("run --pid-file")
@@ -102,3 +103,55 @@ def _parents(command: str) -> list[str]:
         if _text(path) == command:
             found.append(_text(path.parent / "stat").rpartition(")")[2].split()[1])
     return found
+
+
+@pytest.mark.covers("create --preserve-fds", "create --no-pivot")
+def test_what_is_asked_at_create_holds_at_start(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
+    box = bundle("ls /proc/self/fd | tr '\\n' ' ' > /tmp/said")
+    place.chmod(0o777)
+    words = ("create", "--no-pivot", "--preserve-fds=1", "-b", str(box.path), "c")
+    after(rt, "exec 3</dev/null 4</dev/null").ok(*words)
+    rt.ok("start", "c")
+    rt.wait_for("c", "stopped")
+    # Of 3 and 4 only 3 was asked for; the fourth is what ls itself has open on the directory.
+    assert (box.rootfs / "tmp/said").read_text().split() == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.covers("create --config", "run --config")
+def test_another_config_than_the_bundle_s_may_be_named(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
+    box = bundle(["/bin/echo", "other"])
+    other = place / "other.json"
+    (box.path / "config.json").rename(other)
+    assert rt.ok("run", "--config", str(other), "-b", str(box.path), "c") == "other\n"
+    rt.ok("create", "--config", str(other), "-b", str(box.path), "d", stdout=subprocess.DEVNULL)
+    assert rt.state("d")["bundle"] == str(box.path)
+    rt.ok("delete", "d")
+
+
+@pytest.mark.covers("list --format")
+def test_a_list_as_json_has_what_state_has_and_the_owner(rt: Runtime, bundle: MakeBundle) -> None:
+    assert rt.ok("list", "--format", "json") == "null\n"
+    rt.ok("run", "-d", "-b", str(bundle(["/bin/sleep", "4435"]).path), "c")
+    [found] = json.loads(rt.ok("list", "-f", "json"))
+    assert found == {**rt.state("c"), "owner": rt.user.name}
+
+
+@pytest.mark.covers("--debug")
+def test_debugging_tells_steps_on_stderr_and_leaves_stdout_alone(rt: Runtime, bundle: MakeBundle) -> None:
+    done = rt("--debug", "run", "-b", str(bundle(["/bin/echo", "said"]).path), "c")
+    assert (done.returncode, done.stdout) == (0, "said\n")
+    assert done.stderr and all(line.startswith("rt: debug: ") for line in done.stderr.splitlines())
+
+
+@pytest.mark.covers("spec --rootfs-from-host", "spec", "features")
+def test_a_bundle_made_of_the_host_s_programs_runs(rt: Runtime, place: Path) -> None:
+    made = place / "made"
+    made.mkdir()
+    made.chmod(0o777)
+    rt.ok("spec", "--rootless", "--rootfs-from-host", "-b", str(made))
+    config = json.loads((made / "config.json").read_text())
+    config["process"].update(terminal=False, args=["/bin/echo", "made"])
+    own = made / "own.json"
+    own.write_text(json.dumps(config))
+    assert rt.ok("run", "--config", str(own), "-b", str(made), "c") == "made\n"
+    assert config["ociVersion"] == json.loads(rt.ok("features"))["ociVersionMax"]
