@@ -37,7 +37,7 @@ def features(
 
     `version` and `commit` are those of rt; `libseccomp` is the version of the library that compiles profiles,
     empty when there is none, and `seccomp_flags` are the filter flags that the kernel can take; `cgroup_v1`
-    to `systemd_user` are the cgroup managers that are installed, `host` what to tell of the host, name -> text;
+    to `systemd_user` are the cgroup managers that are there, `host` what to tell of the host, name -> text;
     `net_devices` is whether the package is there that moves network devices.
     """
     seccomp: dict[str, Any] = {"enabled": bool(libseccomp)}
