@@ -69,6 +69,7 @@ COLD = {
     "rootless_rt.container.unshare",
     "rootless_rt.container.update",
     "rootless_rt.host.abilities",
+    "rootless_rt.host.doctor",  # and all below it
     "rootless_rt.host.idmaps",
     "rootless_rt.host.proctable",
     "rootless_rt.host.rootfs",
@@ -90,6 +91,10 @@ COLD = {
     "rootless_rt.spec.landlock",
     "rootless_rt.spec.outside",
     "rootless_rt.spec.tuning",
+    "rootless_rt.cli.cmd_doctor",
+    "rootless_rt.cli.cmd_explain",
+    "rootless_rt.cgroups.checkup",
+    "rootless_rt.container.checkup",
     "idmap.auto",
     "idmap.diagnose",
     "idmap.evidence",
@@ -162,7 +167,7 @@ def _collect(tree: str, relative: str, entries: "Entries", checked: bool) -> Non
             code = compile(source, path, "exec", dont_inherit=True, optimize=2)
             stamp = (status.st_size, status.st_mtime_ns) if checked else None
             entries[module] = (package, path, stamp, marshal.dumps(code))
-        elif "." not in name and name != "__pycache__":
+        elif "." not in name and name != "__pycache__" and path.replace("/", ".") not in COLD:
             _collect(tree, path, entries, checked)
 
 

@@ -342,6 +342,21 @@ COMMANDS = (
         stops=True,
     ),
     Command(
+        "doctor",
+        "say what this host lacks for containers without root, why, and what helps;"
+        " the exit status is 0 (nothing), 1 (rt works with less) or 2 (it does not)",
+        options=(
+            Option("b bundle", TEXT, "also look at what this bundle needs", "DIR"),
+            _CONFIG,
+            _IDMAP,
+            _EMULATION,
+            Option("all", FLAG, "also show what is in order"),
+            Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
+            Option("fix-script", FLAG, "print a shell script of the fixes that need root, to be read first"),
+        ),
+    ),
+    Command("explain", "say more on an id of `doctor`; without one, list them", ("REASON",)),
+    Command(
         "completion",
         "print a script with which a shell (bash, zsh, fish) completes words of rt",
         ("SHELL",),

@@ -1,0 +1,284 @@
+"""`rt doctor` and `rt explain` as an ordinary user, with the real kernel in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeBundle
+from lab.ranges import map_ranges
+from lab.runtime import Runtime
+from lab.users import User, can_make_users, made_user
+from lab.wrapped import Wrapped, after, with_mounts
+
+from rootless_rt.host.doctor.reasons import BY_ID
+
+Found = dict[str, dict[str, Any]]
+RANK = {"ok": 0, "degraded": 1, "blocked": 2}
+
+
+def look(rt: Runtime, *words: str, **options: Any) -> Found:
+    """The findings by id; the exit status says the worst of them."""
+    done = rt("doctor", "--format", "json", *words, **options)
+    assert done.stderr == "", done.stderr
+    told = json.loads(done.stdout)
+    assert told["schema"] == 1 and set(told) == {"schema", "status", "user", "kernel", "packages", "checks"}
+    worst = max(RANK[item["status"]] for item in told["checks"])
+    assert (done.returncode, RANK[told["status"]]) == (worst, worst)
+    for item in told["checks"]:
+        assert set(item) == {"id", "status", "what", "why", "fix", "commands", "details"}
+    found = {item["id"]: item for item in told["checks"]}
+    assert set(found) <= set(BY_ID) and len(found) == len(told["checks"])
+    return found
+
+
+@pytest.mark.covers("doctor", "doctor --format")
+def test_a_user_who_can_run_containers_is_not_blocked(rt: Runtime, bundle: MakeBundle) -> None:
+    rt.ok("run", "--bundle", str(bundle().path), "runs")
+    found = look(rt)
+    assert [item for item in found.values() if item["status"] == "blocked"] == []
+    assert found["RT-USERNS-REFUSED"]["why"] == "tried, and it works"
+
+
+@pytest.mark.covers("doctor --all")
+def test_the_text_has_a_line_and_a_fix_for_what_is_not_in_order(rt: Runtime) -> None:
+    found = look(rt)
+    short, whole = rt("doctor").stdout, rt("doctor", "--all").stdout
+    for id, item in found.items():
+        assert (id in short) == (item["status"] != "ok") and id in whole
+        assert item["fix"] in short
+    assert " ok, " in short.splitlines()[-2 if "rt explain" in short else -1]
+
+
+@pytest.mark.covers("doctor --fix-script")
+def test_the_script_is_one_for_sh(rt: Runtime, place: Path) -> None:
+    script = rt("doctor", "--fix-script").stdout
+    assert script.startswith("#!/bin/sh\n") and "\nset -eu\n" in script
+    done = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "-"], input=script, text=True, check=True)
+    if os.getuid() == 0:
+        # An ordinary user who runs it is told, and nothing is done.
+        file = place / "fix.sh"
+        file.write_text(script)
+        ids = ["--reuid", str(rt.user.uid), "--regid", str(rt.user.gid), "--clear-groups"]
+        refused = subprocess.run(
+            ["setpriv", *ids, "sh", str(file)], text=True, capture_output=True, check=False
+        )
+        if "id -u" in script:
+            assert (refused.returncode, refused.stderr) == (1, "run this as root\n")
+
+
+def test_nothing_is_left_behind(rt: Runtime) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    look(rt)
+    assert list(rt.root.iterdir()) == [] and Path("/proc/self/mountinfo").read_text() == before
+
+
+# In the way: user namespaces, rights, helpers
+
+
+def test_switched_off_user_namespaces_are_told(rt: Runtime) -> None:
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    found = look(Wrapped(rt, "unshare", "-Ur", "sh", "-ec", script, "sh"))
+    assert found["RT-USERNS-MAX"]["status"] == "blocked"
+    assert "user.max_user_namespaces=28633" in found["RT-USERNS-MAX"]["fix"]
+    assert found["RT-USERNS-REFUSED"]["status"] == "ok", "one cause is told once"
+
+
+def test_too_many_user_namespaces_are_told(rt: Runtime) -> None:
+    script = 'echo 1 > /proc/sys/user/max_user_namespaces; unshare -U sleep 30 & sleep 0.3; "$@"; kill $!'
+    full = Wrapped(rt, "unshare", "-Ur", "sh", "-c", script, "sh")
+    done = full("doctor", "--format", "json")
+    found = {item["id"]: item for item in json.loads(done.stdout)["checks"]}
+    assert "too many namespaces" in found["RT-USERNS-REFUSED"]["why"]
+
+
+def test_other_namespaces_that_are_switched_off_are_told(rt: Runtime) -> None:
+    script = 'echo 0 > /proc/sys/user/max_net_namespaces; exec "$@"'
+    found = look(Wrapped(rt, "unshare", "-Ur", "sh", "-ec", script, "sh"))
+    assert "user.max_net_namespaces" in found["RT-NAMESPACES-MAX"]["why"]
+
+
+def test_a_chroot_is_told(rt: Runtime, place: Path) -> None:
+    (place / "root").mkdir()
+    enter = f'mount --rbind / {place}/root; exec /usr/sbin/chroot {place}/root "$@"'
+    found = look(Wrapped(rt, "unshare", "-Urm", "sh", "-ec", enter, "sh"))
+    assert (found["RT-USERNS-CHROOT"]["status"], found["RT-USERNS-REFUSED"]["status"]) == ("blocked", "ok")
+
+
+def test_no_new_privs_is_told(rt: Runtime) -> None:
+    found = look(Wrapped(rt, "setpriv", "--no-new-privs"))
+    assert found["RT-PRIV-NNP"]["status"] == "degraded"
+    assert "allowPrivilegeEscalation" in found["RT-PRIV-NNP"]["fix"]
+
+
+def test_a_bounding_set_without_the_capability_is_told(rt: Runtime) -> None:
+    found = look(Wrapped(rt, as_root=True, options=("--bounding-set=-setuid",)))
+    assert "CAP_SETUID cannot be had" in found["RT-PRIV-BOUNDING"]["why"]
+
+
+def test_a_missing_helper_is_told_with_the_package(rt: Runtime) -> None:
+    helper = os.path.realpath(shutil.which("newuidmap") or pytest.skip("needs newuidmap"))
+    found = look(with_mounts(rt, f"mount --bind /dev/null {helper}"))
+    assert "newuidmap is not installed" in found["RT-IDS-HELPER"]["why"]
+    assert found["RT-IDS-HELPER"]["commands"], "this distribution is known"
+
+
+def test_a_helper_without_its_bit_or_on_nosuid_is_told(rt: Runtime, place: Path) -> None:
+    helper = os.path.realpath(shutil.which("newuidmap") or pytest.skip("needs newuidmap"))
+    shutil.copy(helper, place / "copy")
+    (place / "copy").chmod(0o755)
+    found = look(with_mounts(rt, f"mount --bind {place}/copy {helper}"))
+    assert "neither setuid root" in found["RT-IDS-HELPER-RIGHTS"]["why"]
+    assert f"chmod u+s {helper}" in found["RT-IDS-HELPER-RIGHTS"]["commands"][0]
+    closed = f"mount --bind {helper} {helper}; mount -o remount,bind,nosuid {helper}"
+    assert "mounted nosuid" in look(with_mounts(rt, closed))["RT-IDS-HELPER-RIGHTS"]["why"]
+
+
+def test_a_user_without_a_range_is_told_and_the_script_s_commands_grant_one(rt: Runtime) -> None:
+    if not can_make_users():
+        pytest.skip("needs root, to make a user without a subuid range")
+    with made_user("graced", ranges=False) as user:
+        before = look(Runtime(user, rt.root))["RT-IDS-SUBID"]
+        assert before["status"] == "degraded" and f"/etc/subuid grants {user.name} no uids" in before["why"]
+        assert before["fix"].startswith("sudo usermod --add-subuids ")
+        for _ in range(2):
+            subprocess.run(["sh", "-eu"], input="\n".join(before["commands"]), text=True, check=True)
+        lines = [line for line in Path("/etc/subuid").read_text().splitlines() if line.startswith(user.name)]
+        assert len(lines) == 1, "the script may be run twice"
+        assert look(Runtime(user, rt.root))["RT-IDS-SUBID"]["status"] == "ok"
+
+
+# In the way: a container around, the session, the bundle's place
+
+
+@pytest.mark.parametrize("script", [
+    "mount --bind /dev/null /proc/version",
+    "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys",
+])  # fmt: skip
+def test_a_masked_proc_is_told(rt: Runtime, script: str) -> None:
+    found = look(with_mounts(rt, script))["RT-PROC-MASKED"]
+    assert found["status"] == "blocked" and ("/proc/version" in found["why"] or "/proc/sys" in found["why"])
+    assert found["fix"]
+
+
+def test_a_masked_sys_is_told(rt: Runtime) -> None:
+    found = look(with_mounts(rt, "mount -t tmpfs tmpfs /sys/devices/virtual"))["RT-SYS-MASKED"]
+    assert found["status"] == "degraded" and "/sys/devices/virtual" in found["why"]
+
+
+def test_no_proc_is_told(rt: Runtime) -> None:
+    done = with_mounts(rt, "mount -t tmpfs tmpfs /proc")("doctor")
+    assert done.returncode != 0 and "mount /proc" in done.stderr, "no program of Python's starts without"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [("", "not set"), ("/root", "belongs to uid 0"), ("/no/such", "cannot be")]
+)
+def test_no_or_a_foreign_runtime_directory_is_told(rt: Runtime, value: str, why: str) -> None:
+    if rt.user.uid == 0 or (value == "/root" and os.stat("/root").st_uid != 0):
+        pytest.skip("needs an ordinary user")
+    if value == "" and os.path.isdir(f"/run/user/{rt.user.uid}"):
+        pytest.skip("this user has /run/user/UID")
+    found = look(rt, env={**rt.user.environment(), "XDG_RUNTIME_DIR": value})["RT-SESSION-RUNTIME-DIR"]
+    assert found["status"] == "degraded" and why in found["why"] and found["fix"]
+
+
+def test_a_noexec_runtime_directory_is_no_trouble(rt: Runtime, bundle: MakeBundle) -> None:
+    runtime = rt.user.runtime
+    noexec = with_mounts(rt, f"mount -t tmpfs -o noexec,mode=700,uid={rt.user.uid} tmpfs {runtime}")
+    found = look(noexec)["RT-SESSION-RUNTIME-DIR"]
+    assert found["status"] == "ok" and "noexec" in found["why"]
+    noexec.ok("run", "--bundle", str(bundle().path), "runs")
+
+
+def test_missing_cgroups_are_told(rt: Runtime) -> None:
+    found = look(with_mounts(rt, "umount -R -l /sys/fs/cgroup"))
+    assert found["RT-CGROUP-MOUNT"]["status"] == "degraded"
+
+
+def test_a_low_limit_of_files_is_told(rt: Runtime) -> None:
+    found = look(after(rt, "ulimit -n 1024"))["RT-QUOTA-FILES"]
+    assert found["status"] == "degraded" and "1024" in found["why"]
+
+
+@pytest.mark.covers("doctor --bundle")
+def test_a_bundle_that_runs_is_not_blocked(rt: Runtime, bundle: MakeBundle) -> None:
+    box = bundle()
+    found = look(rt, "--bundle", str(box.path))
+    mine = {id: item["status"] for id, item in found.items() if id.startswith("RT-BUNDLE-")}
+    assert len(mine) == 9 and "blocked" not in mine.values()
+
+
+def test_an_unreachable_bundle_names_the_first_closed_directory(
+    rt: Runtime, bundle: MakeBundle, place: Path
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root, to close a directory to the user")
+    box = bundle()
+    above = place / "above"
+    above.mkdir()
+    box.path.rename(above / "bundle")
+    above.chmod(0o700)
+    source = {"destination": "/tmp", "type": "bind", "source": str(above), "options": ["rbind"]}
+    other = bundle().change(lambda config: config["mounts"].append({**source, "source": f"{above}/bundle"}))
+    found = look(rt, "--bundle", str(other.path))["RT-BUNDLE-PATH"]
+    assert found["status"] == "blocked" and found["why"].startswith(f"{above} (0700 root:root) ")
+    assert f"setfacl -m u:{rt.user.uid}:x {above}" in found["fix"]
+    assert "permission denied" in rt("run", "--bundle", str(other.path), "closed").stderr, "and so it is"
+
+
+def test_a_rootfs_that_is_closed_to_the_root_inside_is_told(
+    rt: Runtime, bundle: MakeBundle, alice: User
+) -> None:
+    box = map_ranges(bundle(), alice)
+    # Root inside is an id of the range: a stranger to what alice owns with mode 0700.
+    box.change(
+        lambda config: config["linux"].update(
+            uidMappings=[{**config["linux"]["uidMappings"][-1], "containerID": 0}],
+            gidMappings=[{**config["linux"]["gidMappings"][-1], "containerID": 0}],
+        )
+    )
+    host = box.config["linux"]["uidMappings"][0]["hostID"]
+    box.path.chmod(0o700)
+    assert look(rt, "--bundle", str(box.path))["RT-BUNDLE-PATH"]["status"] == "ok"
+    rt.ok("run", "--bundle", str(box.path), "open")
+    box.rootfs.chmod(0o700)
+    found = look(rt, "--bundle", str(box.path))["RT-BUNDLE-PATH"]
+    assert found["status"] == "blocked" and found["why"].startswith(f"{box.rootfs} (0700 {alice.name}:")
+    assert f"setfacl -m u:{host}:x {box.rootfs}" in found["fix"]
+    assert rt("run", "--bundle", str(box.path), "closed").returncode != 0, "and so it is"
+
+
+def test_a_bundle_on_noexec_is_told(rt: Runtime, bundle: MakeBundle) -> None:
+    box = bundle()
+    noexec = with_mounts(rt, f"mount --bind {box.path} {box.path}; mount -o remount,bind,noexec {box.path}")
+    found = look(noexec, "--bundle", str(box.path))["RT-BUNDLE-MOUNT-FLAGS"]
+    assert found["status"] == "blocked" and f"{box.path} is mounted noexec" in found["why"]
+
+
+def test_a_bundle_with_a_map_that_is_not_granted_is_told(
+    rt: Runtime, bundle: MakeBundle, alice: User
+) -> None:
+    box = map_ranges(bundle(), alice)
+    box.change(lambda config: config["linux"]["uidMappings"][-1].update(size=70000))
+    found = look(rt, "--bundle", str(box.path))["RT-BUNDLE-IDS"]
+    assert found["status"] == "blocked" and "is not granted" in found["why"]
+
+
+def test_a_raised_limit_is_told(rt: Runtime, bundle: MakeBundle) -> None:
+    most = {"type": "RLIMIT_NOFILE", "soft": 1 << 30, "hard": 1 << 30}
+    box = bundle().change(lambda config: config["process"].update(rlimits=[most]))
+    found = look(rt, "--bundle", str(box.path))["RT-BUNDLE-RLIMITS"]
+    assert found["status"] == "degraded" and "process.rlimits[0]" in found["why"]
+
+
+def test_explain_needs_no_rights(rt: Runtime) -> None:
+    assert rt.ok("explain", "RT-USERNS-APPARMOR").startswith("RT-USERNS-APPARMOR: ")
