@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.bundles import busybox_rootfs
-from lab.engines import RUNTIMES, Done, Place, finish
+from lab.engines import RUNTIMES, Done, NotHere, Place, finish
 from lab.users import User
 
 IMAGE = "localhost/busybox"
@@ -27,6 +27,9 @@ netns = "none"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime_supports_json = ["rt", "runc"]
+
+[network]
+network_config_dir = "{base}/networks"
 
 [engine.runtimes]
 rt = ["{rt}"]
@@ -44,7 +47,7 @@ class Podman:
         self.storage = storage
         self.runtime = "runc"
         self.conf = base / "containers.conf"
-        self.conf.write_text(CONTAINERS_CONF.format(**RUNTIMES))
+        self.conf.write_text(CONTAINERS_CONF.format(base=base, **RUNTIMES))
         for name in ("work", "runtime"):
             (base / name).mkdir(mode=0o700)
         user.owns(base)
@@ -122,6 +125,11 @@ class Podman:
             return [*words[:cut], IMAGE, *words[cut + 1 :]]
         cut = next((n for n, word in enumerate(words) if not word.startswith("-")), len(words))
         return [*words[:cut], IMAGE, *words[cut:]]
+
+    def needs_cgroups(self) -> None:
+        """Rootless podman makes none where there is cgroup v1 only."""
+        if self.rootless and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+            raise NotHere("rootless podman has no cgroups on cgroup v1")
 
     def load_image(self) -> None:
         """Make the image that all cases use."""
