@@ -87,6 +87,16 @@ def rootless_podman(engine_place: Place, engine_base: Path, alice: User) -> Iter
     yield from _podman(engine_place, engine_base, alice, "fuse-overlayfs")
 
 
+@pytest.fixture(scope="session", params=["root, vfs", "rootless, vfs", "rootless, overlay"])
+def stored_podman(request: pytest.FixtureRequest, engine_place: Place, engine_base: Path) -> Iterator[Podman]:
+    """podman on the storage that `podman` does not have."""
+    who, driver = request.param.split(", ")
+    if who == "root" and os.getuid() != 0:
+        pytest.skip("needs root")
+    user = own_user() if who == "root" else request.getfixturevalue("alice")
+    yield from _podman(engine_place, engine_base, user, driver)
+
+
 @pytest.fixture(scope="session", params=["root", "rootless"])
 def podman(request: pytest.FixtureRequest) -> Podman:
     """podman as root and as an ordinary user."""

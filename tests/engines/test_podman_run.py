@@ -22,7 +22,6 @@ def test_the_exit_status_is_that_of_the_program(podman: Podman) -> None:
 
 @case
 def test_a_program_ended_by_a_signal_tells_so(podman: Podman) -> None:
-    assert podman("run", "--rm", IMAGE, "sh", "-c", "kill -9 $$; sleep 9").code in (0, 137)
     assert podman("run", "--rm", "--init", IMAGE, "sh", "-c", "kill -9 $$").code == 137
 
 

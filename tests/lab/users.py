@@ -37,12 +37,12 @@ class User:
 
 
 def account(*argv: str) -> None:
-    """Run a tool of shadow-utils, again while another one has the files locked."""
+    """Run a tool of shadow-utils, again while another has the files locked or a process is still ending."""
     for _ in range(40):
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
-        if "lock" not in done.stderr:
+        if "lock" not in done.stderr and "currently used by process" not in done.stderr:  # one just killed
             break
         time.sleep(0.25)
     raise AssertionError(f"{argv}: {done.stderr}")
