@@ -107,10 +107,13 @@ class Systemd:
         except RtError as error:
             self._attach(pid, error)
 
-    def _attach(self, pid: int, error: RtError) -> None:
-        """From another session the cgroup cannot be reached, though it is ours: systemd moves processes."""
+    def _attach(self, pid: int, error: RtError, below: str = "") -> None:
+        """From another session the cgroup cannot be reached, though it is ours: systemd moves processes.
+
+        `below`: to which cgroup under the scope's own, as a path from there.
+        """
         try:
-            self._manager("AttachProcessesToUnit", "ssau", self.unit, "", [pid])
+            self._manager("AttachProcessesToUnit", "ssau", self.unit, below, [pid])
         except (BusError, RtError):
             raise error from None
 
@@ -212,7 +215,18 @@ class Systemd:
         try:
             self.inner.add_beside(pid, first)
         except RtError as error:
-            self._attach(pid, error)
+            self._attach(pid, error, self._place_of(first))
+
+    def _place_of(self, first: int) -> str:
+        """Where below the scope's cgroup a process is: "/..." if that gives controllers on, so holds none."""
+        from .fs import read_bytes
+        from .v2 import beside
+
+        path = self.inner.paths[0]
+        if self.version != 2 or not (read_bytes(path + "/cgroup.subtree_control") or b"").split():
+            return ""
+        place = beside(path, first)
+        return place[len(path) :] if place is not None else ""
 
     def below(self, wanted: dict[str, str]) -> Manager:
         return self.inner.below(wanted)
