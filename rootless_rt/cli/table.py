@@ -357,6 +357,25 @@ COMMANDS = (
     ),
     Command("explain", "say more on an id of `doctor`; without one, list them", ("REASON",)),
     Command(
+        "lint",
+        "name what is dangerous in a config",
+        ("CONFIG",),
+        options=(
+            Option(
+                "b bundle", TEXT, "directory of the bundle, unless CONFIG is given (default: here)", "DIR"
+            ),
+            Option("format", CHOICE, "form of the output", default="text", choices=("text", "json")),
+            Option(
+                "fail-on",
+                CHOICE,
+                "end with 1 when there is a finding of at least this severity; a config that cannot be read"
+                " or run ends it with 2",
+                default="high",
+                choices=("high", "medium", "low", "info", "never"),
+            ),
+        ),
+    ),
+    Command(
         "completion",
         "print a script with which a shell (bash, zsh, fish) completes words of rt",
         ("SHELL",),
