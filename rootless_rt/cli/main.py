@@ -105,6 +105,10 @@ def _report_other(error: BaseException, log: Log) -> int:
     if isinstance(error, IdmapError):
         log.error(error.message, error.hint)
         return 1
+    exhausted = _exhausted(error)
+    if exhausted is not None:
+        log.error(*exhausted)
+        return 1
     if log.debugging:
         import traceback
 
@@ -114,6 +118,29 @@ def _report_other(error: BaseException, log: Log) -> int:
         None if log.debugging else "run it again with --debug before the command, and report what it prints",
     )
     return 1
+
+
+def _exhausted(error: BaseException) -> tuple[str, str] | None:
+    """(message, hint) where the system has run out of something: that can strike at any call."""
+    import errno
+
+    if isinstance(error, MemoryError):
+        return "out of memory", "raise the limit (ulimit -v, or memory.max of the cgroup)"
+    if not isinstance(error, OSError):
+        return None
+    hints = {
+        errno.EMFILE: "raise the limit on descriptors: ulimit -n 1024",
+        errno.ENFILE: "the whole system is out of descriptors: sysctl fs.file-max",
+        errno.ENOMEM: "raise the limit (ulimit -v, or memory.max of the cgroup)",
+        errno.ENOSPC: "make room on that file system",
+        errno.EDQUOT: "make room within the quota",
+        errno.EAGAIN: "raise the limit on processes: ulimit -u, or pids.max of the cgroup",
+    }
+    hint = hints.get(error.errno or 0)
+    if hint is None:
+        return None
+    where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    return where + posix.strerror(error.errno or 0).lower(), hint
 
 
 def _occupy_standard_fds() -> None:

@@ -1,0 +1,119 @@
+"""A soak: many containers of every kind, eight at a time, as an ordinary user; nothing is left of them.
+
+RT_SOAK says how many; the usual run is short. What it took is printed (pytest -s).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from conftest import MakeBundle
+from lab.bundles import Bundle
+from lab.leftovers import Ground
+from lab.runtime import Runtime
+from lab.users import User
+
+COUNT = int(os.environ.get("RT_SOAK", "96"))
+AT_A_TIME = 8
+HOOK = {"path": "/bin/sh", "args": ["sh", "-c", "cat >/dev/null"]}
+FAILING = {"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}
+
+
+class Soak:
+    """The kinds of containers, each made, used, and put away by one call with a number."""
+
+    def __init__(self, rt: Runtime, bundle: MakeBundle) -> None:
+        self.rt = rt
+        self.plain = self._made(bundle("exit 7"))
+        self.long = self._made(bundle("exec sleep 1000"))
+        self.missing = self._made(bundle(["/no/such/program"]))
+        self.hooked = self._made(
+            bundle("true").change(
+                lambda config: config.update(
+                    hooks={
+                        kind: [HOOK]
+                        for kind in ("createRuntime", "createContainer", "startContainer", "poststop")
+                    }
+                )
+            )
+        )
+        self.refused = self._made(
+            bundle("true").change(lambda config: config.update(hooks={"createRuntime": [HOOK, FAILING]}))
+        )
+
+    @staticmethod
+    def _made(bundle: Bundle) -> str:
+        return str(bundle.path)
+
+    def run(self, name: str) -> None:
+        done = self.rt("run", "--bundle", self.plain, name)
+        assert (done.returncode, done.stderr) == (7, "")
+
+    def run_with_hooks(self, name: str) -> None:
+        done = self.rt("run", "--bundle", self.hooked, name)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def fail(self, name: str) -> None:
+        done = self.rt("run", "--bundle", self.missing, name)
+        assert done.returncode == 1 and "no such file" in done.stderr
+
+    def fail_in_a_hook(self, name: str) -> None:
+        done = self.rt("run", "--bundle", self.refused, name)
+        assert done.returncode == 1 and "exit status 3" in done.stderr
+
+    def live(self, name: str) -> None:
+        self.rt.ok("create", "--bundle", self.long, name)
+        self.rt.ok("start", name)
+        assert self.rt.ok("exec", name, "echo", "in").strip() == "in"
+        assert self.rt("exec", name, "sh", "-c", "exit 5").returncode == 5
+        self.rt.ok("kill", name, "KILL")
+        self.rt.wait_for(name, "stopped")
+        self.rt.ok("delete", name)
+
+    def die(self, name: str) -> None:
+        """The runtime is killed at any moment."""
+        process = self.rt.popen("run", "--bundle", self.long, name)
+        time.sleep(random.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait(20)
+        self.rt.ok("delete", "--force", name)
+
+
+def keys_of(user: User) -> int:
+    """How many keys the kernel keeps for the user (proc_key-users(5))."""
+    for line in Path("/proc/key-users").read_text().splitlines():
+        number, _, rest = line.partition(":")
+        if int(number) == user.uid:
+            return int(rest.split()[0])
+    return 0
+
+
+def test_nothing_is_left_of_many_containers(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
+    soak = Soak(rt, bundle)
+    soak.live("soak-warm")  # what is made once, such as the user's own keyrings
+    ground, keys = Ground(rt, "soak-"), keys_of(alice)
+    kinds = (soak.run, soak.run_with_hooks, soak.fail, soak.fail_in_a_hook, soak.live, soak.die)
+    began = time.monotonic()
+    counted: Counter[str] = Counter()
+
+    def one(number: int) -> None:
+        kind = kinds[number % len(kinds)]
+        kind(f"soak-{number}")
+        counted[kind.__name__] += 1
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(one, range(COUNT)))
+    seconds = time.monotonic() - began
+    print(f"\n{COUNT} containers in {seconds:.1f} s: {dict(counted)}; keys {keys} -> {keys_of(alice)}")
+    assert rt.ok("list", "-q") == ""
+    ground.clean()
+    deadline = time.monotonic() + 30
+    while keys_of(alice) > keys + AT_A_TIME and time.monotonic() < deadline:
+        time.sleep(0.2)  # the kernel collects keys in its own time
+    assert keys_of(alice) <= keys + AT_A_TIME
