@@ -211,6 +211,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         if number in (errno.EROFS, errno.EXDEV):
             return "/proc/sys is read-only here, as in most containers"
     if op.name == "chdir":
+        if not op.args[1]:
+            return "the working directory must be there: only a container's own program has it made"
         return "process.cwd must be a directory of the rootfs, or one that can be made in it"
     if op.name == "caps" and op.label == "linux.seccomp":
         return "without process.noNewPrivileges, capset(2) comes after the filter, which must allow it"

@@ -21,8 +21,9 @@
 static int state_file(struct run *r, const struct op *op)
 {
 	int fd = (int)syscall(SYS_memfd_create, "state", 1U /* MFD_CLOEXEC */);
+	int pid = (int)getpid(); /* as seen by the container, where these hooks run (runtime.md, "State") */
 
-	if (fd < 0 || dprintf(fd, "%s%d%s", S(op, F_HOOK_STATE_HEAD), r->pid, S(op, F_HOOK_STATE_TAIL)) < 0 ||
+	if (fd < 0 || dprintf(fd, "%s%d%s", S(op, F_HOOK_STATE_HEAD), pid, S(op, F_HOOK_STATE_TAIL)) < 0 ||
 	    lseek(fd, 0, SEEK_SET))
 		fail(r, "memfd_create", S(op, F_HOOK_PATH));
 	return fd;

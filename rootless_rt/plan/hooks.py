@@ -37,7 +37,10 @@ def hook_state(config: dict[str, Any], bundle: str, container_id: str, status: s
 
 
 def hook_ops(draft: Draft, kind: str, status: str) -> list[Op]:
-    """The ops of the hooks of one kind. The pid is only known to rt-init: it goes between two halves."""
+    """The ops of the hooks of one kind. The pid is only known to rt-init: it goes between two halves.
+
+    It is the one that the container sees (runtime-spec, "State"): these hooks run in its namespaces.
+    """
     hooks = draft.config.get("hooks", {}).get(kind, [])
     if not hooks:
         return []

@@ -145,9 +145,10 @@ def _check_time(offsets: dict[str, dict[str, int]], namespaces: dict[str, str]) 
         if clock not in ("monotonic", "boottime"):
             raise SpecError(where, "no such clock", hint="monotonic and boottime can be set")
         if namespaces.get("time") != "":
-            raise SpecError(
-                where, "needs a new time namespace", hint='add {"type": "time"} to linux.namespaces'
-            )
+            fix = 'add {"type": "time"} to linux.namespaces'
+            if "time" in namespaces:
+                fix = "the one that is joined has its own offsets: remove these, or its path"
+            raise SpecError(where, "needs a new time namespace", hint=fix)
         if offset.get("nanosecs", 0) >= 10**9:
             raise SpecError(f"{where}.nanosecs", f"expected less than a second, got {offset['nanosecs']}")
 

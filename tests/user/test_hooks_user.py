@@ -98,7 +98,8 @@ def test_each_hook_reads_the_state_of_its_moment(rt: Runtime, bundle: MakeBundle
     for kind, status in zip(KINDS, ["creating"] * 3 + ["created", "running", "stopped"], strict=True):
         state = json.loads(log(box, kind))
         assert (state["id"], state["status"], state["bundle"]) == ("c", status, str(box.path)), kind
-        assert state.get("pid", 0) == (pid if status != "stopped" else 0), kind
+        inside = kind in ("createContainer", "startContainer")
+        assert state.get("pid", 0) == (1 if inside else pid if status != "stopped" else 0), kind
         assert state["ociVersion"] == box.config["ociVersion"]
         assert state["annotations"] == {"org.example.key": 'va"lue'}
 

@@ -88,3 +88,5 @@ def test_one_that_may_not_be_joined_is_named(rt: Runtime, bundle: MakeBundle) ->
 def test_offsets_without_a_new_namespace_are_refused(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle().change(lambda config: config["linux"].update(timeOffsets={"boottime": {"secs": 1}}))
     assert "needs a new time namespace" in refusal(rt, made)
+    assert '{"type": "time"}' in refusal(rt, made)
+    assert "the one that is joined" in refusal(rt, set_namespace(made, "time", "/proc/self/ns/time"))

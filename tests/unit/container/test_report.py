@@ -38,6 +38,11 @@ def test_the_words_of_the_kernel_are_passed_on() -> None:
     assert error.message.endswith("(tmpfs: Bad value for 'mode')")
 
 
+def test_only_a_container_s_own_program_has_its_working_directory_made() -> None:
+    hints = [report(Op("chdir", "/no", made), "chdir", errno.ENOENT, "/no").hint or "" for made in (0, 1)]
+    assert "must be there" in hints[0] and "can be made" in hints[1]
+
+
 def test_a_hidden_proc_is_explained_with_the_options_of_outer_containers() -> None:
     error = report(filesystem("proc", "/proc"), "fsconfig-create", errno.EPERM, "/proc")
     assert error.hint and "systempaths=unconfined" in error.hint
