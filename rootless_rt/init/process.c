@@ -241,8 +241,8 @@ static void home_from(struct run *r, char *text, uint64_t uid)
 }
 
 /*
- * The image's passwd may be a FIFO, a device or a gigabyte of holes: it is looked at before it is
- * opened for reading, and read to a limit.
+ * The image's passwd may be a FIFO, a device, a link to /proc/kmsg or a gigabyte of holes: it is looked at
+ * before it is opened for reading, and read to a limit. Files of /proc have no size.
  */
 void op_home(struct run *r, const struct op *op)
 {
@@ -254,7 +254,7 @@ void op_home(struct run *r, const struct op *op)
 	snprintf(r->home, sizeof r->home, "HOME=/");
 	if (at < 0)
 		return;
-	if (fstat(at, &st) || !S_ISREG(st.st_mode) || st.st_size > MAX_PASSWD) {
+	if (fstat(at, &st) || !S_ISREG(st.st_mode) || !st.st_size || st.st_size > MAX_PASSWD) {
 		close(at);
 		return;
 	}
