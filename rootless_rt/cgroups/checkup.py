@@ -6,6 +6,9 @@ The checks themselves are pure. Their texts stand in `host.doctor.reasons`.
 
 from __future__ import annotations
 
+import posix
+import sys
+
 from rootless_rt import paths
 from rootless_rt.cgroups.choice import choose
 from rootless_rt.cgroups.fs import read_bytes
@@ -34,9 +37,9 @@ class CgroupEvidence:
     """mode: of CgroupView. own: path of the own v2 cgroup. refused: why `choice` finds no place without
     systemd, or "". levels: (path, its controllers) from the top to where containers go. limits: (path, file,
     value) of memory.max and pids.max that are set. bus: the user bus, or None. client: whether jeepney is
-    there to speak to it."""
+    there to speak to it. systemd: its version, or 0."""
 
-    __slots__ = ("bus", "client", "levels", "limits", "mode", "own", "refused")
+    __slots__ = ("bus", "client", "levels", "limits", "mode", "own", "refused", "systemd")
 
     def __init__(self, mode: str = "v2", bus: str | None = "/run/user/1000/bus") -> None:
         self.mode = mode
@@ -46,6 +49,7 @@ class CgroupEvidence:
         self.limits: list[tuple[str, str, int]] = []
         self.bus = bus
         self.client = True
+        self.systemd = 0
 
 
 def gather(root: str, me: Me, bus: str | None, client: bool) -> CgroupEvidence:
@@ -65,6 +69,7 @@ def gather(root: str, me: Me, bus: str | None, client: bool) -> CgroupEvidence:
     )
     found.refused = (manager.reason or "no place") if manager.kind == "none" else ""
     found.levels = []
+    found.systemd = _systemd(root)
     own = seen.own_dir()
     if seen.mode == "v2" and own is not None and seen.unified is not None:
         managed = f"{seen.unified}/user.slice/user-{me.uid}.slice/user@{me.uid}.service"
@@ -77,6 +82,22 @@ def gather(root: str, me: Me, bus: str | None, client: bool) -> CgroupEvidence:
         for controller, file in (("memory", "memory.limit_in_bytes"), ("pids", "pids.max")):
             found.limits += _limit_v1(seen, controller, file)
     return found
+
+
+def _systemd(root: str) -> int:
+    """The version of systemd by the name of its library: asking it would take a connection. 0 without one."""
+    triplet = getattr(sys.implementation, "_multiarch", "")
+    for place in (f"/usr/lib/{triplet}/systemd", "/usr/lib/systemd", "/usr/lib64/systemd", "/lib/systemd"):
+        try:
+            names = posix.listdir(root + place)
+        except OSError:
+            continue
+        for name in names:
+            if name.startswith("libsystemd-shared-"):
+                version = name[len("libsystemd-shared-") :]
+                digits = next((at for at, char in enumerate(version) if not char.isdigit()), len(version))
+                return decimal(version[:digits]) or 0
+    return 0
 
 
 def _down(top: str, last: str) -> list[str]:
@@ -168,10 +189,19 @@ def check_controllers(found: CgroupEvidence, me: Me) -> Trouble | str | None:
         )
         return " ".join(sorted(last)) + rest
     lost = next((level for level, there in found.levels if missing[0] not in there), path)
+    if lost == found.levels[0][0]:
+        return Trouble(
+            f"{', '.join(missing)} not in the whole tree: the kernel has them switched off, or on cgroup v1",
+            "boot without cgroup_disable=, with cgroup_enable=memory where memory is missing (Raspberry Pi),"
+            " and with systemd.unified_cgroup_hierarchy=1",
+            details=details,
+        )
     commands = DELEGATE if "/user@" in path or _by_systemd(found, me) else ()
     fix = f"sudo systemctl edit user@.service, with [Service] {_DELEGATE}; then log in anew"
     return Trouble(
-        f"{', '.join(missing)} not delegated to {path}" + (f" (lost at {lost})" if lost != path else ""),
+        f"{', '.join(missing)} not delegated to {path}"
+        + (f" (lost at {lost})" if lost != path else "")
+        + (f": systemd {found.systemd} does not by default" if commands and found.systemd else ""),
         fix if commands else f"have who made {path} enable them in the cgroup.subtree_control above it",
         commands,
         details=details,

@@ -269,6 +269,20 @@ CHECKED: dict[str, Case] = {
         "pids")))]),
         "RT-CGROUP-CONTROLLERS", OK, "not cpuset, io", "",
     ),
+    "controllers that the kernel has off": (
+        cgroup_checks, lambda: changed(CgroupEvidence(), levels=[("/", frozenset(("cpu", "pids")))]),
+        "RT-CGROUP-CONTROLLERS", DEGRADED, "memory not in the whole tree", "cgroup_enable=memory",
+    ),
+    "an old systemd": (
+        cgroup_checks,
+        lambda: changed(
+            CgroupEvidence(),
+            systemd=249,
+            levels=[("/", frozenset(("cpu", "memory", "pids"))), ("/user@1000.service", frozenset(("memory",
+            "pids")))],
+        ),
+        "RT-CGROUP-CONTROLLERS", DEGRADED, "systemd 249 does not by default", "Delegate=cpu",
+    ),
     "a tight session": (
         cgroup_checks, lambda: changed(CgroupEvidence(), limits=[("/a", "pids.max", 33)]),
         "RT-CGROUP-LIMITS", DEGRADED, "pids.max of /a is 33", "set-property",

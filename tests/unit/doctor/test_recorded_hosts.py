@@ -283,3 +283,12 @@ def test_the_words_of_os_release_name_the_package_manager() -> None:
     "")] == [
         "apt", "dnf", "",
     ]  # fmt: skip
+
+
+def test_the_version_of_systemd_is_read_off_its_library(tmp_path: Path) -> None:
+    root = host(tmp_path, usr__lib__systemd__x="")
+    (tmp_path / "usr/lib/systemd/libsystemd-shared-255.4-1.fc40.so").write_text("")
+    me = alice(root)
+    assert cgroup_checks.gather(root, me, None, True).systemd == 255
+    (tmp_path / "usr/lib/systemd/libsystemd-shared-255.4-1.fc40.so").rename(tmp_path / "gone")
+    assert cgroup_checks.gather(root, me, None, True).systemd == 0
