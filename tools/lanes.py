@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import setup
 from runner import Runner
@@ -42,7 +43,7 @@ TEST_USER = "made by the tests of rt"  # the comment of the accounts that tests 
 
 class Lane:
     """One runner: its name, its command, the files of its tests (none: left out), if it needs root, and what
-    Debian packages it alone needs.
+    Debian packages it alone needs, and what Python packages its tests can use.
     """
 
     def __init__(
@@ -53,16 +54,18 @@ class Lane:
         *,
         root: bool = False,
         needs: tuple[str, ...] = (),
+        uses: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.command = command
         self.tests = tests
         self.root = root
         self.needs = needs
+        self.uses = uses
 
 
-def _pytest(name: str, *, root: bool = False, needs: tuple[str, ...] = ()) -> Lane:
-    return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", root=root, needs=needs)
+def _pytest(name: str, **more: Any) -> Lane:
+    return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", **more)
 
 
 def _machine(name: str) -> Lane:
@@ -81,7 +84,7 @@ LANES = (
     Lane("fuzz", [*PYTEST, "tests/fuzz"], "tests/fuzz/**/test_*.py", needs=("clang", "libclang-rt-dev")),
     _machine("systemd"),
     _machine("uml"),
-    _pytest("engines", needs=setup.FOR_ENGINES),
+    _pytest("engines", needs=setup.FOR_ENGINES, uses=("grpcio",)),
     Lane(
         "bats",
         ["bats", "--formatter", "pretty", "--recursive", "bats"],
@@ -165,6 +168,11 @@ def prepare(lanes: Sequence[Lane]) -> dict[str, str]:
     if not setup.make_venv():
         raise SetupError("the tests need a virtual environment: apt-get install -y python3-venv")
     setup.pip_install(PYTHON_PACKAGES)
+    for name in dict.fromkeys(name for lane in lanes for name in lane.uses):
+        try:
+            setup.pip_install([name])
+        except SetupError as error:  # not made for every Python
+            say(f"going on without {name}: {setup.reason(error)}")
     rt = setup.build_in_tree()
     path = f"{BUILD}:{VENV / 'bin'}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     return {**os.environ, "PATH": path, "RT": str(rt), "TERM": os.environ.get("TERM") or "dumb"}

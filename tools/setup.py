@@ -86,7 +86,10 @@ def static_busybox() -> bool:
     return path is not None and b"ld-linux" not in Path(path).read_bytes()[:4096]
 
 
-FOR_ENGINES = ("podman", "buildah", "fuse-overlayfs", "slirp4netns", "catatonit")
+FOR_ENGINES = (
+    *("podman", "buildah", "fuse-overlayfs", "slirp4netns", "catatonit"),
+    *("containerd", "docker.io", "rootlesskit", "containernetworking-plugins"),
+)
 # Each package with the test for what it is wanted for: a machine may have that from elsewhere.
 PRESENT: dict[str, Callable[[], bool]] = {
     "python3-venv": lambda: _system_python_has("ensurepip.__main__"),
@@ -102,6 +105,8 @@ PRESENT: dict[str, Callable[[], bool]] = {
         name: (lambda name=name: _command(name))  # type: ignore[misc]
         for name in ("bats", "clang", "runc", "crun", "strace", "mmdebstrap", "make", "secilc", *FOR_ENGINES)
     },
+    "docker.io": lambda: _command("dockerd"),
+    "containernetworking-plugins": lambda: os.path.exists("/usr/lib/cni/bridge"),
     "debian-archive-keyring": lambda: Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists(),
     "libclang-rt-dev": lambda: any(
         Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a")

@@ -8,12 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab.containerd import Containerd
+from lab.cri import Cri
+from lab.dockerd import Docker
 from lab.engines import RUNC, Matrix, Place
 from lab.podman import Podman
 from lab.runtime import program_problem
 from lab.users import User, own_user
+from lab.ward import PATH as WARD_PATH
+from lab.ward import Ward
 
 _MATRIX = Matrix()
+# Daemons have a whole matrix for each kind of user: in the usual run the rootless ones go through its core.
+_USERS = ["root", "rootless"]
+_USERS_OF_ALL = _USERS if os.environ.get("RT_ENGINES") == "all" else ["root"]
 _STORAGE = {
     "vfs": ["--storage-driver", "vfs"],
     "overlay": ["--storage-driver", "overlay"],
@@ -102,3 +110,88 @@ def podman(request: pytest.FixtureRequest) -> Podman:
     """podman as root and as an ordinary user."""
     found: Podman = request.getfixturevalue(f"{request.param}_podman")
     return found
+
+
+@pytest.fixture(scope="session")
+def ward() -> Iterator[Ward]:
+    """Where daemons run."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, for the namespaces of daemons")
+    ward = Ward()
+    try:
+        yield ward
+    finally:
+        ward.close()
+
+
+def _need(*programs: tuple[str, str]) -> None:
+    for program, package in programs:
+        if shutil.which(program, path=WARD_PATH) is None:
+            pytest.skip(f"needs {program}: apt install {package}")
+
+
+@pytest.fixture(scope="session")
+def root_ctr(ward: Ward) -> Containerd:
+    _need(("containerd", "containerd"))
+    return Containerd(ward)
+
+
+@pytest.fixture(scope="session")
+def rootless_ctr(ward: Ward, alice: User) -> Iterator[Containerd]:
+    _need(("containerd", "containerd"), ("rootlesskit", "rootlesskit"))
+    ctr = Containerd(ward, alice)
+    yield ctr
+    ctr.close()
+
+
+@pytest.fixture(scope="session", params=_USERS_OF_ALL)
+def ctr(request: pytest.FixtureRequest) -> Containerd:
+    """containerd as root, and where all is asked for as an ordinary user."""
+    found: Containerd = request.getfixturevalue(f"{request.param}_ctr")
+    return found
+
+
+@pytest.fixture(scope="session", params=_USERS)
+def core_ctr(request: pytest.FixtureRequest) -> Containerd:
+    """containerd as root and as an ordinary user."""
+    found: Containerd = request.getfixturevalue(f"{request.param}_ctr")
+    return found
+
+
+@pytest.fixture(scope="session")
+def root_docker(ward: Ward) -> Docker:
+    _need(("dockerd", "docker.io"))
+    return Docker(ward)
+
+
+@pytest.fixture(scope="session")
+def rootless_docker(ward: Ward, alice: User) -> Iterator[Docker]:
+    _need(("dockerd", "docker.io"), ("rootlesskit", "rootlesskit"), ("slirp4netns", "slirp4netns"))
+    docker = Docker(ward, alice)
+    yield docker
+    docker.close()
+
+
+@pytest.fixture(scope="session", params=_USERS_OF_ALL)
+def docker(request: pytest.FixtureRequest) -> Docker:
+    """Docker as root, and where all is asked for as an ordinary user."""
+    found: Docker = request.getfixturevalue(f"{request.param}_docker")
+    return found
+
+
+@pytest.fixture(scope="session", params=_USERS)
+def core_docker(request: pytest.FixtureRequest) -> Docker:
+    """Docker as root and as an ordinary user."""
+    found: Docker = request.getfixturevalue(f"{request.param}_docker")
+    return found
+
+
+@pytest.fixture(scope="session")
+def cri(root_ctr: Containerd) -> Iterator[Cri]:
+    """containerd as the kubelet sees it."""
+    pytest.importorskip("grpc", reason="needs grpcio: pip install grpcio")
+    if not Path("/usr/lib/cni/bridge").exists():
+        pytest.skip("needs /usr/lib/cni/bridge: apt install containernetworking-plugins")
+    cri = Cri(root_ctr)
+    yield cri
+    cri.close()
