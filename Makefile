@@ -2,7 +2,7 @@
 
 LANES = unit user root cve fuzz systemd uml engines bats
 
-.PHONY: build check test bench format clean $(LANES:%=test-%)
+.PHONY: build check test engines bench format clean $(LANES:%=test-%)
 
 build:    ## build/rt and build/rt-init, and what the tests need
 	@./test --setup
@@ -15,6 +15,9 @@ test:     ## every lane that can run here
 
 $(LANES:%=test-%): test-%:    ## one lane
 	@./test $*
+
+engines: build    ## all cases of the engines; ./test engines leaves out most of the rootless daemons'
+	@RT_ENGINES=all ./test engines
 
 bench: build    ## rt against runc, crun and bwrap
 	@tools/with-python benchmarks/run.py
