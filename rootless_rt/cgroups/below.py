@@ -36,8 +36,13 @@ def place(base: str, relative: str) -> str:
             fd = child
             if posix.fstat(fd).st_dev != device:
                 raise RtError(f"--cgroup {relative}: leads out of the cgroup file system")
+    except (FileNotFoundError, NotADirectoryError):
+        raise RtError(
+            f"--cgroup {relative}: there is no such cgroup below {base}",
+            hint="it has to be made first, by the container or with mkdir",
+        ) from None
     except OSError as error:
-        raise failure(f"--cgroup {relative}: no such cgroup below", base, error) from None
+        raise failure(f"--cgroup {relative}: cannot be entered, below", base, error) from None
     finally:
         if fd >= 0:
             posix.close(fd)

@@ -72,7 +72,19 @@ def failure(plan: Plan, message: Message) -> RtError:
     line = ": ".join(part for part in parts if part)
     if detail.strip():
         line += f" ({_kernel_says(detail)})"
-    return RtError(line, hint=_hint(op, message.call, number) or _restricted(plan, number))
+    hint = (
+        _hint(op, message.call, number) or _root_s_filesystem(plan, op, number) or _restricted(plan, number)
+    )
+    return RtError(line, hint=hint)
+
+
+def _root_s_filesystem(plan: Plan, op: Op, number: int) -> str | None:
+    """The hint for a filesystem that a user namespace may not mount (FS_USERNS_MOUNT, user_namespaces(7))."""
+    if op.name != "mount_fs" or number != errno.EPERM or plan.uid_map is None:
+        return None
+    if op.args[2] in ("tmpfs", "devpts", "mqueue", "overlay", "fuse", "ramfs"):
+        return None
+    return f"only root may mount {op.args[2]}: have it mounted on the host, and bind it"
 
 
 def _label_hint(plan: Plan) -> str | None:
@@ -160,6 +172,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return "sysfs needs a network namespace of this user namespace: add one, or bind /sys read-only"
         if kind == "devpts" and number == errno.EINVAL:
             return "are the ids of its gid= and uid= options mapped into the user namespace?"
+        if kind in ("cgroup", "cgroup2") and number in (errno.EPERM, errno.EBUSY):
+            return 'give the mount the type "cgroup": it then shows what there is of the container\'s cgroup'
         if number == errno.ENODEV:
             return f"the kernel has no filesystem called {kind}"
         if call == "destination":

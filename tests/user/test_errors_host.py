@@ -134,3 +134,13 @@ def test_a_file_system_nobody_knows_is_told(rt: Runtime, bundle: MakeBundle) -> 
     mount = {"destination": "/mnt", "type": "nosuchfs", "source": "none"}
     line, hint = refused(rt, bundle().change(lambda config: config["mounts"].append(mount)))
     assert "nosuchfs" in line and "nosuchfs" in hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"), [("ext4", "only root may mount ext4"), ("cgroup2", 'the type "cgroup"')]
+)
+def test_a_file_system_of_root_s_is_told(kind: str, advice: str, rt: Runtime, bundle: MakeBundle) -> None:
+    item = {"destination": "/m", "type": kind, "source": "/dev/null", "options": []}
+    box = bundle().change(lambda config: config["mounts"].append(item))
+    line, hint = refused(rt, box)
+    assert f"{kind} on /m" in line and advice in hint
