@@ -1,0 +1,68 @@
+"""podman, conmon or the container ended at the wrong moment: after `rm -f` of the engine nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from lab.engines import case, until
+from lab.podman import IMAGE, Podman
+
+
+def _state(podman: Podman) -> Path:
+    """Where the runtime keeps its containers: podman names no --root."""
+    below = podman.base / "runtime" if podman.rootless else Path("/run")
+    return below / podman.runtime
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except OSError:
+        return True
+
+
+@case
+def test_removed_containers_leave_no_state(podman: Podman) -> None:
+    name = podman.start("sleep", "100")
+    number, pid = podman.inspect(name, ".Id"), int(podman.inspect(name, ".State.Pid"))
+    assert (_state(podman) / number).is_dir()
+    podman.ok("rm", "-f", "-t", "0", name)
+    until(lambda: not (_state(podman) / number).exists(), "the state is removed")
+    assert _gone(pid)
+
+
+@case
+def test_conmon_is_killed(podman: Podman) -> None:
+    name = podman.start("sleep", "100")
+    pid, conmon = (int(podman.inspect(name, f".State.{each}")) for each in ("Pid", "ConmonPid"))
+    os.kill(conmon, signal.SIGKILL)
+    podman("rm", "-f", "-t", "0", name)
+    until(lambda: _gone(pid), "the container's process ends")
+    assert podman("container", "exists", name).code == 1
+
+
+@case
+def test_the_container_is_killed_from_outside(podman: Podman) -> None:
+    name = podman.start("sleep", "100")
+    os.kill(int(podman.inspect(name, ".State.Pid")), signal.SIGKILL)
+    assert podman.ok("wait", name) == "137"
+    podman.ok("start", name)
+    podman.ok("rm", "-f", "-t", "0", name)
+
+
+@case
+def test_podman_is_killed_while_it_creates(podman: Podman) -> None:
+    for wait in (0.15, 0.25, 0.35, 0.45):
+        name = podman.name()
+        null = subprocess.DEVNULL
+        started = podman.popen("run", "-d", "--name", name, IMAGE, "sleep", "100", stdout=null, stderr=null)
+        time.sleep(wait)
+        started.kill()
+        started.wait()
+        podman("rm", "-f", "-t", "0", name)
+        assert podman("container", "exists", name).code == 1
+        podman.run("true")
