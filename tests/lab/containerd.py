@@ -90,12 +90,23 @@ class Containerd:
             ward.delegate(f"/{self.space}", user)
             kit = ["rootlesskit", f"--state-dir={self.base}/kit", "--copy-up=/etc", "--copy-up=/run"]
             words = [*kit, "sh", "-c", 'rm -rf /run/containerd /run/runc; exec "$@"', "sh", *words]
-        ward.daemon(self.base.name, *words, ready=self.base / "c.sock", user=user)
+        self.words = words
+        self.serve()
         spaces = [self.space] if user else [self.space, "k8s.io"]
         for space in spaces:
             for image in (ward.image, ward.pause):
                 done = self("image", "import", "--no-unpack", str(image), space=space)
                 assert done.code == 0, str(done)
+
+    def serve(self) -> None:
+        """Start the daemon, again after `kill`."""
+        socket = self.base / "c.sock"
+        socket.unlink(missing_ok=True)
+        self.ward.daemon(self.base.name, *self.words, ready=socket, user=self.user)
+
+    def kill(self) -> None:
+        """End the daemon as by an accident; shims and containers go on."""
+        self.ward.ok("pkill", "-KILL", "-f", f"containerd --config {self.base}")
 
     def on(self, runtime: str) -> Containerd:
         """The same engine, with containers made by this runtime."""
@@ -169,6 +180,11 @@ class Containerd:
         """Remove a container, running or not."""
         self("task", "delete", "--force", name)
         self.ok("container", "delete", name)
+
+    def forget(self, name: str) -> None:
+        """What an administrator does about a container that the daemon no longer knows."""
+        root = f"/run/containerd/runc/{self.space}"
+        self.ward.ok(*self.beside(RUNTIMES[self.runtime], "--root", root, "delete", "--force", name))
 
     def state_of(self, name: str) -> list[str]:
         """What runtimes keep about a container in the directory of states."""
