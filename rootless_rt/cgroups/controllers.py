@@ -88,14 +88,7 @@ def enable(path: str, wanted: set[str], mount: str, own: str | None) -> None:
 
     `own` is the cgroup of this process: when it is in the way, all its processes move to a leaf below it.
     """
-    levels = []
-    here = paths.dirname(path)
-    while here == mount or here.startswith(mount + "/"):
-        levels.append(here)
-        if here == mount:
-            break
-        here = paths.dirname(here)
-    for level in reversed(levels):
+    for level in _levels(path, mount):
         on = _words(level, "cgroup.subtree_control")
         lacking = sorted((wanted - {CORE} - on) & _words(level, "cgroup.controllers"))
         # Also for those controllers that bear processes beside them (cpu, pids): the cgroups below, which are
@@ -104,6 +97,36 @@ def enable(path: str, wanted: set[str], mount: str, own: str | None) -> None:
             _evacuate(level)
         for controller in lacking:
             _switch_on(level, controller)
+
+
+def offer(path: str, mount: str, own: str | None) -> None:
+    """Switch on all controllers for the cgroup `path` that can be had without moving anybody. Never raises.
+
+    For statistics: without its controller a cgroup has no file that counts.
+    """
+    for level in _levels(path, mount):
+        if level == own and paths.exists(level + "/cgroup.type"):
+            return
+        for controller in sorted(
+            _words(level, "cgroup.controllers") - _words(level, "cgroup.subtree_control")
+        ):
+            try:
+                fs.put(level + "/cgroup.subtree_control", "+" + controller)
+            except OSError:
+                continue  # it has processes, or is not ours
+
+
+def _levels(path: str, mount: str) -> list[str]:
+    """The cgroups above `path`, from the mount point down."""
+    levels = []
+    here = paths.dirname(path)
+    while here == mount or here.startswith(mount + "/"):
+        levels.append(here)
+        if here == mount:
+            break
+        here = paths.dirname(here)
+    levels.reverse()
+    return levels
 
 
 def _switch_on(level: str, controller: str) -> None:

@@ -56,6 +56,10 @@ class V2:
             fs.make(path, self._made)
             if path not in self._made:
                 adopt(path)
+            from .controllers import offer
+
+            view = host.view()
+            offer(path, view.unified or path, view.own_dir())
         except BaseException:
             self.undo()
             raise

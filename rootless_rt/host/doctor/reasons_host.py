@@ -103,7 +103,7 @@ HOST = (
         found="kernel.apparmor_restrict_unprivileged_userns is 1, and a child of rt could not use the"
         " namespace that it made",
         fixes=(
-            "an AppArmor profile with `userns,` for the path of rt, see the chapter",
+            "for rt alone: the AppArmor profile contrib/apparmor/rt, see the chapter",
             "for every program: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
         ),
         chapter=UBUNTU,
