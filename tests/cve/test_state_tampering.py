@@ -1,0 +1,111 @@
+"""State that somebody or something has changed, and many commands at once on one container."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import MakeBundle
+from lab.attack import Canary
+from lab.runtime import Runtime
+
+PARALLEL = 100
+
+
+def spoil(path: Path, how: str, canary: Canary) -> None:
+    text = path.read_text()
+    state = json.loads(text)
+    if how == "truncated":
+        path.write_text(text[: len(text) // 2])
+    elif how == "empty":
+        path.write_text("")
+    elif how == "missing":
+        path.unlink()
+    elif how == "directory":
+        path.unlink()
+        path.mkdir()
+    elif how == "fifo":
+        path.unlink()
+        os.mkfifo(path)
+    elif how == "link":
+        kept = path.with_name("other")
+        path.rename(kept)
+        path.symlink_to(kept)
+    elif how == "link to a file of the host":
+        path.unlink()
+        path.symlink_to(canary.file)
+    elif how == "huge":
+        with path.open("wb") as file:
+            file.truncate(1 << 30)
+    elif how == "another's id":
+        path.write_text(json.dumps({**state, "id": "d"}))
+    elif how == "pid of a stranger":
+        path.write_text(json.dumps({**state, "pid": os.getpid()}))
+    elif how == "a cgroup that is none":
+        path.write_text(json.dumps({**state, "cgroup": {"kind": "v2", "path": str(canary.path)}}))
+    elif how == "nested":
+        path.write_text("[" * 200_000)
+
+
+KINDS = [
+    *("truncated", "empty", "missing", "directory", "fifo", "link", "link to a file of the host", "huge"),
+    *("another's id", "pid of a stranger", "a cgroup that is none", "nested"),
+]
+
+
+@pytest.mark.parametrize("how", KINDS)
+def test_spoiled_state_is_an_error_and_delete_force_cleans_up(
+    rt: Runtime, bundle: MakeBundle, place: Path, how: str
+) -> None:
+    canary = Canary(place / "canary")
+    rt.user.owns(canary.path)
+    canary.remember()
+    rt.ok("run", "--detach", "--bundle", str(bundle(["/bin/sleep", "1000"]).path), "c")
+    pid = rt.state("c")["pid"]
+    spoil(rt.root / "c/state.json", how, canary)
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-h", f"{rt.user.uid}:{rt.user.gid}", rt.root / "c/state.json"], check=False)
+    for words in (["state", "c"], ["kill", "c", "KILL"], ["exec", "c", "/bin/true"], ["ps", "c"], ["list"]):
+        done = rt(*words, timeout=20)
+        assert "Traceback" not in done.stderr and "internal error" not in done.stderr, (words, done.stderr)
+        if words[0] in ("kill", "exec") and how != "pid of a stranger":
+            assert done.returncode != 0 and done.stderr.startswith("rt: "), (words, done)
+    done = rt("delete", "--force", "c", timeout=20)
+    assert "Traceback" not in done.stderr and not (rt.root / "c").exists(), done.stderr
+    canary.check()
+    if Path(f"/proc/{pid}").exists() and "sleep" in Path(f"/proc/{pid}/cmdline").read_text():
+        os.kill(pid, 9)  # who it was could not be known any more
+
+
+def test_a_hundred_commands_at_once_on_one_id_do_no_harm(rt: Runtime, bundle: MakeBundle) -> None:
+    made = bundle(["/bin/sleep", "1000"])
+    rt.ok("create", "--bundle", str(made.path), "c")
+    said: list[tuple[int, str]] = []
+
+    def call(number: int) -> None:
+        words = [
+            ["start", "c"],
+            ["kill", "c", "KILL"],
+            ["delete", "c"],
+            ["state", "c"],
+            ["delete", "--force", "c"],
+        ]
+        done = rt(*words[number % 5], timeout=100)
+        said.append((done.returncode, done.stderr))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(PARALLEL)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == PARALLEL
+    for code, text in said:
+        assert code in (0, 1) and "Traceback" not in text and "internal error" not in text, text
+        assert len(text.splitlines()) <= 2, text
+    rt("delete", "--force", "c")
+    assert list(rt.root.iterdir()) == []
+    rt.ok("run", "--bundle", str(made.run(["/bin/true"]).path), "c")
