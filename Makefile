@@ -2,7 +2,7 @@
 
 LANES = unit user root cve fuzz systemd uml engines bats
 
-.PHONY: build check test engines bench format clean $(LANES:%=test-%)
+.PHONY: lane-ns lane-uml build check test engines bench format clean $(LANES:%=test-%)
 
 build:    ## build/rt and build/rt-init, and what the tests need
 	@./test --setup
@@ -18,6 +18,9 @@ $(LANES:%=test-%): test-%:    ## one lane
 
 engines: build    ## all cases of the engines; ./test engines leaves out most of the rootless daemons'
 	@RT_ENGINES=all ./test engines
+
+lane-ns lane-uml: lane-%: build    ## a machine of the lane systemd or uml, to type commands in (root)
+	@PYTHONPATH=.:tests .venv/bin/python -m lab.machines.shell $*
 
 bench: build    ## rt against runc, crun and bwrap
 	@tools/with-python benchmarks/run.py
