@@ -1,7 +1,7 @@
 """`make lane-ns`, `make lane-uml`: a machine of the test lanes for a person.
 
-Each line is run there as a shell would, by root at first; `as alice` or `as root` changes who. The machine ends
-with the input. It is the very machine that the tests have, with the source tree's rt on PATH.
+Each line is run there as a shell would, by root at first; `as alice` or `as root` changes who. The machine
+ends with the input. It is the very machine that the tests have, with the source tree's rt on PATH.
 """
 
 from __future__ import annotations
