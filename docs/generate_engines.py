@@ -1,6 +1,6 @@
 """Writes the table of docs/engines.md from docs/engines.json: python3 docs/generate_engines.py
 
-The numbers come from a run of the tests of engines (`./test engines`), which leaves them in
+The numbers come from a run of all tests of engines (`make engines`), which leaves them in
 build/engines.json; with `--take` they are taken from there into docs/engines.json first.
 """
 

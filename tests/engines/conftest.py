@@ -11,7 +11,7 @@ import pytest
 from lab.containerd import Containerd
 from lab.cri import Cri
 from lab.dockerd import Docker
-from lab.engines import RUNC, Matrix, Place
+from lab.engines import ALL, RUNC, Matrix, Place
 from lab.podman import Podman
 from lab.runtime import program_problem
 from lab.users import User, own_user
@@ -21,7 +21,7 @@ from lab.ward import Ward
 _MATRIX = Matrix()
 # Daemons have a whole matrix for each kind of user: in the usual run the rootless ones go through its core.
 _USERS = ["root", "rootless"]
-_USERS_OF_ALL = _USERS if os.environ.get("RT_ENGINES") == "all" else ["root"]
+_USERS_OF_ALL = _USERS if ALL else ["root"]
 _STORAGE = {
     "vfs": ["--storage-driver", "vfs"],
     "overlay": ["--storage-driver", "overlay"],
@@ -48,7 +48,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if rows:
         terminalreporter.write_line(f"{'engine':<12}{'mode':<28}{'cases':>6}{'runc':>6}{'rt':>6}")
     for engine, mode, cases, runc, rt in rows:
-        terminalreporter.write_line(f"{engine:<12}{mode:<28}{cases:>6}{runc:>6}{rt:>6}")
+        shown = runc if ALL or runc else "-"
+        terminalreporter.write_line(f"{engine:<12}{mode:<28}{cases:>6}{shown:>6}{rt:>6}")
 
 
 @pytest.fixture(scope="session")
