@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ _WARDS = itertools.count()
 # The first process waits for others' orphans as well. /dev/fuse and /dev/net/tun are for everybody here.
 _SET_UP = """set -e
 mount -t tmpfs -o mode=755 run /run
+for place in $@; do mount -t tmpfs -o mode=755 ward $place; done
 mkdir -m 755 /run/devices /run/user
 for node in fuse net/tun; do
     test -e /dev/$node || continue
@@ -43,6 +45,8 @@ echo ready
 exec > /dev/null
 while :; do sleep 1000 & wait; done
 """
+# Where daemons and network plugins write whatever they are told: empty ones of the ward's own.
+_FIXED = (Path("/etc/docker"), Path("/var/lib/cni"))
 
 
 class Ward:
@@ -53,9 +57,14 @@ class Ward:
         self.cgroup = f"/{name}"
         self.base = Path(tempfile.mkdtemp(prefix="rt-ward-"))
         self.base.chmod(0o755)
+        self.made = [place for place in _FIXED if not place.exists()]
+        for place in self.made:
+            place.mkdir(exist_ok=True)
         unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
         self.keeper = subprocess.Popen(
-            [*unshare, "sh", "-c", _SET_UP], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            [*unshare, "sh", "-c", _SET_UP, "sh", *map(str, _FIXED)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
         )
         assert self.keeper.stdout is not None
         if self.keeper.stdout.readline() != b"ready\n":
@@ -90,7 +99,7 @@ class Ward:
         if not runtime.exists():
             runtime.mkdir(mode=0o700)
             user.owns(runtime)
-        mine = {"PATH": PATH, "XDG_RUNTIME_DIR": str(runtime), "LC_ALL": "C"}
+        mine = {"PATH": PATH, "XDG_RUNTIME_DIR": str(runtime), "HOME": str(runtime), "LC_ALL": "C"}
         return {**user.environment(), **mine}
 
     def popen(self, *words: str, user: User | None = None, **options: Any) -> subprocess.Popen[bytes]:
@@ -151,6 +160,9 @@ class Ward:
         while not self._cgroups_gone() and time.monotonic() < deadline:
             time.sleep(0.05)
         shutil.rmtree(self.base, ignore_errors=True)
+        for place in self.made:
+            with suppress(OSError):  # another run uses it too
+                place.rmdir()
 
     def _cgroups_gone(self) -> bool:
         for ours in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}*"):
