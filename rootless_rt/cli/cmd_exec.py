@@ -11,7 +11,7 @@ from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.spec import names, rules, schema
-from rootless_rt.spec.load import checked
+from rootless_rt.spec.load import MOST_BYTES, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
 def _from_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise RtError(f"--process {path}: {(error.strerror or 'cannot be read').lower()}") from None
     try:

@@ -46,7 +46,7 @@ def _read(path: str) -> tuple[Spec, list[Place]]:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise RtError(f"{path} is not a regular file")
-            data = file.read(_MAX_CONFIG + 1)
+            data = file.read(_MAX_CONFIG + 1) or b""  # None: a file of /proc that has nothing to say yet
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "not a path"
         raise RtError(f"cannot read {path}: {reason}", hint="name a config.json, or a --bundle") from None

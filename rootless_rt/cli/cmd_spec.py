@@ -43,11 +43,11 @@ def _config(inv: Invocation, bundle: str) -> dict[str, Any]:
     if source is None:
         config = default_spec(cgroup2=cgroup2)
     else:
-        from rootless_rt.spec.load import from_bytes
+        from rootless_rt.spec.load import MOST_BYTES, from_bytes
 
         try:
             with open(source, "rb") as file:
-                data = file.read()
+                data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise RtError(f"--from {source}: {os.strerror(error.errno or 0).lower()}") from None
         config = from_bytes(data, os.path.abspath(bundle)).data

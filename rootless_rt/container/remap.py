@@ -10,7 +10,7 @@ from rootless_rt.errors import RtError
 from rootless_rt.host.idmaps import KINDS, Maps, as_mappings, maps_of
 from rootless_rt.spec import jsonio, schema
 from rootless_rt.spec.emulation import UID_EMULATION
-from rootless_rt.spec.load import Spec, checked, from_bytes
+from rootless_rt.spec.load import MOST_BYTES, Spec, checked, from_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _kept(extents: list[tuple[int, int, int]]) -> int:
 def _from_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise RtError(
             f"--idmap {path}: {(error.strerror or 'cannot be read').lower()}",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CONFIG_NAME = "config.json"
+MOST_BYTES = 16 << 20  # of a JSON file that describes a container: an engine's has some 30 kB
 
 _TYPE_MASK, _DIRECTORY, _SYMLINK = 0o170000, 0o040000, 0o120000  # of st_mode, inode(7)
 
@@ -74,6 +75,8 @@ def checked(data: bytes, what: str, table: schema.Node) -> dict[str, Any]:
 
     `what` names the document in syntax errors. Raises RtError and SpecError.
     """
+    if len(data) > MOST_BYTES:
+        raise RtError(f"{what} is larger than {MOST_BYTES >> 20} MiB")
     document: Any = jsonio.parse(data, what)
     # A UTF-8 document can only bring U+0000 and surrogates as these escapes.
     escapes = b"\\u0000" in data or b"\\ud" in data or b"\\uD" in data
@@ -111,8 +114,10 @@ def _read_config(bundle: str, config_path: str | None) -> bytes:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
         try:
             chunks = []
-            while chunk := posix.read(fd, 1 << 20):
+            left = MOST_BYTES + 1  # a device may have no end
+            while left > 0 and (chunk := posix.read(fd, 1 << 20)):
                 chunks.append(chunk)
+                left -= len(chunk)
         finally:
             posix.close(fd)
     except FileNotFoundError:
