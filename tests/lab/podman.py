@@ -51,6 +51,12 @@ class Podman:
         for name in ("work", "runtime"):
             (base / name).mkdir(mode=0o700)
         user.owns(base)
+        # What podman makes outside of the directories it is told: removed at the end, unless it was there.
+        locks = f"libpod_rootless_lock_{user.uid}" if self.rootless else "libpod_lock"
+        made = [Path("/dev/shm", locks)]
+        if not self.rootless:
+            made += [path / "libpod_parent" for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir()]
+        self.outside = [path for path in made if not path.exists()]
 
     def on(self, runtime: str) -> Podman:
         """The same engine, with containers made by this runtime."""
@@ -157,3 +163,9 @@ class Podman:
             self("system", "migrate")  # ends the process that keeps the user namespace
         else:
             subprocess.run(self.place.argv(self.user, "/", wipe), check=False, stderr=subprocess.DEVNULL)
+        for path in self.outside:
+            if path.is_dir():  # cgroups: empty ones can be removed
+                below = sorted(path.rglob("*/"), reverse=True)
+                subprocess.run(["rmdir", *below, path], check=False, stderr=subprocess.DEVNULL)
+            else:
+                path.unlink(missing_ok=True)
