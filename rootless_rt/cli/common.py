@@ -71,6 +71,11 @@ def container_options(inv: Invocation) -> Options:
     for name in ("console_socket", "pidfd_socket", "pid_file"):
         path = text(given, name) if name in given else None
         setattr(options, name, paths.absolute(path) if path is not None else None)
+    kept = text(given, "overlay_dir") if "overlay_dir" in given else None
+    if kept is not None:
+        options.overlay = paths.absolute(kept)
+    elif given.get("overlay") is True:
+        options.overlay = ""
     options.keep_fds = number(given, "preserve_fds")
     options.new_keyring = given.get("no_new_keyring") is not True
     options.keep_groups = given.get("keep_groups") is True

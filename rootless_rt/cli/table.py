@@ -139,6 +139,10 @@ _CREATE_OPTIONS = (
     _CONFIG,
     _IDMAP,
     _EMULATION,
+    Option("overlay", FLAG, "leave the rootfs as it is: what the container writes into it goes with it"),
+    Option(
+        "overlay-dir", TEXT, "the same, but keep what is written in this directory, for the next time", "DIR"
+    ),
     Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
     Option("pidfd-socket", TEXT, "unix socket that receives a pidfd of the container's process", "PATH"),
     Option("pid-file", TEXT, "write the container's process id to this file", "FILE"),

@@ -46,6 +46,7 @@ class Options:
         "listen_names",
         "new_keyring",
         "notify",
+        "overlay",
         "pid_file",
         "pidfd_socket",
         "pivot",
@@ -67,6 +68,7 @@ class Options:
         self.listen_names = ""
         # The directory for the socket that stands in for NOTIFY_SOCKET, made with the container.
         self.notify = ""
+        self.overlay: str | None = None  # where the changes of the rootfs go; "": nowhere that lasts
         self.new_keyring = True
         self.pivot = True
         self.start_later = True
@@ -112,6 +114,7 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
         listen_names=options.listen_names,
         keep_groups=options.keep_groups,
         notify=options.notify,
+        overlay=options.overlay,
         trace=options.debug is not None,
         rows=size[0],
         cols=size[1],

@@ -180,6 +180,10 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return _destination_hint(number)
         if call == "fsconfig" and number == errno.EINVAL and any("context=" in word for word in op.args[4]):
             return "is the label (linux.mountLabel, or its own context=) one of the loaded SELinux policy?"
+    if op.name == "overlay" and number == errno.EINVAL:
+        return "overlays want extended attributes above, and nothing mounted inside of the rootfs"
+    if op.name == "overlay" and number in (errno.EPERM, errno.ENODEV):
+        return "the kernel has no overlay for user namespaces (Linux 5.11)"
     if op.name == "idmap":
         if number == errno.EPERM:
             return "the filesystem belongs to another user namespace: only its owner can map its ids"

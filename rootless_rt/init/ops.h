@@ -71,6 +71,8 @@ enum op_code {
 	OP_COVER = 42,
 	OP_NEST = 70,
 	OP_IDMAP = 72,
+	OP_OVERLAY = 75,
+	OP_DIRECTORY = 76,
 	OP_ENTER_OWN = 71,
 	OP_REMOUNT = 43,
 	OP_SCHEDULER = 50,
@@ -82,7 +84,7 @@ enum op_code {
 	OP_PERSONALITY = 54,
 };
 
-#define OP_LAST 74
+#define OP_LAST 76
 #define OP_FIELDS 13
 
 /* X(code, name, field types) */
@@ -140,6 +142,8 @@ enum op_code {
 	X(42, "cover", "S") \
 	X(70, "nest", "UUUU") \
 	X(72, "idmap", "UUUU") \
+	X(75, "overlay", "UUU") \
+	X(76, "directory", "US") \
 	X(71, "enter_own", "SU") \
 	X(43, "remount", "USUUUUUUVL") \
 	X(50, "scheduler", "UUSUUUU") \
@@ -287,6 +291,11 @@ enum op_field {
 	F_IDMAP_USERNS = 1,
 	F_IDMAP_RECURSIVE = 2,
 	F_IDMAP_PROPAGATION = 3,
+	F_OVERLAY_ROOT = 0,
+	F_OVERLAY_DIR = 1,
+	F_OVERLAY_USERXATTR = 2,
+	F_DIRECTORY_SLOT = 0,
+	F_DIRECTORY_PATH = 1,
 	F_ENTER_OWN_NAME = 0,
 	F_ENTER_OWN_FLAG = 1,
 	F_REMOUNT_ROOT = 0,

@@ -99,6 +99,8 @@ void copy_up(struct run *r, int from, int to, const char *path, int owner);
 /* The subjects. */
 void op_source(struct run *r, const struct op *op);
 void op_idmap(struct run *r, const struct op *op);
+void op_directory(struct run *r, const struct op *op);
+void op_overlay(struct run *r, const struct op *op);
 void op_root(struct run *r, const struct op *op);
 void op_propagation(struct run *r, const struct op *op);
 void op_mount_fs(struct run *r, const struct op *op);

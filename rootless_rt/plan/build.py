@@ -43,6 +43,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
         take_slots(draft)
     draft.root_slot = draft.new_slot()
 
+    upper = rootfs.upper_slot(draft)
     limits = process.host_ops(draft)
     before, after_clone = namespaces.entry_ops(draft, joined, cgroup)
     null = draft.source("/dev/null", False) if draft.linux.get("maskedPaths") else NO_SLOT
@@ -65,6 +66,9 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     ops += draft.sources
     ops.append(rootfs.root_op(draft))
     ops += namespaces.become_ops(draft)
+    if policy.overlay is not None:
+        # By root of the user namespace, to whom the new files belong.
+        ops.append(Op("overlay", draft.root_slot, upper, int(draft.in_userns), label="--overlay"))
     ops += namespaces.identity_ops(draft)
     ops += mount_ops + device_ops + console_ops
     asked = draft.config.get("hooks", {})

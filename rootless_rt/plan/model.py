@@ -65,8 +65,9 @@ class Policy:
     `keep_fds` is how many descriptors from 3 on are kept, `listen_fds` how many of the last of them are
     sockets of socket activation (sd_listen_fds(3)) and `listen_names` their names; `keep_groups` leaves the
     caller's supplementary groups; `notify` is the host's directory of the socket that stands in for
-    NOTIFY_SOCKET, or empty; `trace` has rt-init report times; `rows` and `cols` are
-    the caller's terminal (0: unknown).
+    NOTIFY_SOCKET, or empty; `overlay` is the directory for what is written into the rootfs, "" for memory,
+    None for the rootfs itself; `trace` has rt-init report times; `rows` and `cols` are the caller's terminal
+    (0: unknown).
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Policy:
         "listen_names",
         "new_keyring",
         "notify",
+        "overlay",
         "pivot",
         "rows",
         "start_later",
@@ -98,6 +100,7 @@ class Policy:
         listen_names: str = "",
         keep_groups: bool = False,
         notify: str = "",
+        overlay: str | None = None,
         trace: bool = False,
         rows: int = 0,
         cols: int = 0,
@@ -112,6 +115,7 @@ class Policy:
         self.listen_names = listen_names
         self.keep_groups = keep_groups
         self.notify = notify
+        self.overlay = overlay
         self.trace = trace
         self.rows = rows
         self.cols = cols

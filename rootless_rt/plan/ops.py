@@ -226,6 +226,18 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         (("slot", "U"), ("userns", "U"), ("recursive", "U"), ("propagation", "U")),
         "map the ids of the mount in slot {slot} by the user namespace of slot {userns}",
     ),
+    (
+        "overlay",
+        75,
+        (("root", "U"), ("dir", "U"), ("userxattr", "U")),
+        "lay an overlay over the rootfs, written to slot {dir}",
+    ),
+    (
+        "directory",
+        76,
+        (("slot", "U"), ("path", "S")),
+        "open the directory {path}, made if missing, into slot {slot}",
+    ),
     ("enter_own", 71, (("name", "S"), ("flag", "U")), "enter the own namespace {name}"),
     (
         "remount",

@@ -33,6 +33,15 @@ def root_op(draft: Draft) -> Op:
     return Op("root", draft.spec.rootfs, draft.root_slot, int(shared), label="root.path")
 
 
+def upper_slot(draft: Draft) -> int:
+    """The slot of the directory that takes what is written, for --overlay-dir."""
+    if not draft.policy.overlay:
+        return NO_SLOT
+    slot = draft.new_slot()
+    draft.sources.append(Op("directory", slot, draft.policy.overlay, label="--overlay-dir"))
+    return slot
+
+
 def hiding_ops(draft: Draft, null_slot: int) -> list[Op]:
     """Masked and read-only paths, and the read-only root."""
     ops: list[Op] = []
@@ -48,7 +57,7 @@ def hiding_ops(draft: Draft, null_slot: int) -> list[Op]:
         ops.append(
             Op("mask", draft.root_slot, path, null_slot, tmpfs_slot, label=f"linux.maskedPaths[{index}]")
         )
-    if draft.config["root"].get("readonly"):
+    if draft.config["root"].get("readonly") and draft.policy.overlay is None:
         ops.append(Op("root_attrs", draft.root_slot, ATTR_RDONLY, label="root.readonly"))
     return ops
 
