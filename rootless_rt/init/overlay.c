@@ -27,8 +27,8 @@ void op_directory(struct run *r, const struct op *op)
 	const char *path = S(op, F_DIRECTORY_PATH);
 	int fd;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
-		fail(r, "mkdir", path);
+	if (mkdirat(AT_FDCWD, path, 0700) && errno != EEXIST)
+		fail(r, "mkdirat", path);
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		fail(r, "open", path);

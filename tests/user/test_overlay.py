@@ -97,7 +97,7 @@ def test_masked_paths_and_mounts_lie_on_top(rt: Runtime, bundle: MakeBundle) -> 
 
 
 def test_a_directory_that_cannot_be_is_named(rt: Runtime, bundle: MakeBundle) -> None:
-    assert "--overlay-dir: /no/such/place: mkdir: no such file" in refusal(
+    assert "--overlay-dir: /no/such/place: mkdirat: no such file" in refusal(
         rt, bundle(), "--overlay-dir", "/no/such/place"
     )
     assert "not a directory" in refusal(rt, bundle(), "--overlay-dir", "/etc/passwd")
