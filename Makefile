@@ -1,8 +1,8 @@
 # Short names for the things one does all day. Everything is done by ./test (tools/lanes.py) and tools/setup.py.
 
-LANES = unit user root cve fuzz systemd uml engines bats
+LANES = unit user root cve fuzz systemd uml qemu engines bats
 
-.PHONY: lane-ns lane-uml build check test engines bench format clean $(LANES:%=test-%)
+.PHONY: lane-ns lane-uml lane-qemu build check test engines bench format clean $(LANES:%=test-%)
 
 build:    ## build/rt and build/rt-init, and what the tests need
 	@./test --setup
@@ -10,7 +10,7 @@ build:    ## build/rt and build/rt-init, and what the tests need
 check:    ## under a minute, no privilege: ruff, mypy, unit tests
 	@./test check
 
-test:     ## every lane that can run here
+test:     ## every lane that can run here; without qemu, which is slow
 	@./test
 
 $(LANES:%=test-%): test-%:    ## one lane
@@ -19,7 +19,7 @@ $(LANES:%=test-%): test-%:    ## one lane
 engines: build    ## all cases of the engines; ./test engines leaves out most of the rootless daemons'
 	@RT_ENGINES=all ./test engines
 
-lane-ns lane-uml: lane-%: build    ## a machine of the lane systemd or uml, to type commands in (root)
+lane-ns lane-uml lane-qemu: lane-%: build    ## a machine of the lane systemd, uml or qemu, to type commands in (root)
 	@PYTHONPATH=.:tests .venv/bin/python -m lab.machines.shell $*
 
 bench: build    ## rt against runc, crun and bwrap

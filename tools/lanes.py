@@ -1,6 +1,6 @@
 """`./test`: sets up, builds rt in the tree, runs the test lanes, and sums them up.
 
-    test                 every lane that can run here
+    test                 every lane that can run here, but those that are run by name only (qemu)
     test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
     test --setup         set up and build only
 
@@ -43,7 +43,8 @@ TEST_USER = "made by the tests of rt"  # the comment of the accounts that tests 
 
 class Lane:
     """One runner: its name, its command, the files of its tests (none: left out), if it needs root, and what
-    Debian packages it alone needs, and what Python packages its tests can use.
+    Debian packages it alone needs, and what Python packages its tests can use. One with `asked_by`, the name
+    of a variable, is run only by its own name, or when the environment sets that to 1.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Lane:
         root: bool = False,
         needs: tuple[str, ...] = (),
         uses: tuple[str, ...] = (),
+        asked_by: str = "",
     ) -> None:
         self.name = name
         self.command = command
@@ -62,16 +64,18 @@ class Lane:
         self.root = root
         self.needs = needs
         self.uses = uses
+        self.asked_by = asked_by
 
 
 def _pytest(name: str, **more: Any) -> Lane:
     return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", **more)
 
 
-def _machine(name: str) -> Lane:
+def _machine(name: str, *needs: str, asked_by: str = "") -> Lane:
     """Tests in a machine of tests/lab/machines: building its Debian root belongs to the first of them."""
     command = [*PYTEST, "--timeout", str(BUILD_LIMIT), f"tests/{name}"]
-    return Lane(name, command, f"tests/{name}/**/test_*.py", root=True, needs=setup.FOR_MACHINES)
+    needed = (*setup.FOR_MACHINES, *needs)
+    return Lane(name, command, f"tests/{name}/**/test_*.py", root=True, needs=needed, asked_by=asked_by)
 
 
 LANES = (
@@ -84,6 +88,7 @@ LANES = (
     Lane("fuzz", [*PYTEST, "tests/fuzz"], "tests/fuzz/**/test_*.py", needs=("clang", "libclang-rt-dev")),
     _machine("systemd"),
     _machine("uml"),
+    _machine("qemu", "qemu-system-x86", asked_by="RT_QEMU"),
     _pytest("engines", needs=setup.FOR_ENGINES, uses=("grpcio",)),
     Lane(
         "bats",
@@ -179,13 +184,15 @@ def prepare(lanes: Sequence[Lane]) -> dict[str, str]:
 
 
 def chosen(names: list[str]) -> list[Lane]:
-    """The lanes of these names, in the order of LANES; all when there are none."""
+    """The lanes of these names, in the order of LANES; the usual ones when there are none."""
     wanted = [each for name in names for each in GROUPS.get(name, [name])]
     known = [lane.name for lane in LANES]
     for name in wanted:
         if name not in known:
             raise SetupError(f"no lane {name}: there are {', '.join([*GROUPS, *known])}")
-    return [lane for lane in LANES if not wanted or lane.name in wanted]
+    if wanted:
+        return [lane for lane in LANES if lane.name in wanted]
+    return [lane for lane in LANES if not lane.asked_by or os.environ.get(lane.asked_by) == "1"]
 
 
 def sum_up(results: list[tuple[str, list[int]]]) -> int:
@@ -214,7 +221,7 @@ def main(arguments: list[str]) -> int:
         print("lanes:", *GROUPS, *(lane.name for lane in LANES))
         return 0
     if arguments == ["--setup"]:
-        prepare(LANES)
+        prepare(chosen([]))
         setup.give_back()
         return 0
     lanes = chosen(arguments)

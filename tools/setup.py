@@ -112,6 +112,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
         Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a")
     ),
     "e2fsprogs": lambda: _command("mke2fs"),
+    "qemu-system-x86": lambda: _command("qemu-system-x86_64"),
     "bubblewrap": lambda: _command("bwrap"),
     "iproute2": lambda: _command("ip"),
 }

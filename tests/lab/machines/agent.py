@@ -1,6 +1,7 @@
 """Runs the commands of the tests inside a machine. Started there by systemd; standard library only.
 
-A request is a line with a number: /lab/share/NUMBER.json is {user, command, timeout, stdin, cwd}. The answer
+A request is a line with a number: /lab/share/NUMBER.json is {user, command, timeout, stdin, cwd}; or, where
+there is no such directory, the line is that JSON, with the input itself in base64 as `data`. The answer
 is a line of JSON: {code, stdout, stderr, late} with the output in base64, or {problem}. Root's commands are
 run here, another user's by a second agent in a login session of theirs, which lasts as long as the machine.
 """
@@ -21,6 +22,7 @@ LAB = "/lab"
 SHARE = f"{LAB}/share"
 SOCKET = f"{SHARE}/agent.sock"
 SERIAL = "/dev/ttyS1"
+PORT = "/dev/vport0p1"  # of QEMU
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -30,7 +32,14 @@ def perform(request: Request) -> Answer:
     """Run one command in a shell, to its end or for `timeout` seconds."""
     # Files, not pipes: a detached container keeps its output open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with open(request["stdin"] or os.devnull, "rb") as stdin:
+        with (
+            tempfile.TemporaryFile()
+            if "data" in request
+            else open(request["stdin"] or os.devnull, "rb") as stdin
+        ):
+            if "data" in request:
+                stdin.write(base64.b64decode(request["data"]))
+                stdin.seek(0)
             process = subprocess.Popen(
                 ["/bin/sh", "-c", request["command"]],
                 stdin=stdin,
@@ -75,8 +84,7 @@ def main_agent(lines: BinaryIO, answers: BinaryIO) -> None:
     sessions: dict[str, Session] = {}
     for line in lines:
         try:
-            with open(f"{SHARE}/{line.strip().decode()}.json") as file:
-                user = json.load(file)["user"]
+            user = request_of(line)["user"]
             if user == pwd.getpwuid(os.getuid()).pw_name:
                 answer = answer_to(line)
             else:
@@ -96,10 +104,16 @@ def session_agent(lines: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
+def request_of(line: bytes) -> Request:
+    if line.startswith(b"{"):
+        return dict(json.loads(line))
+    with open(f"{SHARE}/{line.strip().decode()}.json") as file:
+        return dict(json.load(file))
+
+
 def answer_to(line: bytes) -> bytes:
     try:
-        with open(f"{SHARE}/{line.strip().decode()}.json") as file:
-            return as_line(perform(json.load(file)))
+        return as_line(perform(request_of(line)))
     except (OSError, ValueError) as error:
         return as_line({"problem": repr(error)})
 
@@ -120,8 +134,9 @@ def main() -> None:
         stream.connect(SOCKET)
         lines, answers = stream.makefile("rb"), stream.makefile("wb")
     else:
-        serial = os.open(SERIAL, os.O_RDWR | os.O_NOCTTY)
-        tty.setraw(serial)
+        serial = os.open(PORT if os.path.exists(PORT) else SERIAL, os.O_RDWR | os.O_NOCTTY)
+        if os.isatty(serial):
+            tty.setraw(serial)
         lines, answers = os.fdopen(serial, "rb"), os.fdopen(os.dup(serial), "wb")
     answers.write(as_line({"ready": True}))
     answers.flush()

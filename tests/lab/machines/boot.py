@@ -24,6 +24,11 @@ HERE = Path(__file__).parent
 KERNEL = "/usr/bin/linux.uml"
 NS_IMAGE = Image("systemd", "bookworm")
 UML_IMAGE = Image("uml", "trixie", ("user-mode-linux", "apparmor", "crun", "runc"), disk=900)
+QEMU_IMAGE = Image("qemu", "trixie", disk=1500, kernel="linux-image-cloud-amd64")
+QEMU = "qemu-system-x86_64"
+PATIENCE = (
+    5  # times the time that a command has elsewhere: an emulated processor is that much slower, or more
+)
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 MORE_NAMESPACES = ["--uts", "--ipc", "--net", "--cgroup"]
 
@@ -84,6 +89,34 @@ def uml_machine(user: User, module: str = "apparmor") -> Iterator[Machine]:
                 machine.wait_ready(120)
                 _finish_uml(machine)
             yield machine
+
+
+@contextmanager
+def qemu_machine(user: User) -> Iterator[Machine]:
+    """An emulated PC with Debian 13's cloud kernel, run as this user: cgroup v2 with all controllers."""
+    _check([*NAMESPACES, "true"])
+    if not shutil.which(QEMU):
+        raise Unavailable(f"needs {QEMU}: apt install qemu-system-x86")
+    if os.uname().machine != "x86_64":
+        raise Unavailable("needs an x86_64 machine: the image is one for that")
+    if _available() < 2 << 20:
+        raise Unavailable("needs 2 GB of free memory")
+    with built(QEMU_IMAGE) as image, _scratch() as (scratch, _, log):
+        ours, port = socket.socketpair()
+        words = [str(HERE / "qemu.sh"), str(image), str(user.uid), str(user.gid), str(port.fileno())]
+        with _kept(scratch, "", [*NAMESPACES, "sh", *words, *trees()], log, port):
+            with _told(log):
+                machine = Machine(ours, None, PATIENCE)
+                machine.wait_ready(60)
+                _finish_qemu(machine)
+            yield machine
+
+
+def _finish_qemu(machine: Machine) -> None:
+    """What is missing without udev, and the source trees at their own paths."""
+    binds = [f"mkdir -p {tree} && mount --bind /lab/host{tree} {tree}" for tree in trees()]
+    loaded = "modprobe -a overlay fuse tun; chmod 666 /dev/fuse /dev/net/tun"
+    machine.ok("\n".join([loaded, f"ln -s {RT} /usr/local/bin/rt", *binds]))
 
 
 def _finish_uml(machine: Machine) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CUSTOMIZE = HERE / "image.sh"
+WITH_KERNEL = HERE / "kernel.sh"
 LIMIT = 400  # seconds for a step of the build; it takes 15 to 60
 
 KEPT = 3 * 86400  # seconds without use
@@ -29,6 +30,8 @@ PACKAGES = [
 ]
 # What is never read there, and takes a third of the time.
 UNREAD = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")]
+# The initrd is our own (kernel.sh).
+NO_INITRD = "--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools"
 MIRROR = "http://deb.debian.org/debian"
 
 
@@ -39,21 +42,34 @@ class Unavailable(Exception):
 class Image:
     """What is built: `name`, the Debian release, further packages, and the size of a disk in MB (0: none).
 
-    One that does not `boot` has those packages alone. Its directory holds `root`, `stage` (an empty directory
-    to mount on) and `disk` (a file).
+    One that does not `boot` has those packages alone; one with a `kernel`, which is the name of a package,
+    gets an initrd for it. Its directory holds `root`, `stage` (an empty directory to mount on) and `disk` (a
+    file).
     """
 
     def __init__(
-        self, name: str, suite: str, extra: tuple[str, ...] = (), disk: int = 0, *, boot: bool = True
+        self,
+        name: str,
+        suite: str,
+        extra: tuple[str, ...] = (),
+        disk: int = 0,
+        *,
+        boot: bool = True,
+        kernel: str = "",
     ) -> None:
         self.name = name
         self.suite = suite
         self.packages = [*PACKAGES, *extra] if boot else list(extra)
+        if kernel:
+            self.packages += [kernel, "kmod", "cpio", "xz-utils"]
         self.disk = disk
         self.boot = boot
+        self.kernel = kernel
 
     def key(self) -> str:
         made_with = CUSTOMIZE.read_text() if self.boot else "packages alone"
+        if self.kernel:
+            made_with += WITH_KERNEL.read_text()
         text = f"{self.suite} {self.packages} {self.disk} {UNREAD} {made_with}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -133,6 +149,7 @@ def _build(image: Image, done: Path) -> None:
             f"--include={','.join(image.packages)}",
         ),
         *(*UNREAD, *([f'--customize-hook=sh {CUSTOMIZE} "$1"'] if image.boot else [])),
+        *([NO_INITRD, f'--customize-hook=sh {WITH_KERNEL} "$1"'] if image.kernel else []),
         *(image.suite, str(unfinished / "root"), mirror()),
     ]
     _logged([*contained, "--mount-proc", *bootstrap], log)

@@ -53,20 +53,22 @@ class MachineBundle:
 class Machine:
     """One booted machine with the users root, alice (with a subuid range) and bare (without one).
 
-    `stream` leads to its agent, `share` is the host's side of /lab/share.
+    `stream` leads to its agent, `share` is the host's side of /lab/share (None: input goes through the stream
+    as well). A command has `patience` times the time that is given for it.
     """
 
-    def __init__(self, stream: socket.socket, share: Path) -> None:
+    def __init__(self, stream: socket.socket, share: Path | None, patience: float = 1) -> None:
         self._stream = stream
         self._lines = stream.makefile("rb")
         self.share = share
+        self.patience = patience
         self._numbers = itertools.count(1)
         self._used: set[str] = set()
         self._gone = ""
 
     def wait_ready(self, seconds: float) -> None:
         """Until the agent runs, the boot has ended and the user managers are up."""
-        assert "ready" in self._answer(seconds), "not the agent"
+        assert "ready" in self._answer(seconds * self.patience), "not the agent"
         for user, words in (("root", ""), ("alice", "--user ")):
             self.run(f"systemctl {words}is-system-running --wait", user=user, timeout=seconds)
 
@@ -84,24 +86,36 @@ class Machine:
         root's in a system service. What does not end in `timeout` seconds is killed: AssertionError.
         """
         self._used.add(user)
-        number = next(self._numbers)
-        given = None
-        if stdin is not None:
-            (self.share / f"{number}.stdin").write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
-            given = f"{SHARE}/{number}.stdin"
+        timeout *= self.patience
         text = command if isinstance(command, str) else shlex.join(command)
-        request = {"user": user, "command": text, "timeout": timeout, "stdin": given, "cwd": cwd}
-        (self.share / f"{number}.json").write_text(json.dumps(request))
-        self._stream.sendall(f"{number}\n".encode())
-        answer = self._answer(timeout + GRACE)
-        for name in ("json", "stdin"):
-            (self.share / f"{number}.{name}").unlink(missing_ok=True)
+        request = {"user": user, "command": text, "timeout": timeout, "stdin": None, "cwd": cwd}
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        if self.share:
+            answer = self._ask_by_file(self.share, request, data)
+        else:
+            if data is not None:
+                request["data"] = base64.b64encode(data).decode()
+            self._stream.sendall(json.dumps(request).encode() + b"\n")
+            answer = self._answer(timeout + GRACE)
         assert "problem" not in answer, answer["problem"]
         out, err = (
             base64.b64decode(answer[name]).decode("utf-8", "replace") for name in ("stdout", "stderr")
         )
         assert not answer["late"], f"{text} did not end in {timeout} s: {out}{err}"
         return Result(answer["code"], out, err)
+
+    def _ask_by_file(self, share: Path, request: dict[str, Any], data: bytes | None) -> dict[str, Any]:
+        """The agent's answer to a request of which only the number goes through the stream."""
+        number = next(self._numbers)
+        if data is not None:
+            (share / f"{number}.stdin").write_bytes(data)
+            request["stdin"] = f"{SHARE}/{number}.stdin"
+        (share / f"{number}.json").write_text(json.dumps(request))
+        self._stream.sendall(f"{number}\n".encode())
+        answer = self._answer(request["timeout"] + GRACE)
+        for name in ("json", "stdin"):
+            (share / f"{number}.{name}").unlink(missing_ok=True)
+        return answer
 
     def ok(self, command: str | list[str], user: str = "root", **options: Any) -> str:
         """Run a command that must succeed; its stdout."""

@@ -1,4 +1,4 @@
-"""`make lane-ns`, `make lane-uml`: a machine of the test lanes for a person.
+"""`make lane-ns`, `make lane-uml`, `make lane-qemu`: a machine of the test lanes for a person.
 
 Each line is run there as a shell would, by root at first; `as alice` or `as root` changes who. The machine
 ends with the input. It is the very machine that the tests have, with the source tree's rt on PATH.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 
-from lab.machines.boot import systemd_machine, uml_machine
+from lab.machines.boot import qemu_machine, systemd_machine, uml_machine
 from lab.machines.debian import Unavailable
 from lab.machines.machine import UIDS, Machine
 from lab.users import made_user
@@ -45,12 +45,14 @@ def serve(machine: Machine) -> None:
 
 
 def main(kind: str) -> int:
-    """Boot the machine `kind` ("ns" or "uml") and serve it; 1 when there can be none here."""
+    """Boot the machine `kind` ("ns", "uml" or "qemu") and serve it; 1 when there can be none here."""
     try:
         with made_user("lane", ranges=True) as user:
-            booted: AbstractContextManager[Machine] = (
-                uml_machine(user) if kind == "uml" else systemd_machine()
-            )
+            booted: AbstractContextManager[Machine]
+            if kind == "ns":
+                booted = systemd_machine()
+            else:
+                booted = uml_machine(user) if kind == "uml" else qemu_machine(user)
             with booted as machine:
                 serve(machine)
     except Unavailable as reason:
