@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORCE_SECONDS = 10.0
 """How long anything may take to die of SIGKILL, or to let go of a container's lock."""
+DEGRADED = "org.rootless-rt.degraded"
+"""The annotation of `rt state` that lists the JSON paths of what differs from what was asked."""
 
 
 def status_of(handle: Handle, state: dict[str, Any]) -> str:
@@ -90,8 +92,13 @@ def public_state(handle: Handle, state: dict[str, Any]) -> dict[str, Any]:
         "rootfs": state.get("rootfs", ""),
         "created": state.get("created", ""),
     }
-    if state.get("annotations"):
-        shown["annotations"] = state["annotations"]
+    annotations = dict(state.get("annotations") or {})
+    if state.get("degraded"):
+        # For engines, which pass annotations on and know no more.
+        fields = [str(item.get("field")) for item in state["degraded"] if isinstance(item, dict)]
+        annotations[DEGRADED] = ",".join(dict.fromkeys(fields))
+    if annotations:
+        shown["annotations"] = annotations
     shown["owner"] = ""
     if state.get("keepGroups"):
         shown["keepGroups"] = True

@@ -49,3 +49,4 @@ def test_the_degraded_limits_are_in_the_state(rt: Runtime, bundle: MakeBundle) -
     rt(*DISABLED, "run", "--detach", "--bundle", str(made.path), "box")
     fields = [item["field"] for item in rt.state("box")["degraded"]]
     assert "linux.resources.pids.limit" in fields
+    assert rt.state("box")["annotations"]["org.rootless-rt.degraded"] == ",".join(fields)
