@@ -101,3 +101,17 @@ def test_a_directory_that_cannot_be_is_named(rt: Runtime, bundle: MakeBundle) ->
         rt, bundle(), "--overlay-dir", "/no/such/place"
     )
     assert "not a directory" in refusal(rt, bundle(), "--overlay-dir", "/etc/passwd")
+
+
+@pytest.mark.covers("create --overlay-dir", "start")
+def test_a_created_container_keeps_what_it_writes_too(
+    rt: Runtime, bundle: MakeBundle, place: Path, alice: User
+) -> None:
+    made = bundle("echo new > /etc/new")
+    alice.owns(place)
+    rt.ok("create", "--overlay-dir", str(place / "kept"), "--bundle", str(made.path), "box")
+    rt.ok("start", "box")
+    rt.wait_for("box", "stopped")
+    rt.ok("delete", "box")
+    assert (place / "kept/upper/etc/new").read_text() == "new\n"
+    assert not (made.rootfs / "etc/new").exists()
