@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation
-from rootless_rt.cli.common import container_options, load_spec, log_of, notify_directory, store_of, tell
+from rootless_rt.cli.common import (
+    container_options,
+    load_spec,
+    log_of,
+    notify_directory,
+    store_of,
+    tell,
+    with_network,
+)
 from rootless_rt.container import signals
 from rootless_rt.container.create import build
 from rootless_rt.container.prepare import prepare
@@ -17,7 +25,7 @@ def run(inv: Invocation) -> int:
     options = container_options(inv)
     store = store_of(inv)
     options.notify = notify_directory(store, container_id)
-    spec = load_spec(inv)
+    spec = with_network(inv, store, container_id, options, load_spec(inv))
     prepared = prepare(spec, container_id, options)
     # From here on a signal either takes everything back or finds a container that is made.
     signals.hold()

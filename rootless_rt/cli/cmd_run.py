@@ -11,6 +11,7 @@ from rootless_rt.cli.common import (
     notify_socket,
     store_of,
     tell,
+    with_network,
 )
 from rootless_rt.cli.log import Log
 from rootless_rt.container import signals
@@ -34,7 +35,7 @@ def run(inv: Invocation) -> int:
     options.start_later = False
     store = store_of(inv)
     options.notify = notify_directory(store, container_id)
-    spec = load_spec(inv)
+    spec = with_network(inv, store, container_id, options, load_spec(inv))
     prepared = prepare(spec, container_id, options, window_size(0))
     if options.foreground and not prepared.plan.own_pid and not flag(inv.options, "no_subreaper"):
         from rootless_rt.host.prctl import become_subreaper

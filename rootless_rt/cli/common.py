@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from rootless_rt import paths
-from rootless_rt.cli.argv import Invocation, flag, number, text
+from rootless_rt.cli.argv import Invocation, flag, items, number, text
 from rootless_rt.cli.log import Log
 from rootless_rt.container.store import Store, default_root
 from rootless_rt.errors import RtError
@@ -143,6 +143,19 @@ def load_spec(inv: Invocation) -> Spec:
         if is_strict(inv):
             raise RtError(f"--idmap {asked}: {maps.reason}", hint=maps.fix)
         log_of(inv).warning(f"only your own ids are mapped: {maps.reason}", maps.fix)
+    return spec
+
+
+def with_network(inv: Invocation, store: Store, container_id: str, options: Options, spec: Spec) -> Spec:
+    """The spec with what --net changes in it; what is done outside is left in `options`. Raises RtError."""
+    kind = text(inv.options, "net")
+    ports, host_loopback = items(inv.options, "publish"), flag(inv.options, "host_loopback")
+    if kind is None and not ports and not host_loopback:
+        return spec
+    from rootless_rt.container.network import with_net
+
+    directory = f"{store.root}/{container_id}"
+    spec, options.network = with_net(spec, kind, ports, directory, host_loopback=host_loopback)
     return spec
 
 

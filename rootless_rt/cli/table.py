@@ -134,11 +134,34 @@ _EMULATION = Option(
     " package managers and tar go on",
     choices=("off", "noop"),
 )
+_NETWORK_OPTIONS = (
+    Option(
+        "net",
+        CHOICE,
+        "network of the container instead of its config's: none (loopback alone), host (the host's), or a"
+        " private one that pasta or slirp4netns connects",
+        choices=("none", "host", "pasta", "slirp4netns"),
+    ),
+    Option(
+        "p publish",
+        LIST,
+        "with --net pasta or slirp4netns, have connections to this port of the host go to that port of the"
+        " container; may be given again",
+        "[IP:]PORT:PORT[/udp]",
+    ),
+    Option(
+        "host-loopback",
+        FLAG,
+        "with --net pasta or slirp4netns, let the container reach what listens on the host's 127.0.0.1, as"
+        " host.containers.internal (10.0.2.2)",
+    ),
+)
 _CREATE_OPTIONS = (
     _BUNDLE,
     _CONFIG,
     _IDMAP,
     _EMULATION,
+    *_NETWORK_OPTIONS,
     Option("overlay", FLAG, "leave the rootfs as it is: what the container writes into it goes with it"),
     Option(
         "overlay-dir", TEXT, "the same, but keep what is written in this directory, for the next time", "DIR"

@@ -167,7 +167,7 @@ def _make(
     confine.make(prepared, options)
     container.state["cgroup"] = prepared.cgroup.to_state()  # with what had to be made above it
     if prepared.outside is not None:
-        prepared.outside.create()
+        prepared.outside.create(handle)
     slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
     if "into-cgroup" in slots:
         fds[slots["into-cgroup"]] = confine.open_dir(prepared.cgroup)
@@ -260,7 +260,8 @@ def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
             set_from_outside(container)
         _write_maps(container, prepared.facts)
         if prepared.outside is not None:
-            prepared.outside.at_maps(container.pid)
+            prepared.outside.at_maps(container.handle, container.pid, container.pidfd)
+            prepared.outside.note(container.state)
         container.handle.write_state(container.state)
     elif marker == SYNC_HOOKS:
         hooks = prepared.spec.data.get("hooks", {})

@@ -254,6 +254,10 @@ def forget(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
     """
     if has_cgroup(state):
         manager(state).delete()
+    if "network" in state:
+        from rootless_rt.container.network import end
+
+        end(state["network"])
     if "rdt" in state:
         from rootless_rt.container.outside import remove_groups
 

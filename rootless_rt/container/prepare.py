@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless_rt.cgroups.limits import Limit
+    from rootless_rt.container.network import Network
     from rootless_rt.container.outside import Outside
     from rootless_rt.host.seccomp import SeccompFilter
     from rootless_rt.plan.model import Plan
@@ -44,6 +45,7 @@ class Options:
         "keep_groups",
         "listen_fds",
         "listen_names",
+        "network",
         "new_keyring",
         "notify",
         "overlay",
@@ -68,6 +70,7 @@ class Options:
         self.listen_names = ""
         # The directory for the socket that stands in for NOTIFY_SOCKET, made with the container.
         self.notify = ""
+        self.network: Network | None = None  # what --net asks to be done outside
         self.overlay: str | None = None  # where the changes of the rootfs go; "": nowhere that lasts
         self.new_keyring = True
         self.pivot = True
@@ -126,10 +129,10 @@ def prepare(spec: Spec, container_id: str, options: Options, size: tuple[int, in
             for note in facts.filter.notes:
                 options.debug(note)
     prepared = Prepared(spec, facts, plan, cgroup, limits)
-    if plan.outside:
+    if plan.outside or options.network is not None:
         from rootless_rt.container.outside import look
 
-        prepared.outside = look(spec.data["linux"], container_id)
+        prepared.outside = look(spec.data["linux"], container_id, options.network)
     return prepared
 
 

@@ -53,6 +53,8 @@ def wrong_field(state: object) -> str | None:
         return "startOps"
     if "rdt" in state and _is_wrong_rdt(state["rdt"]):
         return "rdt"
+    if "network" in state and _is_wrong_network(state["network"]):
+        return "network"
     if "resources" in state and _are_wrong_resources(state["resources"]):
         return "resources"
     return None
@@ -62,6 +64,11 @@ def _is_wrong_rdt(value: object) -> bool:
     from rootless_rt.cgroups.resctrl import wrong_state
 
     return wrong_state(value)
+
+
+def _is_wrong_network(value: object) -> bool:
+    """Whether this names no program that `delete` could have to end."""
+    return type(value) is not dict or type(value.get("kind")) is not str or not _is_identity(value)
 
 
 def _are_wrong_resources(value: object) -> bool:
@@ -107,6 +114,8 @@ def salvage(state: object, container_id: str) -> dict[str, Any]:
         sound["cgroup"] = {"kind": "none"}
     if "rdt" in given and not _is_wrong_rdt(given["rdt"]):
         sound["rdt"] = given["rdt"]
+    if "network" in given and not _is_wrong_network(given["network"]):
+        sound["network"] = given["network"]
     sound["id"] = container_id
     # Whether it had a pid namespace is not known; without, only its cgroup tells all its processes.
     sound["ownPid"] = given.get("ownPid") is True

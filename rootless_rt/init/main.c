@@ -172,6 +172,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_AFFINITY: op_affinity(r, op); break;
 	case OP_MEMORY_POLICY: op_memory_policy(r, op); break;
 	case OP_PERSONALITY: op_personality(r, op); break;
+	case OP_ATTEND: op_attend(r, op); break;
 	}
 }
 

@@ -82,9 +82,10 @@ enum op_code {
 	OP_LANDLOCK_RULES = 73,
 	OP_LANDLOCK = 74,
 	OP_PERSONALITY = 54,
+	OP_ATTEND = 90,
 };
 
-#define OP_LAST 76
+#define OP_LAST 90
 #define OP_FIELDS 13
 
 /* X(code, name, field types) */
@@ -152,7 +153,8 @@ enum op_code {
 	X(53, "memory_policy", "UV") \
 	X(73, "landlock_rules", "ULL") \
 	X(74, "landlock", "U") \
-	X(54, "personality", "U")
+	X(54, "personality", "U") \
+	X(90, "attend", "UUVLL")
 
 /* Places of the fields in an op. */
 enum op_field {
@@ -325,6 +327,11 @@ enum op_field {
 	F_LANDLOCK_RULES_RW = 2,
 	F_LANDLOCK_SLOT = 0,
 	F_PERSONALITY_DOMAIN = 0,
+	F_ATTEND_UNTIL = 0,
+	F_ATTEND_DIRECTORY = 1,
+	F_ATTEND_FDS = 2,
+	F_ATTEND_ARGS = 3,
+	F_ATTEND_ENV = 4,
 };
 
 #endif

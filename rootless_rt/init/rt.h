@@ -157,6 +157,8 @@ void op_affinity(struct run *r, const struct op *op);
 void op_memory_policy(struct run *r, const struct op *op);
 void op_personality(struct run *r, const struct op *op);
 
+_Noreturn void op_attend(struct run *r, const struct op *op);
+
 void reset_signals(void);
 int slot_fd(struct run *r, uint64_t slot);
 void set_slot(struct run *r, uint64_t slot, int fd);

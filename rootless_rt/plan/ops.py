@@ -277,6 +277,13 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ),
     ("landlock", 74, (("slot", "U"),), "put the Landlock rules of slot {slot} into force"),
     ("personality", 54, (("domain", "U"),), "set the personality to {domain:#x}"),
+    # Of a plan of its own, beside the container's (`container.network`).
+    (
+        "attend",
+        90,
+        (("until", "U"), ("directory", "U"), ("fds", "V"), ("args", "L"), ("env", "L")),
+        "run {args} until the process of slot {until} ends",
+    ),
 )
 
 BY_NAME = {row[0]: row for row in OPS}

@@ -24,7 +24,7 @@ def outside(draft: Draft) -> None:
         raise SpecError(
             NET_DEVICES,
             "only root of the host can move its network devices: a rootless container has no power over them",
-            hint="remove the field; user-mode networking gives a rootless container a network of its own",
+            hint="remove the field; --net pasta gives a rootless container a network of its own",
         )
     missing = [bit for bit in (_CAP_NET_ADMIN, _CAP_SYS_ADMIN) if not facts.capabilities >> bit & 1]
     if devices and missing:

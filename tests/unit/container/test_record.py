@@ -108,6 +108,27 @@ def test_a_sound_group_of_resctrl_is_kept_in_a_salvaged_record() -> None:
         assert record.salvage({**sound(), "rdt": rdt, "bundle": 7}, "c")["rdt"] == rdt
 
 
+NETWORK = {"kind": "pasta", "pid": 42, "startTime": "77", "bootId": "b"}
+WRONG_NETWORK: list[object] = [
+    None, [], "x", {}, {**NETWORK, "kind": 1}, {**NETWORK, "pid": "42"}, {**NETWORK, "pid": -1},
+    {**NETWORK, "pid": 1 << 31}, {**NETWORK, "pid": True}, {**NETWORK, "startTime": 77},
+    {**NETWORK, "bootId": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("network", WRONG_NETWORK, ids=lambda value: repr(value)[:50])
+def test_a_helper_of_the_network_is_a_process_that_can_be_known_again(network: object) -> None:
+    assert record.wrong_field({**sound(), "network": network}) == "network"
+    assert "network" not in record.salvage({**sound(), "network": network}, "c"), (
+        "nobody is ended by such a record"
+    )
+
+
+def test_a_sound_helper_is_kept_in_a_salvaged_record() -> None:
+    assert record.wrong_field({**sound(), "network": NETWORK}) is None
+    assert record.salvage({**sound(), "network": NETWORK, "bundle": 7}, "c")["network"] == NETWORK
+
+
 @pytest.mark.parametrize("state", [None, [], "x", 1, {}])
 def test_what_can_be_salvaged_is_always_sound(state: object) -> None:
     saved = record.salvage(state, "c")
