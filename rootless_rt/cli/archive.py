@@ -77,6 +77,7 @@ COLD = {
     "rootless_rt.host.rootfs",
     "rootless_rt.host.seccomp_compile",
     "rootless_rt.host.seccomp_enosys",
+    "rootless_rt.host.top",
     "rootless_rt.host.userns",
     "rootless_rt.net.devices",
     "rootless_rt.net.user_mode",

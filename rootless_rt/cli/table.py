@@ -138,23 +138,16 @@ _NETWORK_OPTIONS = (
     Option(
         "net",
         CHOICE,
-        "network of the container instead of its config's: none (loopback alone), host (the host's), or a"
-        " private one that pasta or slirp4netns connects",
+        "network instead of the config's: loopback alone, the host's, or one that a helper connects",
         choices=("none", "host", "pasta", "slirp4netns"),
     ),
     Option(
         "p publish",
         LIST,
-        "with --net pasta or slirp4netns, have connections to this port of the host go to that port of the"
-        " container; may be given again",
+        "with a helper, have a port of the host lead to one of the container; may be given again",
         "[IP:]PORT:PORT[/udp]",
     ),
-    Option(
-        "host-loopback",
-        FLAG,
-        "with --net pasta or slirp4netns, let the container reach what listens on the host's 127.0.0.1, as"
-        " host.containers.internal (10.0.2.2)",
-    ),
+    Option("host-loopback", FLAG, "with a helper, let the container reach the host's 127.0.0.1 as 10.0.2.2"),
 )
 _CREATE_OPTIONS = (
     _BUNDLE,

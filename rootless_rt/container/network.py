@@ -17,6 +17,7 @@ import select
 
 from rootless_rt.container import processes, signals
 from rootless_rt.errors import RtError
+from rootless_rt.host.top import has_directory
 from rootless_rt.init import launch
 from rootless_rt.net import user_mode
 from rootless_rt.plan.ops import NO_SLOT, Op, encode
@@ -34,7 +35,6 @@ RESOLV_CONF, HOSTS = "resolv.conf", "hosts"
 _READY_SECONDS = 30.0
 _END_SECONDS = 5.0
 _SAID_MAX = 65536
-_TYPE_MASK, _DIRECTORY = 0o170000, 0o040000
 _PING, _PORTS = "net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"
 
 
@@ -99,19 +99,12 @@ def _mapped_gids(linux: dict[str, Any]) -> list[tuple[int, int, int]]:
 def _files(spec: Spec, notes: list[tuple[str, str]]) -> dict[str, str]:
     """Name in the state directory -> place in the container, of the files that are to be mounted."""
     taken = {mount["destination"].rstrip("/") for mount in spec.data.get("mounts", [])}
-    if "/etc" not in taken and not _is_directory(f"{spec.rootfs}/etc"):
+    if "/etc" not in taken and not has_directory(spec.rootfs, "etc"):
         notes.append(
             ("--net", "the root file system has no /etc: no resolv.conf and no hosts are made in it")
         )
         return {}
     return {name: place for name in (RESOLV_CONF, HOSTS) if (place := f"/etc/{name}") not in taken}
-
-
-def _is_directory(path: str) -> bool:
-    try:
-        return posix.lstat(path).st_mode & _TYPE_MASK == _DIRECTORY
-    except OSError:
-        return False
 
 
 def _mount(place: str, source: str) -> dict[str, Any]:

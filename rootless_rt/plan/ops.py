@@ -43,6 +43,8 @@ _ATTRIBUTES = (
     ("tree_soft_clear", "U"),
 )
 
+_ATTEND = (("until", "U"), ("directory", "U"), ("fds", "V"), ("args", "L"), ("env", "L"))
+
 # (name, number, ((field, type), ...), how `rt plan` says it)
 OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ("dumpable", 1, (("on", "U"),), "set dumpable to {on}"),
@@ -277,13 +279,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ),
     ("landlock", 74, (("slot", "U"),), "put the Landlock rules of slot {slot} into force"),
     ("personality", 54, (("domain", "U"),), "set the personality to {domain:#x}"),
-    # Of a plan of its own, beside the container's (`container.network`).
-    (
-        "attend",
-        90,
-        (("until", "U"), ("directory", "U"), ("fds", "V"), ("args", "L"), ("env", "L")),
-        "run {args} until the process of slot {until} ends",
-    ),
+    ("attend", 90, _ATTEND, "run {args} until the process of slot {until} ends"),
 )
 
 BY_NAME = {row[0]: row for row in OPS}
@@ -411,9 +407,7 @@ def header() -> str:
         f'\tX({number}, "{name}", "{"".join(kind for _, kind in schema)}")' for name, number, schema, _ in OPS
     ]
     lines.append(" \\\n".join(rows))
-    lines.append("")
-    lines.append("/* Places of the fields in an op. */")
-    lines.append("enum op_field {")
+    lines += ["", "/* Places of the fields in an op. */", "enum op_field {"]
     for name, _, schema, _ in OPS:
         lines += [f"\tF_{name.upper()}_{field.upper()} = {place}," for place, (field, _) in enumerate(schema)]
     lines += ["};", "", "#endif"]

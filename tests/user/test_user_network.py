@@ -176,7 +176,7 @@ def test_a_port_published_on_one_address_is_not_on_others(here, machine, bundle,
 @pytest.mark.parametrize("helper", HELPERS)
 def test_the_hosts_loopback_is_reached_at_the_gateway_only_when_asked(here, machine, bundle, helper):
     need(helper)
-    script = "nc -w 3 10.0.2.2 9000 </dev/null 2>&1 || echo closed; cat /etc/hosts"
+    script = "wget -q -T 5 -O - http://10.0.2.2:9000/ 2>&1 || echo closed; cat /etc/hosts"
     with machine.server("127.0.0.1", 9000, "from-the-host\n"):
         closed = output(here, bundle(), script, "--net", helper)
         assert "\nclosed\n" in closed and "host.containers.internal" not in closed
@@ -190,7 +190,8 @@ def test_the_container_reaches_addresses_of_the_host_and_not_its_loopback_ports(
     here, machine, bundle, helper
 ):
     need(helper)
-    script = "nc -w 3 192.0.2.77 9000 </dev/null; nc -w 3 127.0.0.1 9001 </dev/null 2>/dev/null || echo own"
+    get = "wget -q -T 5 -O - http://"
+    script = f"{get}192.0.2.77:9000/; {get}127.0.0.1:9001/ 2>/dev/null || echo own"
     with (
         machine.server("192.0.2.77", 9000, "from-the-host\n"),
         machine.server("127.0.0.1", 9001, "must-not-be-seen\n"),
@@ -256,15 +257,17 @@ def test_a_root_without_etc_goes_without_these_files_and_says_so(here, bundle):
     assert not (box.rootfs / "etc").exists()
 
 
-@pytest.mark.covers("run --publish")
+@pytest.mark.covers("run --publish", "create --publish", "create --host-loopback")
 @pytest.mark.parametrize("helper", HELPERS)
 def test_two_containers_have_their_networks_at_once(here, machine, bundle, helper):
     need(helper)
-    records = [
-        started(here, bundle(), f"box{port}", "--net", helper, "-p", f"{port}:80",
-                script=TCP_SERVER.replace("from-the-container", f"box-{port}"))
-        for port in (8081, 8082)
-    ]  # fmt: skip
+    records = []
+    for port in (8081, 8082):
+        box = bundle(TCP_SERVER.replace("from-the-container", f"box-{port}"))
+        options = ("--net", helper, "-p", f"{port}:80", "--host-loopback")
+        here.ok("create", *options, "--bundle", str(box.path), f"box{port}")
+        here.ok("start", f"box{port}")
+        records.append(helper_of(here, f"box{port}"))
     assert [machine.ask("tcp", "127.0.0.1", port) for port in (8081, 8082)] == ["box-8081", "box-8082"]
     here.ok("delete", "--force", "box8081")
     wait_gone(records[0])
