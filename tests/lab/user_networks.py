@@ -83,7 +83,7 @@ class Host:
 
     @contextmanager
     def server(self, address: str, port: int, text: str, protocol: str = "tcp") -> Iterator[None]:
-        """Something on this host that answers everybody with a text; over tcp it speaks HTTP."""
+        """Something on this host that answers every question with a text."""
         code = (
             "import socket, sys\n"
             "kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM\n"
@@ -95,7 +95,7 @@ class Host:
             "while True:\n"
             "    if kind == socket.SOCK_STREAM:\n"
             "        c, _ = s.accept(); c.recv(1000)\n"
-            "        c.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n' + sys.argv[4].encode()); c.close()\n"
+            "        c.sendall(sys.argv[4].encode()); c.close()\n"
             "    else:\n"
             "        _, who = s.recvfrom(100); s.sendto(sys.argv[4].encode(), who)\n"
         )
