@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 from lab.cri import CREATED, EXITED, NODE, NOT_READY, OWN, POD, READY, RUNNING, Cri, Pod
 from lab.engines import case, until
 
@@ -275,38 +272,3 @@ def test_a_sandbox_that_died_is_replaced(cri: Cri) -> None:
     assert pod.status()["state"] == READY and pod.exec(pod.start("sh", "-c", FOREVER), "true").code == 0
     cri("RemovePodSandbox", pod_sandbox_id=first)
     pod.remove()
-
-
-@case
-def test_a_pod_as_the_kubelet_runs_it(cri: Cri) -> None:
-    """An init container, two containers, probes, a restart, a graceful end."""
-    pod = cri.pod(annotations={"kubernetes.io/config.seen": "now"})
-    first = pod.start("sh", "-c", "echo ready", name="init")
-    assert ended(pod, first) == 0 and pod.log("init") == ["stdout F ready"]
-    web = pod.start("sh", "-c", "touch /tmp/well; " + FOREVER, name="web")
-    side = pod.start("sh", "-c", FOREVER, name="side")
-    until(lambda: pod.exec(web, "test", "-e", "/tmp/well", timeout=1).code == 0, "the probe is well")
-    pod.exec(web, "rm", "/tmp/well")
-    assert pod.exec(web, "test", "-e", "/tmp/well", timeout=1).code == 1
-    cri("StopContainer", container_id=web, timeout=10)
-    again = pod.start("sh", "-c", "touch /tmp/well; " + FOREVER, name="web", attempt=1)
-    cri("RemoveContainer", container_id=web)
-    until(lambda: pod.exec(again, "test", "-e", "/tmp/well", timeout=1).code == 0, "the probe is well again")
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda each: cri("StopContainer", container_id=each, timeout=10), (again, side)))
-    assert [pod.container(each)["exit_code"] for each in (again, side)] == [0, 0]
-    pod.remove()
-    until(lambda: not cri.containerd.state_of(f"{pod.id}"), "nothing is left of it")
-
-
-@case
-def test_many_pods_come_and_go(cri: Cri) -> None:
-    def churn(_: int) -> int:
-        pod = cri.pod()
-        code = ended(pod, pod.start("sh", "-c", "exit 3"))
-        pod.remove()
-        return code
-
-    count = 50 if os.environ.get("RT_ENGINES") == "all" else 10
-    with ThreadPoolExecutor(5) as pool:
-        assert list(pool.map(churn, range(count))) == [3] * count

@@ -131,3 +131,13 @@ def test_further_descriptors_are_passed_on(podman: Podman) -> None:
         done = finish(started, [said], 60)
     assert done.code == 0 and done.out.endswith("third\n"), str(done)
     assert "4" in done.out.split() and "5" not in done.out.split(), str(done)
+
+
+def test_the_runtime_of_containers_conf_is_the_one_that_runs(podman: Podman) -> None:
+    """Without --runtime on the command line: no case, runc is not asked."""
+    name = podman.name()
+    words = podman.argv("run", "--name", name, IMAGE, "true")
+    at = words.index("--runtime")
+    subprocess.run(words[:at] + words[at + 2 :], env=podman.environment(), check=True, timeout=60)
+    assert podman.inspect(name, ".OCIRuntime") == "rt"
+    podman.ok("rm", name)

@@ -1,6 +1,6 @@
-"""The system calls of a `rt` command one by one, and its end at a chosen one of them: strace(1) injects SIGKILL.
+"""The system calls of a `rt` command one by one, and its end at a chosen one: strace(1) injects SIGKILL.
 
-Of the command's own process only: what it starts goes on untraced, as it does when an engine's command is killed.
+Of the command's own process only: what it starts goes on untraced, as when an engine's command is killed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Calls:
             if match is None or match[1] in _NO_MATTER:
                 continue
             seen[match[1]] += 1
-            begun = begun or first in line and match[1] != "execve"
+            begun = begun or (first in line and match[1] != "execve")
             if begun:
                 found.append((match[1], seen[match[1]]))
         out.unlink()

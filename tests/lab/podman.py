@@ -17,7 +17,8 @@ from lab.users import User
 IMAGE = "localhost/busybox"
 _NUMBERS = itertools.count()
 
-# The hard limits of a test run's own root may be low; podman's defaults would exceed them.
+# What docs/engines.md shows, with places of our own. The hard limits of a test run's own root may be low;
+# podman's defaults would exceed them.
 CONTAINERS_CONF = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -26,7 +27,8 @@ netns = "none"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-runtime_supports_json = ["rt", "runc"]
+runtime = "rt"
+runtime_supports_json = ["rt", "runc", "crun"]
 
 [network]
 network_config_dir = "{base}/networks"
