@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab.bundles import Bundle
+from lab.bundles import Bundle, Config
 from lab.inside import map_ids, output, refusal, set_namespace, subordinate, told
 from lab.runtime import Runtime
 from lab.user_networks import HELPERS, Host, host, need, udp, with_python
@@ -427,3 +427,34 @@ def test_a_range_of_ids_makes_no_difference(here, machine, alice: User, bundle):
         assert machine.ask("tcp", "127.0.0.1", 8080) == "from-the-container"
         here.ok("delete", "--force", "box")
         wait_gone(record)
+
+
+@pytest.mark.covers("run --net")
+@pytest.mark.parametrize("helper", HELPERS)
+def test_root_of_a_user_namespace_has_it_too(here, machine, bundle, helper):
+    """As inside a container: the namespace belongs to the user namespace that rt itself is in."""
+    need(helper)
+
+    def without_users(config: Config) -> None:
+        linux = config["linux"]
+        linux["namespaces"] = [item for item in linux["namespaces"] if item["type"] != "user"]
+        del linux["uidMappings"], linux["gidMappings"]
+
+    box = bundle("ip address show eth0").change(without_users)
+    *_, root, _ = words = here.argv("-")
+    inner = ["unshare", "--user", "--map-root-user", words[-4], "--root", f"{root}/inner"]
+    done = subprocess.run(
+        [*words[:-4], *inner, "run", "--net", helper, "--bundle", str(box.path), "inner"],
+        env=here.user.environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "10.0.2.100/24" in done.stdout, (done.stdout, done.stderr)
+
+
+@pytest.mark.covers("run --net")
+def test_a_resolv_conf_that_links_to_nowhere_is_met_inside(here, bundle):
+    """As in images made on a host with systemd-resolved: it leads into the container, not to the host."""
+    need("pasta")
+    box = bundle()
+    (box.rootfs / "etc/resolv.conf").symlink_to("/run/systemd/resolve/stub-resolv.conf")
+    assert "nameserver 10.0.2.3" in output(here, box, "cat /etc/resolv.conf", "--net", "pasta")
+    assert os.readlink(box.rootfs / "etc/resolv.conf") == "/run/systemd/resolve/stub-resolv.conf"
