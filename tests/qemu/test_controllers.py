@@ -96,6 +96,32 @@ def test_root_has_what_other_kernels_lack(machine: Machine, way: Way, disk: tupl
     nothing_left(machine, way)
 
 
+@ROOTS
+@pytest.mark.covers("linux.resources.hugepageLimits")
+def test_more_huge_pages_than_allowed_are_refused(machine: Machine, way: Way) -> None:
+    machine.ok("sysctl -w vm.nr_hugepages=8")
+    script = "fallocate -l 4M /huge/some && echo some; fallocate -l 6M /huge/more || echo no more"
+    bundle = limited(machine, way, script, hugepageLimits=[{"pageSize": "2MB", "limit": 4 * MEGABYTE}])
+    bundle.config["mounts"].append({"destination": "/huge", "type": "hugetlbfs", "source": "hugetlbfs"})
+    bundle.write()
+    done = way.rt(machine, "run", "--bundle", bundle.path, "box")
+    machine.ok("sysctl -w vm.nr_hugepages=0")
+    assert (done.code, done.stdout) == (0, "some\nno more\n"), done
+
+
+@ROOTS
+@pytest.mark.covers("linux.resources.blockIO.weight", "linux.resources.blockIO.weightDevice[].weight")
+def test_a_disk_that_bfq_schedules_has_weights_of_its_own(machine: Machine, way: Way) -> None:
+    machine.ok("modprobe bfq && echo bfq >/sys/block/vda/queue/scheduler")
+    numbers = machine.ok("cat /sys/block/vda/dev").strip()
+    major, _, minor = numbers.partition(":")
+    device = {"major": int(major), "minor": int(minor), "weight": 700}
+    weights = {"weight": 20, "weightDevice": [device]}
+    done = run(machine, way, "cat /sys/fs/cgroup/io.bfq.weight", blockIO=weights)
+    machine.ok("echo none >/sys/block/vda/queue/scheduler && rmmod bfq")
+    assert (done.code, done.stderr, done.stdout) == (0, "", f"default 20\n{numbers} 700\n"), done
+
+
 @pytest.mark.covers("linux.resources.cpu.cpus")
 def test_a_cpu_that_is_not_there_is_refused_before_anything_runs(machine: Machine) -> None:
     done = run(machine, ROOT_FILES, "echo ran", cpu={"cpus": "7"})
