@@ -89,7 +89,7 @@ LANES = (
     _machine("systemd"),
     _machine("uml"),
     _machine("qemu", "qemu-system-x86", asked_by="RT_QEMU"),
-    _pytest("engines", needs=setup.FOR_ENGINES, uses=("grpcio",)),
+    _pytest("engines", needs=(*setup.FOR_ENGINES, *setup.FOR_MACHINES), uses=("grpcio",)),
     Lane(
         "bats",
         ["bats", "--formatter", "pretty", "--recursive", "bats"],

@@ -23,7 +23,10 @@ from lab.users import User
 HERE = Path(__file__).parent
 KERNEL = "/usr/bin/linux.uml"
 NS_IMAGE = Image("systemd", "bookworm")
-UML_IMAGE = Image("uml", "trixie", ("user-mode-linux", "apparmor", "crun", "runc"), disk=900)
+UML_PACKAGES = ("user-mode-linux", "apparmor", "crun", "runc")
+UML_IMAGE = Image("uml", "trixie", UML_PACKAGES, disk=900)
+# The same with an engine; catatonit is what the first container of its pods runs.
+PODMAN_IMAGE = Image("uml-podman", "trixie", (*UML_PACKAGES, "podman", "catatonit"), disk=1200)
 QEMU_IMAGE = Image("qemu", "trixie", disk=1500, kernel="linux-image-cloud-amd64")
 QEMU = "qemu-system-x86_64"
 PATIENCE = (
@@ -62,7 +65,7 @@ def systemd_machine() -> Iterator[Machine]:
 
 
 @contextmanager
-def uml_machine(user: User, module: str = "apparmor") -> Iterator[Machine]:
+def uml_machine(user: User, module: str = "apparmor", image: Image = UML_IMAGE) -> Iterator[Machine]:
     """A kernel of its own with Debian 13, run as this user: cgroup v2 with cpu, io, memory, pids.
 
     `module` is the security module that it runs: apparmor, or selinux (permissive, without a
@@ -71,12 +74,12 @@ def uml_machine(user: User, module: str = "apparmor") -> Iterator[Machine]:
     _check([*NAMESPACES, "true"])
     if _available() < 3 << 20:
         raise Unavailable("needs 3 GB of free memory")
-    with built(UML_IMAGE) as image, _scratch() as (scratch, share, log):
+    with built(image) as directory, _scratch() as (scratch, share, log):
         user.owns(share)
         ours, serial = socket.socketpair()
         words = [
             str(HERE / "uml.sh"),
-            str(image),
+            str(directory),
             str(share),
             str(user.uid),
             str(user.gid),
