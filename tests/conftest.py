@@ -4,6 +4,8 @@ alice   an ordinary user with a subuid range       bare   one without
 rt      the command as alice, on a state root of its own; leaves nothing behind
 bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of alice's, own id mapped
 root_rt, root_bundle   the same as root, without a user namespace
+either  both of them in turn: (rt, bundle) as alice, then as root
+canary  a directory of the host, alice's own, that an attack shall not touch
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lab.attack import Canary
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
 from lab.runtime import Runtime, program_problem
 from lab.users import User, can_make_users, made_user, own_user, own_user_in_session
 
 MakeBundle = Callable[[list[str] | str], Bundle]
+Either = tuple[Runtime, MakeBundle]
 
 
 def _need_program() -> None:
@@ -107,6 +111,21 @@ def root_bundle(place: Path) -> MakeBundle:
         return Bundle(path, plain_config(args=args))
 
     return make
+
+
+@pytest.fixture(params=["rootless", "root"])
+def either(request: pytest.FixtureRequest) -> Either:
+    prefix = "root_" if request.param == "root" else ""
+    return request.getfixturevalue(f"{prefix}rt"), request.getfixturevalue(f"{prefix}bundle")
+
+
+@pytest.fixture
+def canary(place: Path, alice: User) -> Canary:
+    """Alice's own, so that only the runtime's care protects it."""
+    made = Canary(place / "canary")
+    alice.owns(made.path)
+    made.remember()
+    return made
 
 
 @pytest.fixture(scope="session")

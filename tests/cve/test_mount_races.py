@@ -6,50 +6,14 @@ host is read into the container, written, covered or given away, and nothing han
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
-from lab.attack import TEXT, Canary
+from lab.attack import ROUNDS, TEXT, Canary, exchange, racing
 from lab.inside import bind, mount, with_mounts
 from lab.runtime import Runtime
-
-ROUNDS = int(os.environ.get("RT_RACES", "15"))
-
-
-@pytest.fixture
-def canary(place: Path, rt: Runtime) -> Canary:
-    made = Canary(place / "canary")
-    rt.user.owns(made.path)
-    made.remember()
-    return made
-
-
-@contextmanager
-def racing(step: Callable[[], None]) -> Iterator[None]:
-    stop = threading.Event()
-
-    def race() -> None:
-        while not stop.is_set():
-            step()
-
-    racer = threading.Thread(target=race)
-    racer.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        racer.join()
-
-
-def exchange(first: Path, second: Path) -> None:
-    ctypes.CDLL(None).renameat2(-100, os.fsencode(first), -100, os.fsencode(second), 2)
 
 
 @pytest.mark.covers("mounts[].options tmpcopyup")

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from lab.runtime import TREE
+from lab.bundles import Bundle, Config
+from lab.runtime import TREE, Runtime
 
 TEXT = "untouched\n"
+ROUNDS = int(os.environ.get("RT_RACES", "15"))
+# What a link of the image may say, by name.
+TARGETS = {
+    "absolute": "{canary}",
+    "upwards": "../../../../../../../../..{canary}",
+    "loop": "loop-b",
+    "root": "/",
+    "magic": "/proc/self/root{canary}",
+    "descriptor": "/proc/self/fd/4",
+    "dangling": "{canary}/made",
+    "process": "/proc/self/attr",
+}
+every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 
 
 class Canary:
@@ -70,3 +88,56 @@ def replace(path: Path, target: str | None) -> None:
         path.rmdir()
     if target is not None:
         path.symlink_to(target)
+
+
+def trap(made: Bundle, where: str, target: str, canary: Canary) -> None:
+    """Have one of TARGETS in place of a file or a directory of the image."""
+    path = made.rootfs / where
+    if path.is_dir() and not path.is_symlink():
+        for item in list(path.iterdir()):
+            item.unlink()
+    replace(path, target.format(canary=canary.path))
+    for name, other in (("loop-a", "loop-b"), ("loop-b", "loop-a")):
+        if not (made.rootfs / name).is_symlink():
+            (made.rootfs / name).symlink_to(other)
+
+
+def without_mount(made: Bundle, destination: str) -> Bundle:
+    """Leave what is at this place to the image."""
+
+    def change(config: Config) -> None:
+        config["mounts"] = [item for item in config["mounts"] if item["destination"] != destination]
+
+    return made.change(change)
+
+
+def harmless(rt: Runtime, made: Bundle, canary: Canary, name: str = "c") -> int:
+    """Run it, to an end or a refusal, with nothing of the host read or touched; the exit code."""
+    done = rt("run", "--bundle", str(made.path), name)
+    canary.check()
+    assert TEXT not in done.stdout
+    assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done
+    return done.returncode
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Swap two names at once (RENAME_EXCHANGE)."""
+    ctypes.CDLL(None).renameat2(-100, os.fsencode(first), -100, os.fsencode(second), 2)
+
+
+@contextmanager
+def racing(step: Callable[[], None]) -> Iterator[None]:
+    """Do this over and over beside what is done meanwhile."""
+    stop = threading.Event()
+
+    def race() -> None:
+        while not stop.is_set():
+            step()
+
+    racer = threading.Thread(target=race)
+    racer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        racer.join()

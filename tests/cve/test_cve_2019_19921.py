@@ -1,0 +1,51 @@
+"""CVE-2019-19921: /proc of the image is a symlink, or becomes one by a volume that two containers share."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Either
+from lab.attack import ROUNDS, TEXT, Canary, compiled, every_target, harmless, trap
+from lab.inside import bind, with_mounts
+
+EXCHANGE = r"""
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(void)
+{
+	for (;;)
+		syscall(SYS_renameat2, AT_FDCWD, "/other/proc", AT_FDCWD, "/other/fake", 2);
+}
+"""
+
+
+@every_target
+@pytest.mark.parametrize("where", ["proc", "sys"])
+def test_a_link_in_place_of_a_directory(either: Either, canary: Canary, where: str, target: str) -> None:
+    rt, bundle = either
+    made = bundle(f"cat {canary.path}/file /tmp/made 2>/dev/null; exit 0")
+    trap(made, where, target, canary)
+    assert harmless(rt, made, canary) == 1
+
+
+def test_a_container_cannot_move_the_proc_of_another(either: Either, canary: Canary) -> None:
+    """What runs has a true procfs with its masks on it, or it does not run."""
+    rt, bundle = either
+    made = bundle("cat /fake/file; readlink /proc; stat -f -c %T /proc; cat /proc/keys; echo x >/proc/sys/x")
+    (made.rootfs / "fake").symlink_to(canary.path)
+    rt.user.owns(made.rootfs)
+    made.config["linux"]["maskedPaths"] = ["/proc/keys"]
+    made.write()
+    attacker = bundle(["/exchange"])
+    compiled(EXCHANGE, attacker.rootfs / "exchange")
+    with_mounts(attacker, bind("/other", made.rootfs))
+    rt.ok("run", "--detach", "--bundle", str(attacker.path), "attacker")
+    try:
+        for number in range(ROUNDS):
+            done = rt("run", "--bundle", str(made.path), f"c{number}")
+            canary.check()
+            assert TEXT not in done.stdout, done
+            assert done.stdout in ("", "proc\n") and done.returncode == 1, done
+    finally:
+        rt("delete", "--force", "attacker")
