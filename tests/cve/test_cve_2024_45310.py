@@ -11,14 +11,14 @@ from lab.inside import bind, with_mounts
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
-@pytest.mark.parametrize("place", ["top", "below"])
+@pytest.mark.parametrize("depth", ["top", "below"])
 def test_a_place_for_a_mount_is_made_inside_only(
-    either: Either, canary: Canary, kind: str, place: str
+    either: Either, canary: Canary, kind: str, depth: str
 ) -> None:
     rt, bundle = either
     made = bundle("exit 0")
     real, fake = made.rootfs / "volume", made.rootfs / "fake"
-    if place == "below":
+    if depth == "below":
         (made.rootfs / "volume").mkdir()
         real = made.rootfs / "volume/inner"
     real.mkdir()

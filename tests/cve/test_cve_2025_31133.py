@@ -17,7 +17,9 @@ def test_masked_paths_are_masked_by_the_true_null_whatever_the_image_has(either:
     (made.rootfs / "dev/null").symlink_to("/tmp/fake")
     made.config["linux"]["maskedPaths"] = ["/secret", "/secrets", "/proc/keys"]
     done = rt("run", "--bundle", str(without_mount(made, "/dev").path), "c")
-    assert done.stdout == "ran\n", done
+    # Root makes the device, and will not in place of a link.
+    refused = "/dev/null" in done.stderr and done.returncode == 1
+    assert done.stdout == "ran\n" or (rt.user.uid == 0 and refused), done
     assert (made.rootfs / "tmp/fake").read_text() == "fake\n"
     assert (made.rootfs / "secret").read_text() == "secret\n"
 
