@@ -193,5 +193,8 @@ void op_mount_fs(struct run *r, const struct op *op)
 	if (what & DEST_CONTENT)
 		fill(r, mount, at, path, what, attrs);
 	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
-	give_back(r, fallback, mount);
+	if (U(op, F_MOUNT_FS_KEEP) != NO_SLOT)
+		set_slot(r, U(op, F_MOUNT_FS_KEEP), mount);
+	else
+		give_back(r, fallback, mount);
 }

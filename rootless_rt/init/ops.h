@@ -104,7 +104,7 @@ enum op_code {
 	X(12, "propagation", "U") \
 	X(13, "source", "USUUUS") \
 	X(14, "root", "SUU") \
-	X(15, "mount_fs", "USSSLUVUUUUU") \
+	X(15, "mount_fs", "USSSLUVUUUUUU") \
 	X(16, "mount_bind", "UUSUUUUUUVUUU") \
 	X(17, "device", "USUUUU") \
 	X(18, "symlink", "USS") \
@@ -196,6 +196,7 @@ enum op_field {
 	F_MOUNT_FS_FALLBACK = 9,
 	F_MOUNT_FS_FROM_DEST = 10,
 	F_MOUNT_FS_DESCRIPTOR = 11,
+	F_MOUNT_FS_KEEP = 12,
 	F_MOUNT_BIND_ROOT = 0,
 	F_MOUNT_BIND_SLOT = 1,
 	F_MOUNT_BIND_DEST = 2,

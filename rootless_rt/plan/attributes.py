@@ -84,6 +84,7 @@ def bind_op(
 ) -> Op:
     """Attach the mount in a slot."""
     way = (list(propagation), device, in_proc, links)
+    draft.place_at(dest, slot)
     return Op("mount_bind", draft.root_slot, slot, dest, *attributes, *way, label=label)
 
 
@@ -109,7 +110,8 @@ def filesystem_op(
 
         data = lsm.mount_data(draft, kind, data)
     what = (dest, kind, source, data, attrs)
-    way = (list(propagation), int(strict), in_proc, fallback, from_dest, descriptor)
+    keep = draft.place_at(dest)
+    way = (list(propagation), int(strict), in_proc, fallback, from_dest, descriptor, keep)
     return Op("mount_fs", draft.root_slot, *what, *way, label=label)
 
 

@@ -187,6 +187,8 @@ class Draft:
         self.early: list[Op] = []  # what needs the caller's own namespaces
         self.idmaps: dict[int, int] = {}  # index of a mount -> slot of the user namespace that maps its ids
         self.notes: list[tuple[Op, Degradation]] = []
+        self.wanted_places: set[str] = set()  # destinations of mounts in which something is to be hidden
+        self.places: dict[str, int] = {}  # ... and the slot of the mount that is on top there
         # What is written right before the program is executed.
         self.last_writes: list[Op] = []
         self._next_slot = 0
@@ -236,6 +238,16 @@ class Draft:
         which = (slot, path, int(recursive), int(nofollow), descriptor, below)
         (self.early if early else self.sources).append(Op("source", *which, label=label))
         return slot
+
+    def place_at(self, dest: str, slot: int | None = None) -> int:
+        """Remember the mount in `slot` (a new one, if none is given) for what is to be hidden in it.
+
+        The slot, or NO_SLOT where nothing is.
+        """
+        if dest not in self.wanted_places:
+            return NO_SLOT
+        self.places[dest] = self.new_slot() if slot is None else slot
+        return self.places[dest]
 
     def degrade(self, field: str, asked: str, got: str, why: str, fix: str = "") -> None:
         """Note a safe fall-back, or refuse it when the policy is strict. Raises RtError."""

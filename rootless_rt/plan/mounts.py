@@ -76,6 +76,7 @@ def mounts(draft: Draft) -> list[Op]:
     """The ops of all mounts, in the order of config.json. Raises RtError."""
     ops: list[Op] = []
     made: set[str] = set()  # destinations where a filesystem of this config's own lies on top
+    _note_places(draft)
     for index, mount in enumerate(draft.config.get("mounts", [])):
         where = f"mounts[{index}]"
         options = parse_options(mount.get("options", []), f"{where}.options", mount.get("type", ""))
@@ -91,6 +92,20 @@ def mounts(draft: Draft) -> list[Op]:
         if more[-1].name == "mount_fs" and more[-1].args[2] in _OWN_SUPERBLOCK:
             made.add(dest)
     return ops
+
+
+def _note_places(draft: Draft) -> None:
+    """Which mounts hold a masked or read-only path: it is looked for in them, not by way of the rootfs.
+
+    Whoever can write to the rootfs could put a link in the mount point's place for a moment, and the path
+    would not be found.
+    """
+    dests = {normal(mount["destination"]) for mount in draft.config.get("mounts", [])}
+    for key in ("maskedPaths", "readonlyPaths"):
+        for path in draft.linux.get(key, []):
+            found = [dest for dest in dests if normal(path).startswith(dest + "/")]
+            if found:
+                draft.wanted_places.add(max(found, key=len))
 
 
 def _mount(draft: Draft, mount: dict[str, Any], options: MountOptions, dest: str, where: str) -> list[Op]:

@@ -99,6 +99,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
             ("fallback", "U"),
             ("from_dest", "U"),
             ("descriptor", "U"),
+            ("keep", "U"),
         ),
         "mount {fstype} on {dest}, attributes {attrs:#x}, data {data}",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless_rt.errors import RtError
 from rootless_rt.plan.model import Draft
+from rootless_rt.plan.mounts import normal
 from rootless_rt.plan.ops import CHROOT, MOVE_ROOT, NO_SLOT, PIVOT_ROOT, Op
 from rootless_rt.spec.mountopts import ATTR_RDONLY
 from rootless_rt.spec.names import MS_REC, PROPAGATION
@@ -52,14 +53,33 @@ def hiding_ops(draft: Draft, null_slot: int) -> list[Op]:
 
         ops += lsm.mask_ops(draft, tmpfs_slot)
     for index, path in enumerate(draft.linux.get("readonlyPaths", [])):
-        ops.append(Op("readonly", draft.root_slot, path, label=f"linux.readonlyPaths[{index}]"))
+        label = f"linux.readonlyPaths[{index}]"
+        ops += [Op("readonly", root, rest, label=label) for root, rest in _ways(draft, path)]
     for index, path in enumerate(masked):
-        ops.append(
-            Op("mask", draft.root_slot, path, null_slot, tmpfs_slot, label=f"linux.maskedPaths[{index}]")
-        )
+        label = f"linux.maskedPaths[{index}]"
+        ops += [
+            Op("mask", root, rest, null_slot, tmpfs_slot, label=label) for root, rest in _ways(draft, path)
+        ]
     if draft.config["root"].get("readonly") and draft.policy.overlay is None:
         ops.append(Op("root_attrs", draft.root_slot, ATTR_RDONLY, label="root.readonly"))
     return ops
+
+
+def _ways(draft: Draft, path: str) -> list[tuple[int, str]]:
+    """Where a path is looked for: (slot, the rest of the path). In the mount that holds it, if there is one.
+
+    Hooks may have mounted something over that, so then from the root as well.
+    """
+    whole = normal(path)
+    dests = [dest for dest in draft.places if whole.startswith(dest + "/")]
+    if not dests:
+        return [(draft.root_slot, path)]
+    dest = max(dests, key=len)
+    ways = [(draft.places[dest], whole[len(dest) :])]
+    hooks = draft.config.get("hooks", {})
+    if any(hooks.get(kind) for kind in ("prestart", "createRuntime", "createContainer")):
+        ways.append((draft.root_slot, path))
+    return ways
 
 
 def pivot_ops(draft: Draft) -> list[Op]:

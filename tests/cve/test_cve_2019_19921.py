@@ -30,9 +30,12 @@ def test_a_link_in_place_of_a_directory(either: Either, canary: Canary, where: s
 
 
 def test_a_container_cannot_move_the_proc_of_another(either: Either, canary: Canary) -> None:
-    """Nothing of the host is mounted over, read or written, whatever becomes of the container."""
+    """Nothing of the host is mounted over, read or written, and no masked path comes to light."""
     rt, bundle = either
-    made = bundle("cat /proc/file /fake/file; echo x >/proc/file; exit 0")
+    made = bundle(
+        "cat /proc/file /fake/file; echo x >/proc/file; cat /proc/version /proc/1/../version; exit 0"
+    )
+    made.change(lambda config: config["linux"]["maskedPaths"].append("/proc/version"))
     (made.rootfs / "fake").symlink_to(canary.path)
     rt.user.owns(made.rootfs)
     attacker = bundle(["/exchange"])
@@ -44,5 +47,6 @@ def test_a_container_cannot_move_the_proc_of_another(either: Either, canary: Can
             done = rt("run", "--bundle", str(made.path), f"c{number}")
             canary.check()
             assert done.returncode in (0, 1) and TEXT not in done.stdout, done
+            assert "Linux version" not in done.stdout, done
     finally:
         rt("delete", "--force", "attacker")

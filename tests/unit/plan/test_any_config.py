@@ -231,7 +231,9 @@ def _check_slots(made):
     for op in made.ops:
         schema = next(row[2] for row in OPS if row[0] == op.name)
         for (field, _), value in zip(schema, op.args, strict=True):
-            if field == "slot" and op.name in ("source", "root", "console"):
+            if field == "keep" and op.name == "mount_fs":
+                filled |= {value} - {0xFFFF}
+            elif field == "slot" and op.name in ("source", "root", "console"):
                 assert value not in filled
                 filled.add(value)
             elif field in ("slot", "root", "cgroup", "null", "listener", "console", "fallback"):

@@ -305,3 +305,17 @@ def test_a_plan_keeps_its_bundle_and_rootfs_paths_absolute():
         one(compiled(drop_namespace(user_config(), "ipc") | {"mounts": []}), "root")["path"]
         == f"{BUNDLE}/rootfs"
     )
+
+
+def test_what_is_hidden_in_a_mount_is_looked_for_in_that_mount():
+    made = compiled(user_config())
+    kept = {item["dest"]: item["keep"] for item in every(made, "mount_fs") if item["keep"] != NO_SLOT}
+    assert set(kept) == {"/proc"}
+    slots = {item["root"] for item in every(made, "mask") if item["path"] == "/kcore"}
+    assert slots == {kept["/proc"]}
+    binds = {item["dest"]: item["slot"] for item in every(made, "mount_bind")}
+    assert {item["root"] for item in every(made, "mask") if item["path"] == "/firmware"} == {binds["/sys"]}
+
+
+def test_hooks_that_may_cover_a_mount_have_it_hidden_from_the_root_too(everything):
+    assert {item["path"] for item in every(everything, "mask")} >= {"/kcore", "/proc/kcore"}
