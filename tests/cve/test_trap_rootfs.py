@@ -96,6 +96,13 @@ MAY_BE_NAMED = re.compile(
 
 def check(made: Bundle, traces: list[tuple[list[str], Path]], folder: Path) -> None:
     seen_init = False
+    linux = made.config["linux"]
+    # Looked for in the mounts of /proc and /sys, by descriptor: no files of the image.
+    hidden = {
+        path.strip("/").partition("/")[2]
+        for path in [*linux.get("maskedPaths", []), *linux.get("readonlyPaths", [])]
+        if path.startswith(("/proc/", "/sys/"))
+    }
     for words, out in traces:
         trace = read(out)
         named = trace.paths("init")
@@ -106,7 +113,7 @@ def check(made: Bundle, traces: list[tuple[list[str], Path]], folder: Path) -> N
             words,
             own,
         )
-        strange = {path for path in named - own if path and not MAY_BE_NAMED.fullmatch(path)}
+        strange = {path for path in named - own - hidden if path and not MAY_BE_NAMED.fullmatch(path)}
         programs = {
             line.split('"')[1] for call, line in trace.init if call.startswith("exec") and '"' in line
         }
