@@ -24,7 +24,9 @@ def report(op: Op, call: str, number: int, text: str = "", *, mapped: bool = Tru
 
 
 def filesystem(kind: str, dest: str) -> Op:
-    return Op("mount_fs", 0, dest, kind, kind, [], 0, [], 0, 0, NO_SLOT, 0, NO_SLOT, label="mounts[3]")
+    return Op(
+        "mount_fs", 0, dest, kind, kind, [], 0, [], 0, 0, NO_SLOT, 0, NO_SLOT, NO_SLOT, label="mounts[3]"
+    )
 
 
 def test_a_mount_is_named_by_its_place_in_the_config_its_type_and_its_destination() -> None:
