@@ -4,8 +4,9 @@
     test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
     test --setup         set up and build only
 
-A test that hangs is ended, so is a lane, and so is what either leaves running. Every runner's output is
-passed on, its closing line included; the last lines are one a runner, and the total alone on its line:
+Where there are two CPUs, the lanes that have machines or containers of their own run beside the others. A
+test that hangs is ended, so is a lane, and so is what either leaves running. Every runner's output is passed
+on, its closing line included; the last lines are one a runner, and the total alone on its line:
 `N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command
 as $RT, and as `rt` on PATH. Nothing reads the terminal.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import setup
+import tracks
 from runner import Runner
 from setup import BUILD, ROOT, TREE, VENV, SetupError, say
 
@@ -33,7 +35,7 @@ PYTHON_PACKAGES = [
 ]
 TEST_LIMIT = 240  # seconds for one test
 BUILD_LIMIT = 540  # for one that may have to build a Debian root first
-LANE_LIMIT = 1200  # seconds
+LANE_LIMIT = 1800  # seconds
 PYTEST = [
     *(str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ra"),
     *("--timeout", str(TEST_LIMIT), "--timeout-method", "signal"),
@@ -44,7 +46,8 @@ TEST_USER = "made by the tests of rt"  # the comment of the accounts that tests 
 class Lane:
     """One runner: its name, its command, the files of its tests (none: left out), if it needs root, and what
     Debian packages it alone needs, and what Python packages its tests can use. One with `asked_by`, the name
-    of a variable, is run only by its own name, or when the environment sets that to 1.
+    of a variable, is run only by its own name, or when the environment sets that to 1. One that is `beside`
+    the others has machines or containers of its own, and can run while they do.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Lane:
         needs: tuple[str, ...] = (),
         uses: tuple[str, ...] = (),
         asked_by: str = "",
+        beside: bool = False,
     ) -> None:
         self.name = name
         self.command = command
@@ -65,6 +69,7 @@ class Lane:
         self.needs = needs
         self.uses = uses
         self.asked_by = asked_by
+        self.beside = beside
 
 
 def _pytest(name: str, **more: Any) -> Lane:
@@ -75,7 +80,8 @@ def _machine(name: str, *needs: str, asked_by: str = "") -> Lane:
     """Tests in a machine of tests/lab/machines: building its Debian root belongs to the first of them."""
     command = [*PYTEST, "--timeout", str(BUILD_LIMIT), f"tests/{name}"]
     needed = (*setup.FOR_MACHINES, *needs)
-    return Lane(name, command, f"tests/{name}/**/test_*.py", root=True, needs=needed, asked_by=asked_by)
+    tests = f"tests/{name}/**/test_*.py"
+    return Lane(name, command, tests, root=True, needs=needed, asked_by=asked_by, beside=True)
 
 
 LANES = (
@@ -85,16 +91,17 @@ LANES = (
     _pytest("user"),
     _pytest("root", root=True),
     _pytest("cve"),
-    Lane("fuzz", [*PYTEST, "tests/fuzz"], "tests/fuzz/**/test_*.py", needs=("clang", "libclang-rt-dev")),
+    _pytest("fuzz", needs=("clang", "libclang-rt-dev"), beside=True),
     _machine("systemd"),
     _machine("uml"),
     _machine("qemu", "qemu-system-x86", asked_by="RT_QEMU"),
-    _pytest("engines", needs=(*setup.FOR_ENGINES, *setup.FOR_MACHINES), uses=("grpcio",)),
+    _pytest("engines", needs=(*setup.FOR_ENGINES, *setup.FOR_MACHINES), uses=("grpcio",), beside=True),
     Lane(
         "bats",
         ["bats", "--formatter", "pretty", "--recursive", "bats"],
         "bats/**/*.bats",
         needs=("bats", "mmdebstrap"),
+        beside=True,
     ),
 )
 GROUPS = {"check": ["ruff", "mypy", "unit"]}
@@ -224,6 +231,9 @@ def main(arguments: list[str]) -> int:
         prepare(chosen([]))
         setup.give_back()
         return 0
+    if arguments[:1] == ["--track"]:  # a part of a run that has set up everything: see tracks.py
+        tracks.write(run_in_turn(chosen(arguments[2:]), dict(os.environ)), Path(arguments[1]))
+        return 0
     lanes = chosen(arguments)
     if ROOT and not setup.reachable_by_others():
         return elsewhere(arguments)
@@ -234,19 +244,32 @@ def main(arguments: list[str]) -> int:
 
 
 def run_all(lanes: list[Lane]) -> int:
-    """Sets up, runs the lanes in turn, prints the sums; returns the exit status."""
+    """Sets up, runs the lanes, prints the sums; returns the exit status."""
     environment = prepare(lanes)
-    results = []
+    able = []
     for lane in lanes:
         if lane.tests and not any(TREE.glob(lane.tests)):
             continue
         if lane.root and not ROOT:
             print(f"\n== {lane.name}: not run, it needs root: sudo ./test {lane.name}")
             continue
+        able.append(lane)
+    aside = [lane for lane in able if lane.beside]
+    rest = [lane for lane in able if not lane.beside]
+    if aside and rest and (os.cpu_count() or 1) > 1:
+        split = [[lane.name for lane in part] for part in (rest, aside)]
+        return sum_up(tracks.run(Path(__file__).resolve(), split, environment))
+    return sum_up(run_in_turn(able, environment))
+
+
+def run_in_turn(lanes: list[Lane], environment: dict[str, str]) -> tracks.Results:
+    """Runs the lanes one after the other; what each counted."""
+    results = []
+    for lane in lanes:
         start = time.monotonic()
         results.append((lane.name, run(lane, environment)))
         print(f"{lane.name}: took {time.monotonic() - start:.0f} s", flush=True)
-    return sum_up(results)
+    return results
 
 
 if __name__ == "__main__":
