@@ -3,10 +3,9 @@
     red_runs.py            every patch of tests/cve/red
     red_runs.py NAME...    those whose name has NAME in it
 
-A patch begins with `Test:` lines, each a test (as pytest takes it) that must fail with it, and a sentence on
-what is taken out. The copy is built with the patch, its tests run, and the run is red when every one of them
-has failed: a failed assertion, not an error of the set-up. The exit status is 1 when one stayed green, or a
-patch does not apply any more.
+A copy is built with the patch (`red_patches.py` tells its form), its tests run, and the run is red when every
+one of them has failed: a failed assertion, not an error of the set-up. The exit status is 1 when one stayed
+green, or a patch does not apply any more.
 """
 
 from __future__ import annotations
@@ -18,19 +17,10 @@ import sys
 from pathlib import Path
 
 import setup
-from setup import TREE, SetupError, say
+from red_patches import applies, named_tests, patches
+from setup import SetupError, say
 
-PATCHES = TREE / "tests/cve/red"
 SECONDS = 300
-
-
-def tests_of(patch: Path) -> list[str]:
-    """The tests that a patch names. Raises SetupError when it names none."""
-    lines = patch.read_text().splitlines()
-    found = [line.removeprefix("Test:").strip() for line in lines if line.startswith("Test:")]
-    if not found:
-        raise SetupError(f"{patch.name} names no test: a line such as `Test: tests/cve/test_x.py`")
-    return found
 
 
 def build(copy: Path, environment: dict[str, str]) -> None:
@@ -56,15 +46,13 @@ def is_red(copy: Path, test: str, environment: dict[str, str]) -> tuple[bool, st
 
 def run(patch: Path) -> bool:
     """One patch, in a copy of its own; whether all of its tests failed."""
-    tests = tests_of(patch)
+    tests = named_tests(patch)
     copy = setup.scratch_copy()
     try:
         (copy / "build").mkdir(exist_ok=True)
-        with patch.open("rb") as text:
-            words = ["patch", "-p1", "-s", "--no-backup-if-mismatch", "-d", str(copy)]
-            if subprocess.run(words, stdin=text, check=False, stdout=subprocess.DEVNULL).returncode:
-                say(f"{patch.stem}: does not apply")
-                return False
+        if not applies(patch, copy):
+            say(f"{patch.stem}: does not apply")
+            return False
         environment = {**os.environ, "PYTHON": sys.executable, "RT": str(copy / "build/rt")}
         build(copy, environment)
         red = True
@@ -78,12 +66,8 @@ def run(patch: Path) -> bool:
 
 
 def main(names: list[str]) -> int:
-    patches = [
-        patch
-        for patch in sorted(PATCHES.glob("*.patch"))
-        if not names or any(name in patch.stem for name in names)
-    ]
-    results = [run(patch) for patch in patches]
+    wanted = [patch for patch in patches() if not names or any(name in patch.stem for name in names)]
+    results = [run(patch) for patch in wanted]
     print(f"{sum(results)} red, {len(results) - sum(results)} not")
     return 0 if all(results) and results else 1
 
@@ -91,6 +75,6 @@ def main(names: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except SetupError as problem:
+    except (SetupError, ValueError) as problem:
         print(f"red runs: {problem}", file=sys.stderr)
         sys.exit(1)

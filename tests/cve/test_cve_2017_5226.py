@@ -7,9 +7,8 @@ import pty
 import select
 from typing import Any
 
-from conftest import MakeBundle
+from conftest import Either
 from lab.attack import compiled
-from lab.runtime import Runtime
 
 TYPE = r"""
 #include <errno.h>
@@ -32,7 +31,8 @@ int main(void)
 """
 
 
-def test_a_container_cannot_type_into_the_caller_s_terminal(rt: Runtime, bundle: MakeBundle) -> None:
+def test_a_container_cannot_type_into_the_caller_s_terminal(either: Either) -> None:
+    rt, bundle = either
     made = bundle(["/type"])
     compiled(TYPE, made.rootfs / "type")
     master, slave = pty.openpty()

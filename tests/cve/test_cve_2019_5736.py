@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from conftest import MakeBundle
+from conftest import Either
 from lab.attack import compiled
 from lab.bundles import Config
-from lab.runtime import RT, TREE, Runtime
+from lab.runtime import RT, TREE
 
 OVERWRITE = r"""
 #include <fcntl.h>
@@ -37,7 +37,8 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def test_an_entry_point_that_is_the_runtime_itself_harms_nothing(rt: Runtime, bundle: MakeBundle) -> None:
+def test_an_entry_point_that_is_the_runtime_itself_harms_nothing(either: Either) -> None:
+    rt, bundle = either
     before = digest()
     made = bundle(["/entry"])
     (made.rootfs / "entry").write_text("#!/proc/self/exe\n")
@@ -50,7 +51,8 @@ def test_an_entry_point_that_is_the_runtime_itself_harms_nothing(rt: Runtime, bu
     assert digest() == before
 
 
-def test_the_program_of_a_waiting_container_cannot_be_written(rt: Runtime, bundle: MakeBundle) -> None:
+def test_the_program_of_a_waiting_container_cannot_be_written(either: Either) -> None:
+    rt, bundle = either
     before = digest()
     made = bundle("cat /tmp/seen")
     compiled(OVERWRITE, made.rootfs / "overwrite")
@@ -68,8 +70,9 @@ def test_the_program_of_a_waiting_container_cannot_be_written(rt: Runtime, bundl
     assert digest() == before
 
 
-def test_who_enters_by_exec_cannot_be_written_either(rt: Runtime, bundle: MakeBundle) -> None:
+def test_who_enters_by_exec_cannot_be_written_either(either: Either) -> None:
     """The container's root goes for /proc/PID/exe of all who enter, and has them execute themselves."""
+    rt, bundle = either
     before = digest()
     script = "while [ ! -e /tmp/stop ]; do /overwrite /proc/[0-9]*/exe; done >/tmp/seen 2>&1; sleep 100"
     made = bundle(script)
@@ -77,7 +80,7 @@ def test_who_enters_by_exec_cannot_be_written_either(rt: Runtime, bundle: MakeBu
     (made.rootfs / "entry").write_text("#!/proc/self/exe\n")
     (made.rootfs / "entry").chmod(0o755)
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
-    for _ in range(20):
+    for _ in range(10):
         for program in ("/entry", "/proc/self/exe"):
             done = rt("exec", "c", program, timeout=20)
             assert done.returncode != 0 and done.stdout == "", done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MakeBundle
+from conftest import Either, MakeBundle
 from lab.bundles import Config
 from lab.runtime import Runtime
 
@@ -15,7 +15,8 @@ def sets(text: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("word", ["CAP_NET_RAW", "NET_RAW", "net_raw", "cap_net_raw"])
-def test_an_added_capability_is_not_inheritable(rt: Runtime, bundle: MakeBundle, word: str) -> None:
+def test_an_added_capability_is_not_inheritable(either: Either, word: str) -> None:
+    rt, bundle = either
     rt.ok("run", "--detach", "--bundle", str(bundle(["/bin/sleep", "100"]).path), "c")
     look = ("c", "/bin/grep", "Cap", "/proc/self/status")
     plain, added = sets(rt.ok("exec", *look)), sets(rt.ok("exec", "--cap", word, *look))
@@ -24,7 +25,9 @@ def test_an_added_capability_is_not_inheritable(rt: Runtime, bundle: MakeBundle,
     assert added["CapInh"] == plain["CapInh"] == 0 and added["CapAmb"] == plain["CapAmb"] == 0
 
 
-def test_not_even_where_the_container_has_inheritable_ones(rt: Runtime, bundle: MakeBundle) -> None:
+def test_not_even_where_the_container_has_inheritable_ones(either: Either) -> None:
+    rt, bundle = either
+
     def inheritable(config: Config) -> None:
         config["process"]["capabilities"]["inheritable"] = ["CAP_KILL"]
         config["process"]["capabilities"]["ambient"] = ["CAP_KILL"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MakeBundle
+from conftest import Either
 from lab.bundles import Config
-from lab.runtime import Runtime
 
 WRITE = """
 for d in $(find /sys/fs/cgroup -type d 2>/dev/null | head -200); do
@@ -18,9 +17,8 @@ echo tried
 
 
 @pytest.mark.parametrize("cgroup_namespace", [False, True], ids=["without", "with"])
-def test_no_cgroup_of_the_host_can_be_written(
-    rt: Runtime, bundle: MakeBundle, cgroup_namespace: bool
-) -> None:
+def test_no_cgroup_of_the_host_can_be_written(either: Either, cgroup_namespace: bool) -> None:
+    rt, bundle = either
     made = bundle(WRITE)
 
     def change(config: Config) -> None:
@@ -31,7 +29,8 @@ def test_no_cgroup_of_the_host_can_be_written(
     assert done.stdout == "tried\n", done
 
 
-def test_the_sysfs_of_the_host_stays_read_only_below_as_well(rt: Runtime, bundle: MakeBundle) -> None:
+def test_the_sysfs_of_the_host_stays_read_only_below_as_well(either: Either) -> None:
+    rt, bundle = either
     made = bundle("grep -E ' /sys(/| )' /proc/self/mountinfo | cut -d' ' -f5,6")
     listed = rt.ok("run", "--bundle", str(made.path), "c").splitlines()
     assert listed

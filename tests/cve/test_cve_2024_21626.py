@@ -7,9 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import MakeBundle
-from lab.bundles import Config
+from conftest import Either, MakeBundle
+from lab.bundles import Bundle
 from lab.runtime import Runtime
+
+
+def refused(rt: Runtime, made: Bundle, cwd: str) -> None:
+    """A run that ends before its program, for its working directory."""
+    made.change(lambda config: config["process"].update(cwd=cwd))
+    done = rt("run", "--bundle", str(made.path), "c")
+    assert done.returncode == 1 and done.stdout == "" and "process.cwd" in done.stderr, done
 
 
 @pytest.mark.parametrize(
@@ -20,28 +27,27 @@ from lab.runtime import Runtime
 def test_no_descriptor_serves_as_working_directory(
     rt: Runtime, bundle: MakeBundle, process: str, number: int
 ) -> None:
-    made = bundle("pwd; ls")
+    refused(rt, bundle("pwd; ls"), f"/proc/{process}/fd/{number}")
 
-    def cwd(config: Config) -> None:
-        config["process"]["cwd"] = f"/proc/{process}/fd/{number}"
 
-    done = rt("run", "--bundle", str(made.change(cwd).path), "c")
-    assert done.returncode == 1 and done.stdout == "" and "process.cwd" in done.stderr, done
+@pytest.mark.parametrize("process", ["self", "thread-self", "1"])
+def test_nor_as_root(root_rt: Runtime, root_bundle: MakeBundle, process: str) -> None:
+    made = root_bundle("pwd; ls")
+    for number in (*range(0, 12, 2), 63, 255):
+        refused(root_rt, made, f"/proc/{process}/fd/{number}")
 
 
 @pytest.mark.parametrize("target", ["/proc/self/fd/7", "/proc/self/root", "/proc/self/cwd"])
-def test_a_link_to_a_descriptor_does_not_serve_either(rt: Runtime, bundle: MakeBundle, target: str) -> None:
+def test_a_link_to_a_descriptor_does_not_serve_either(either: Either, target: str) -> None:
+    rt, bundle = either
     made = bundle("pwd; ls")
     (made.rootfs / "work").symlink_to(target)
 
-    def cwd(config: Config) -> None:
-        config["process"]["cwd"] = "/work/.."
-
-    done = rt("run", "--bundle", str(made.change(cwd).path), "c")
-    assert done.returncode == 1 and done.stdout == "" and "process.cwd" in done.stderr, done
+    refused(rt, made, "/work/..")
 
 
-def test_a_descriptor_that_the_caller_leaks_is_not_in_the_container(rt: Runtime, bundle: MakeBundle) -> None:
+def test_a_descriptor_that_the_caller_leaks_is_not_in_the_container(either: Either) -> None:
+    rt, bundle = either
     leaked = os.open("/", os.O_RDONLY)
     high = os.dup2(leaked, 77)
     os.set_inheritable(leaked, True)
@@ -55,12 +61,11 @@ def test_a_descriptor_that_the_caller_leaks_is_not_in_the_container(rt: Runtime,
 
 
 @pytest.mark.parametrize("process", ["self", "thread-self", "1"])
-def test_no_descriptor_serves_who_enters_either(
-    rt: Runtime, bundle: MakeBundle, place: Path, process: str
-) -> None:
+def test_no_descriptor_serves_who_enters_either(either: Either, place: Path, process: str) -> None:
+    rt, bundle = either
     rt.ok("run", "--detach", "--bundle", str(bundle(["/bin/sleep", "100"]).path), "c")
     file = place / "process.json"
-    for number in (*range(12), 77):
+    for number in (0, 3, 4, 5, 7, 9, 77):
         cwd = f"/proc/{process}/fd/{number}"
         done = rt("exec", "--cwd", cwd, "c", "/bin/ls")
         assert done.returncode == 255 and done.stdout == "" and "process.cwd" in done.stderr, done
@@ -70,7 +75,8 @@ def test_no_descriptor_serves_who_enters_either(
 
 
 @pytest.mark.parametrize("target", ["/proc/self/fd/7", "/proc/self/root", "/proc/self/cwd", "/proc/1/root"])
-def test_nor_does_a_link_that_the_container_made(rt: Runtime, bundle: MakeBundle, target: str) -> None:
+def test_nor_does_a_link_that_the_container_made(either: Either, target: str) -> None:
+    rt, bundle = either
     made = bundle(["/bin/sleep", "100"])
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
     (made.rootfs / "work").symlink_to(target)
@@ -78,7 +84,8 @@ def test_nor_does_a_link_that_the_container_made(rt: Runtime, bundle: MakeBundle
     assert done.returncode == 255 and done.stdout == "" and "process.cwd" in done.stderr, done
 
 
-def test_a_missing_working_directory_is_not_made_by_who_enters(rt: Runtime, bundle: MakeBundle) -> None:
+def test_a_missing_working_directory_is_not_made_by_who_enters(either: Either) -> None:
+    rt, bundle = either
     made = bundle(["/bin/sleep", "100"])
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
     assert rt("exec", "--cwd", "/not/there", "c", "/bin/true").returncode == 255
