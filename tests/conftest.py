@@ -2,6 +2,7 @@
 
 alice   an ordinary user with a subuid range       bare   one without
 rt      the command as alice, on a state root of its own; leaves nothing behind
+program a factory: program(bundle path, source) runs a program of alice's that uses the API
 bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of alice's, own id mapped
 root_rt, root_bundle   the same as root, without a user namespace
 either  both of them in turn: (rt, bundle) as alice, then as root
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 from lab.attack import Canary
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
+from lab.programs import Programs
 from lab.runtime import Runtime, program_problem
 from lab.users import User, can_make_users, made_user, own_user, own_user_in_session
 
@@ -87,6 +89,12 @@ def bundle(alice: User, place: Path) -> MakeBundle:
         return made
 
     return make
+
+
+@pytest.fixture
+def program(rt: Runtime, alice: User, place: Path) -> Programs:
+    """Runs programs of alice's that use the API, on the state root of `rt`."""
+    return Programs(alice, place, rt.root)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Loaded by no hot command: they would only make the file longer.
 COLD = {
     "rootless_rt._commit",  # another build step writes it
+    "rootless_rt.api",  # and all below it
     "rootless_rt.cgroups.below",
     "rootless_rt.cgroups.bus",
     "rootless_rt.cgroups.change",

@@ -173,7 +173,8 @@ def _make(
         fds[slots["into-cgroup"]] = confine.open_dir(prepared.cgroup)
     if "listener" in slots:
         fds[slots["listener"]] = _listener(handle)
-    container.sock, container.starter = launch.start(encode(plan.ops), fds)
+    started = launch.start(encode(plan.ops), fds, options.stdio, options.sealed)
+    container.sock, container.starter = started
     until_created(container, console, lambda marker: _at_sync(container, prepared, marker))
     container.state["degraded"] = [item.as_dict() for item in plan.degradations]
     container.state["phase"] = "created"
@@ -201,7 +202,7 @@ def until_created(container: Container, console: socket | None, at_sync: Callabl
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
             with signals.let_through():
-                posix.waitpid(container.starter, 0)  # somebody may have stopped it
+                _reap(container.starter)  # somebody may have stopped it
             container.starter = 0
         elif message.type == launch.MSG_SYNC:
             waiting = message.value

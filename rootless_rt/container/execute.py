@@ -158,7 +158,8 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
             console = connect_to(options.console_socket, "--console-socket")
         if options.pidfd_socket:
             pidfd_to = connect_to(options.pidfd_socket, "--pidfd-socket")
-        container.sock, container.starter = launch.start(encode(container.plan.ops), fds)
+        started = launch.start(encode(container.plan.ops), fds, options.stdio, options.sealed)
+        container.sock, container.starter = started
         try:
             until_created(container, console, lambda _: _enter(container, manager, options.below))
             if pidfd_to is not None:

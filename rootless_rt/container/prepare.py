@@ -52,7 +52,9 @@ class Options:
         "pid_file",
         "pidfd_socket",
         "pivot",
+        "sealed",
         "start_later",
+        "stdio",
         "strict",
     )
 
@@ -76,6 +78,9 @@ class Options:
         self.pivot = True
         self.start_later = True
         self.strict = False
+        # Of the API: the process's descriptors 0 to 2, and rt-init as `launch.sealed_program` has opened it.
+        self.stdio: tuple[int, int, int] | None = None
+        self.sealed = -1
 
 
 class Prepared:

@@ -3,12 +3,14 @@
 While `create` and `run` make a container they have things in hand that nobody else puts away: a directory,
 a cgroup, a process. SIGHUP, SIGINT, SIGQUIT and SIGTERM are therefore held back (blocked) while they work,
 and let through only where they wait: for rt-init and for hooks. What is raised there takes everything back on
-its way up. Must not know what is made. The mask is the calling thread's: other threads go on as before.
+its way up. Must not know what is made. The mask is the calling thread's: other threads go on as before, and
+in a program that is not ours what it has blocked itself is never let through.
 """
 
 from __future__ import annotations
 
 from _signal import SIG_BLOCK, SIG_IGN, SIG_SETMASK, SIG_UNBLOCK, getsignal, pthread_sigmask, signal
+from _thread import _local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,27 +50,51 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
     """Not SIG_IGN: Python complains when one is ignored that has come already."""
 
 
+# The mask of each thread outside of everything that is held: what `let_through` goes back to.
+_outside = _local()
+
+
 def hold() -> None:
     """Hold the ending signals back, to the end of the process or until `release`."""
-    pthread_sigmask(SIG_BLOCK, ENDING)
+    _outside.mask = pthread_sigmask(SIG_BLOCK, ENDING).difference(ENDING)
 
 
 def release() -> None:
     """Let the ending signals through again; one that was held back comes now."""
+    _outside.mask = None
     pthread_sigmask(SIG_UNBLOCK, ENDING)
 
 
-class _Masked:
-    """A stretch of code under a changed signal mask; the one before comes back behind it."""
+class _Held:
+    """A stretch of code in which no ending signal strikes; the mask before comes back behind it."""
 
-    __slots__ = ("_before", "_how")
-
-    def __init__(self, how: int) -> None:
-        self._how = how
+    __slots__ = ("_before", "_first")
 
     def __enter__(self) -> None:
-        self._before = pthread_sigmask(SIG_BLOCK, ())
-        pthread_sigmask(self._how, ENDING)
+        self._before = pthread_sigmask(SIG_BLOCK, ENDING)
+        self._first = getattr(_outside, "mask", None) is None
+        if self._first:
+            _outside.mask = self._before
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._first:
+            _outside.mask = None
+        pthread_sigmask(SIG_SETMASK, self._before)
+
+
+class _LetThrough:
+    """A stretch of code in which those strike that were held back; the mask before comes back behind it."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        outside = getattr(_outside, "mask", None)
+        if outside is None:
+            self._before = pthread_sigmask(SIG_BLOCK, ())
+        else:
+            self._before = pthread_sigmask(SIG_SETMASK, outside)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -76,11 +102,11 @@ class _Masked:
         pthread_sigmask(SIG_SETMASK, self._before)
 
 
-def held() -> _Masked:
+def held() -> _Held:
     """with held(): no ending signal strikes here."""
-    return _Masked(SIG_BLOCK)
+    return _Held()
 
 
-def let_through() -> _Masked:
+def let_through() -> _LetThrough:
     """with let_through(): an ending signal strikes here, and so does one that was held back before."""
-    return _Masked(SIG_UNBLOCK)
+    return _LetThrough()

@@ -123,7 +123,12 @@ def sealed_program(path: str) -> int:
     finally:
         posix.close(program)
     fcntl.fcntl(memory, _F_ADD_SEALS, _SEAL_ALL)
-    return memory
+    if memory > _SOCKET_FD:
+        return memory
+    try:
+        return fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, _SOCKET_FD + 1)  # where `start` puts nothing
+    finally:
+        posix.close(memory)
 
 
 def _sealed_plan(wire: bytes) -> int:
@@ -135,26 +140,34 @@ def _sealed_plan(wire: bytes) -> int:
     return memory
 
 
-def start(wire: bytes, fds: list[int]) -> tuple[socket, int]:
+def start(
+    wire: bytes, fds: list[int], stdio: tuple[int, int, int] | None = None, sealed: int = -1
+) -> tuple[socket, int]:
     """Start rt-init on an encoded plan; `fds` fill its first slots (they stay open here).
 
+    `stdio` are the descriptors that become its 0, 1 and 2, else it has this process's. `sealed` is a
+    descriptor of `sealed_program`, for callers that start more than one.
     Returns the connection and the process id of the starter, which ends once the container's process exists
     and must be waited for. Raises RtError when the program cannot be started.
     """
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
     plan = _sealed_plan(wire)
     program = -1
-    far = -1
+    moved: list[int] = []
     try:
-        program = sealed_program(program_path())
-        # Above the number it is copied to, since dup2 onto itself would leave it close-on-exec.
-        far = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, _SOCKET_FD + 1)
+        program = sealed_program(program_path()) if sealed < 0 else -1
+        # Above the numbers they are copied to, since dup2 onto itself would leave them close-on-exec.
+        for fd in (*(stdio or ()), theirs.fileno()):
+            moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SOCKET_FD + 1))
+        targets = (0, 1, 2, _SOCKET_FD) if stdio else (_SOCKET_FD,)
         try:
             pid = posix.posix_spawn(
-                f"/proc/self/fd/{program}",
+                f"/proc/self/fd/{program if sealed < 0 else sealed}",
                 ["rt-init"],
                 {},
-                file_actions=[(posix.POSIX_SPAWN_DUP2, far, _SOCKET_FD)],
+                file_actions=[
+                    (posix.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(moved, targets, strict=True)
+                ],
             )
         except OSError as error:
             raise RtError(
@@ -168,7 +181,7 @@ def start(wire: bytes, fds: list[int]) -> tuple[socket, int]:
         raise
     finally:
         theirs.close()
-        for fd in (plan, program, far):
+        for fd in (plan, program, *moved):
             if fd >= 0:
                 posix.close(fd)
 

@@ -52,7 +52,7 @@ def load(bundle: str, config_path: str | None = None) -> Spec:
     """
     root = _real_directory(bundle)
     spec = from_bytes(_read_config(root, config_path), root)
-    _check_rootfs(spec.rootfs)
+    check_rootfs(spec.rootfs)
     return spec
 
 
@@ -132,7 +132,8 @@ def _read_config(bundle: str, config_path: str | None) -> bytes:
     return b"".join(chunks)
 
 
-def _check_rootfs(rootfs: str) -> None:
+def check_rootfs(rootfs: str) -> None:
+    """Raise SpecError unless the rootfs is a directory, and no link to one."""
     try:
         mode = posix.lstat(rootfs).st_mode & _TYPE_MASK
     except FileNotFoundError:

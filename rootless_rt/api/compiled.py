@@ -1,0 +1,168 @@
+"""A plan that is compiled once and encoded for many runs, each with its own program, variables and place.
+
+Knows which ops a run changes. Must not know how a plan is performed.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rootless_rt import cgroups
+from rootless_rt.api.config import Environment, Limits, changed, environment, refuse, words
+from rootless_rt.container.prepare import Options, Prepared, prepare
+from rootless_rt.errors import RtError, SpecError
+from rootless_rt.plan.model import Plan
+from rootless_rt.plan.ops import MAGIC, Op, encode_op
+from rootless_rt.plan.process import DEFAULT_PATH
+from rootless_rt.plan.process import environment as last_of_each
+from rootless_rt.spec import rules
+from rootless_rt.spec.load import Spec
+
+_DIGITS = 8
+_HEAD = 16  # of an encoded plan: the magic, its length, the number of ops
+
+
+class Task:
+    """What one run executes: program and arguments, NAME=value entries, working directory."""
+
+    __slots__ = ("args", "cwd", "env")
+
+    def __init__(self, args: list[str], env: list[str], cwd: str) -> None:
+        self.args = args
+        self.env = env
+        self.cwd = cwd
+
+
+class Compiled:
+    """A config compiled for this host under a name of its own, for any number of runs.
+
+    `prepared` is the container as `container.prepare` makes it, under the name of run 0. Raises RtError for
+    what cannot be done here, and for what needs a container with a state directory.
+    """
+
+    def __init__(self, spec: Spec, options: Options, name: str = "") -> None:
+        refuse(spec, "a sandbox")
+        self.spec = spec
+        self.options = options
+        self.name = name or "rt-sandbox-" + secrets.token_hex(6)
+        self.prepared = prepare(spec, self.id_of(0), options)
+        if self.prepared.plan.notifies:
+            raise RtError(
+                "config.json: linux.seccomp: a sandbox hands no listener to an agent",
+                hint="use Runtime.run for profiles with SCMP_ACT_NOTIFY",
+            )
+        process = spec.data["process"]
+        self.task = Task(process["args"], last_of_each(process.get("env", [])), process["cwd"])
+        self.has_cgroup = self.prepared.cgroup.kind != "none"
+        self._encoded = [encode_op(op) for op in self.prepared.plan.ops]
+        self._own = self.id_of(0).encode()
+        self._named = any(self._own in raw for raw in self._encoded)
+        self._places = {
+            op.name: index
+            for index, op in enumerate(self.prepared.plan.ops)
+            if op.name in ("chdir", "find", "exec")
+        }
+
+    def id_of(self, number: int) -> str:
+        """The id of a run: a cgroup's path below that of the sandbox. All are of the same length."""
+        return f"{self.name}/{number:0{_DIGITS}}"
+
+    def with_task(self, args: Sequence[str] | None, env: Environment | None, cwd: str | None) -> Task:
+        """The task of the config, with what is given in its place. Raises SpecError."""
+        if args is None and env is None and cwd is None:
+            return self.task
+        task = Task(
+            self.task.args if args is None else words(args),
+            self.task.env if env is None else environment(self.task.env, env),
+            cwd or self.task.cwd,
+        )
+        rules.check_process({"args": task.args, "env": task.env, "cwd": task.cwd})
+        for path, texts in (("process.args", task.args), ("process.env", task.env)):
+            for index, text in enumerate(texts):
+                if "\0" in text:
+                    raise SpecError(f"{path}[{index}]", "holds a NUL character")
+        if "\0" in task.cwd:
+            raise SpecError("process.cwd", "holds a NUL character")
+        return task
+
+    def changed(self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]]) -> Compiled:
+        """Compiled anew with other limits and more mounts, under the same name. Raises RtError."""
+        if limits is None and not mounts:
+            return self
+        return Compiled(changed(self.spec, limits=limits, mounts=mounts), self.options, self.name)
+
+    def ops_of(self, task: Task) -> dict[int, Op]:
+        """The ops that differ from those of the plan: index -> op."""
+        if task is self.task:
+            return {}
+        ops = self.prepared.plan.ops
+        found: dict[int, Op] = {}
+        if task.cwd != self.task.cwd:
+            at = self._places["chdir"]
+            found[at] = Op("chdir", task.cwd, *ops[at].args[1:], label=ops[at].label)
+        at = self._places["find"]
+        found[at] = Op("find", task.args[0], path_of(task.env), label=ops[at].label)
+        at = self._places["exec"]
+        found[at] = Op("exec", task.args, task.env, label=ops[at].label)
+        return found
+
+    def wire(self, number: int, task: Task) -> bytes:
+        """The plan of run `number` as rt-init reads it."""
+        encoded = self._encoded
+        different = self.ops_of(task)
+        if different:
+            encoded = list(encoded)
+            for index, op in different.items():
+                encoded[index] = encode_op(op)
+        return self.joined(encoded, number)
+
+    def joined(self, encoded: list[bytes], number: int) -> bytes:
+        """Encoded ops as one plan, under the name of a run."""
+        import sys
+
+        body = b"".join(encoded)
+        if self._named:
+            body = body.replace(self._own, self.id_of(number).encode())
+        sizes = (_HEAD + len(body), len(encoded))
+        return MAGIC + b"".join([size.to_bytes(4, sys.byteorder) for size in sizes]) + body
+
+    def plan_of(self, task: Task) -> Plan:
+        """The plan of one run: for messages about its ops, and with degradations of its own."""
+        made = copy.copy(self.prepared.plan)
+        different = self.ops_of(task)
+        if different:
+            made.ops = list(made.ops)
+            for index, op in different.items():
+                made.ops[index] = op
+        made.degradations = list(made.degradations)
+        return made
+
+    def prepared_for(self, number: int, plan: Plan) -> Prepared:
+        """The container of one run, with its own cgroup."""
+        prepared = self.prepared
+        manager = prepared.cgroup
+        if self.has_cgroup:
+            manager = cgroups.load(_renamed(manager.to_state(), self.id_of(0), self.id_of(number)))
+        return Prepared(prepared.spec, prepared.facts, plan, manager, prepared.limits)
+
+
+def path_of(env: list[str]) -> str:
+    """Where programs without a slash in their name are looked for."""
+    for entry in reversed(env):
+        if entry.startswith("PATH="):
+            return entry[5:]
+    return DEFAULT_PATH
+
+
+def _renamed(state: Any, old: str, new: str) -> Any:
+    """A manager's state with one container's id in place of another's, in whatever text it stands."""
+    if isinstance(state, str):
+        return state.replace(old, new)
+    if isinstance(state, dict):
+        return {key: _renamed(value, old, new) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_renamed(item, old, new) for item in state]
+    return state

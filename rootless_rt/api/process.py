@@ -1,0 +1,276 @@
+"""A process that runs in a container, as the program holds it that has started it.
+
+Theory of operation: `Life` is what knows of the end; a descriptor that can be read then. Everything here is
+one poll of that and of the pipes. No thread is needed, and none is made. Any thread may wait, several too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from resource import struct_rusage
+from types import TracebackType
+from typing import IO, Protocol
+
+from rootless_rt.api.errors import Expired
+from rootless_rt.api.result import Result
+from rootless_rt.api.streams import Streams
+from rootless_rt.plan.model import Degradation
+
+_CHUNK = 1 << 16
+_KILL = 9
+
+
+class Ending:
+    """How a process ended: its wait status, and what it used."""
+
+    __slots__ = ("oom_killed", "peak_memory", "rusage", "status")
+
+    def __init__(self, status: int, rusage: struct_rusage | None) -> None:
+        self.status = status
+        self.rusage = rusage
+        self.peak_memory = rusage.ru_maxrss * 1024 if rusage is not None else 0
+        self.oom_killed = False
+
+
+class Life(Protocol):
+    """A process from its start to its end.
+
+    `fd` can be read once it has ended. `end` then says how, puts away whatever is left of it, and is called
+    once; `kill` may be called at any time before.
+    """
+
+    pid: int
+    fd: int
+    degradations: list[Degradation]
+
+    def kill(self, number: int) -> None:
+        """Send a signal; SIGKILL ends all of its processes. Does nothing once it has ended."""
+
+    def end(self) -> Ending:
+        """Raises RtError when nobody can tell how it ended."""
+
+
+class Process:
+    """A running process. As a context manager it is killed at the end of the block, if it still runs.
+
+    args    its program and arguments
+    pid     its number on the host
+    stdin, stdout, stderr   our ends of its pipes where PIPE was asked for, else None
+    """
+
+    def __init__(self, args: list[str], life: Life, streams: Streams, begun: float) -> None:
+        self.args = tuple(args)
+        self.pid = life.pid
+        self.stdin, self.stdout, self.stderr = streams.files()
+        self._life = life
+        self._begun = begun
+        self._result: Result | None = None
+        self._ending = threading.Lock()
+        self._killed_for = ""
+
+    def fileno(self) -> int:
+        """A descriptor that can be read once the process has ended: for `select`, or an event loop."""
+        return self._life.fd
+
+    def poll(self) -> int | None:
+        """Its return code, or None while it runs."""
+        if self._result is None and _ready(self._life.fd, 0):
+            self._finish()
+        return None if self._result is None else self._result.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it; nothing happens once it has ended. SIGKILL reaches all of its processes."""
+        if self._result is None:
+            self._life.kill(number)
+
+    def kill(self) -> None:
+        """SIGKILL: it ends, with everything that it has started."""
+        self.send_signal(_KILL)
+
+    def terminate(self) -> None:
+        """SIGTERM, which the first process of a container ignores unless it has a handler for it."""
+        self.send_signal(15)
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait for its end, at most `timeout` seconds. Raises Expired; it still runs then.
+
+        Who reads no pipe of its may wait for ever: see `communicate`.
+        """
+        if self._result is None:
+            if not _ready(self._life.fd, timeout):
+                raise Expired(f"{self.args[0]}: still runs after {timeout} s")
+            self._finish()
+        assert self._result is not None
+        return self._result
+
+    def communicate(
+        self, input: bytes | None = None, timeout: float | None = None, max_output: int | None = None
+    ) -> Result:
+        """Write `input` to its stdin, read its pipes to their end, and wait for it.
+
+        When `timeout` seconds are over, or more than `max_output` bytes come from one pipe, it is killed, and
+        the result says so.
+        """
+        said = _Exchange(self, input, max_output).run(timeout)
+        result = self.wait()
+        from dataclasses import replace
+
+        return replace(
+            result,
+            stdout=said[0],
+            stderr=said[1],
+            timed_out=self._killed_for == "time",
+            output_exceeded=self._killed_for == "output",
+        )
+
+    def kill_for(self, reason: str) -> None:
+        """Kill it because of its "time" or its "output": the result of `communicate` says so."""
+        self._killed_for = self._killed_for or reason
+        self.kill()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The lines of its stdout as they come."""
+        if self.stdout is None:
+            raise ValueError("stdout is no pipe")
+        return iter(self.stdout)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill it if it runs, close its pipes, and put away what is left of it."""
+        self.kill()
+        self.close_pipes()
+        self.wait()
+
+    def close_pipes(self) -> None:
+        """Close our ends of its pipes."""
+        for file in (self.stdin, self.stdout, self.stderr):
+            if file is not None:
+                try:
+                    file.close()
+                except BrokenPipeError:
+                    pass  # something was still to be written to it
+
+    def _finish(self) -> None:
+        with self._ending:
+            if self._result is not None:
+                return
+            ending = self._life.end()
+            self._result = Result(
+                self.args,
+                os.waitstatus_to_exitcode(ending.status),
+                duration=time.monotonic() - self._begun,
+                rusage=ending.rusage,
+                peak_memory=ending.peak_memory,
+                oom_killed=ending.oom_killed,
+                degradations=tuple(self._life.degradations),
+            )
+
+
+def _ready(fd: int, timeout: float | None) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
+
+class _Exchange:
+    """The pipes of one process, served together until they and the process have ended."""
+
+    def __init__(self, process: Process, input: bytes | None, most: int | None) -> None:
+        self._process = process
+        self._left = memoryview(input or b"")
+        self._most = most
+        self._poll = select.poll()
+        self._parts: dict[int, bytearray] = {}
+        self._out = [self._reads(file) for file in (process.stdout, process.stderr)]
+        self._in = self._writes(process.stdin)
+        self._end = process.fileno()
+        self._poll.register(self._end, select.POLLIN)
+
+    def _reads(self, file: IO[bytes] | None) -> bytearray:
+        data = bytearray()
+        if file is not None and not file.closed:
+            os.set_blocking(file.fileno(), False)
+            self._parts[file.fileno()] = data
+            self._poll.register(file.fileno(), select.POLLIN)
+        return data
+
+    def _writes(self, file: IO[bytes] | None) -> int:
+        if file is None or file.closed:
+            return -1
+        if not self._left:
+            self._close_input(file)
+            return -1
+        os.set_blocking(file.fileno(), False)
+        self._poll.register(file.fileno(), select.POLLOUT)
+        return file.fileno()
+
+    def run(self, timeout: float | None) -> tuple[bytes, bytes]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ended = False
+        while not ended:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = self._poll.poll(None if left is None else left * 1000)
+            if not ready and left is not None and left <= 0.001:
+                deadline = None
+                self._process.kill_for("time")
+            for fd, _ in ready:
+                if fd == self._end:
+                    ended = True
+                elif fd == self._in:
+                    self._feed()
+                elif fd in self._parts:
+                    self._read(fd)
+        # It has ended: what it wrote is there, and nobody will write more but what it left behind.
+        for fd in list(self._parts):
+            while self._read(fd):
+                pass
+        self._process.close_pipes()
+        return bytes(self._out[0]), bytes(self._out[1])
+
+    def _read(self, fd: int) -> bool:
+        """Read what is there; whether there may be more."""
+        data = self._parts[fd]
+        try:
+            fresh = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        data += fresh
+        exceeded = self._most is not None and len(data) > self._most
+        if exceeded:
+            del data[self._most :]
+            self._process.kill_for("output")
+        if exceeded or not fresh:
+            self._poll.unregister(fd)
+            del self._parts[fd]
+            return False
+        return True
+
+    def _feed(self) -> None:
+        try:
+            self._left = self._left[os.write(self._in, self._left[:_CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._left = memoryview(b"")  # it reads no more
+        if not self._left:
+            self._poll.unregister(self._in)
+            assert self._process.stdin is not None
+            self._close_input(self._process.stdin)
+            self._in = -1
+
+    def _close_input(self, file: IO[bytes]) -> None:
+        try:
+            file.close()
+        except BrokenPipeError:
+            pass

@@ -1,0 +1,135 @@
+"""A sandbox: a config compiled once, run as often as one likes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rootless_rt.api.compiled import Compiled
+from rootless_rt.api.config import Bundle, Environment, Limits, changed, spec_of
+from rootless_rt.api.errors import Closed, told
+from rootless_rt.api.launching import Run
+from rootless_rt.api.process import Process
+from rootless_rt.api.result import Result
+from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
+from rootless_rt.container.prepare import Options
+from rootless_rt.init import launch
+
+
+class Sandbox:
+    """A container's config, compiled for this host; every run makes a container of it that has no name.
+
+    `bundle` is a bundle directory, or a config as a dict, for which `rootfs` names the root file system. The
+    rest stands in for the config's process, limits the whole, or adds mounts (as in config.json).
+    `degrade` and `cgroup_manager` are as of `Runtime`. Raises RtError for what cannot be done here.
+
+    Runs leave nothing behind: no state, no cgroup, no process, however this program ends. The rootfs is as
+    the config says: one that is not read-only keeps what is written to it. Threads may share a sandbox.
+    `close` it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        rootfs: str | os.PathLike[str] | None = None,
+        *,
+        args: Sequence[str] | None = None,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        limits: Limits | None = None,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        overlay: bool = False,
+        degrade: str = "warn",
+        cgroup_manager: str = "auto",
+    ) -> None:
+        if degrade not in ("warn", "strict"):
+            raise ValueError(f"degrade: one of warn, strict, not {degrade!r}")
+        spec = changed(spec_of(bundle, rootfs), args=args, env=env, cwd=cwd, limits=limits, mounts=mounts)
+        options = Options()
+        options.start_later = False
+        options.strict = degrade == "strict"
+        options.cgroup_manager = cgroup_manager
+        options.overlay = "" if overlay else None
+        with told():
+            self._compiled = Compiled(spec, options)
+        self._numbers = itertools.count(1)
+        self._sealed = launch.sealed_program(launch.program_path())
+
+    @property
+    def degradations(self) -> tuple[Any, ...]:
+        """What differs from what the config asks, and why, as far as it is known before a run."""
+        return tuple(self._compiled.prepared.plan.degradations)
+
+    def run(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        limits: Limits | None = None,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        stdin: Source = DEVNULL,
+        stdout: Target = PIPE,
+        stderr: Target = PIPE,
+        timeout: float | None = None,
+        max_output: int | None = None,
+    ) -> Result:
+        """Run a container to its end. Raises RtError when it cannot start.
+
+        `args` stands in for the config's program, `env` sets variables of it (None removes one). `limits` and
+        `mounts` take a little longer: the config is compiled anew. When `timeout` seconds are over, or more
+        than `max_output` bytes come from one pipe, it is killed, and the result says so.
+        """
+        process = self.popen(
+            args, env=env, cwd=cwd, limits=limits, mounts=mounts, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        with process:
+            return process.communicate(timeout=timeout, max_output=max_output)
+
+    def popen(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        limits: Limits | None = None,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        stdin: Source = DEVNULL,
+        stdout: Target = PIPE,
+        stderr: Target = PIPE,
+    ) -> Process:
+        """Start a container and return while it runs. Raises RtError when it cannot start."""
+        begun = time.monotonic()
+        if self._sealed < 0:
+            raise Closed("the sandbox is closed")
+        compiled = self._compiled.changed(limits, mounts)
+        task = compiled.with_task(args, env, cwd)
+        streams = Streams(stdin, stdout, stderr)
+        try:
+            run = Run(compiled, next(self._numbers), task)
+            with told():
+                run.start((streams.given[0], streams.given[1], streams.given[2]), self._sealed)
+            streams.sent()
+            return Process(task.args, run, streams, begun)
+        except BaseException:
+            streams.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of what is kept for runs; those under way go on."""
+        if self._sealed >= 0:
+            os.close(self._sealed)
+            self._sealed = -1
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_sealed", -1) >= 0:
+            self.close()

@@ -1,0 +1,120 @@
+"""Standard input, output and error of a process: from what callers give to three descriptors, and back.
+
+Knows descriptors; must not know who gets them. What is opened here is closed on exec, and closed by `sent`
+once the process has its copies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import IO, Protocol
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Streams"]
+
+_F_ADD_SEALS = 1033
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
+
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+
+Target = int | _HasFileno | None
+Source = Target | bytes
+
+
+class Streams:
+    """The three descriptors that a process gets (`given`), and our ends of its pipes (`ours`; -1: none).
+
+    `stdin` is bytes, PIPE, DEVNULL, a descriptor, a file, or None for the caller's own; `stdout` and `stderr`
+    the same but bytes, and `stderr` may be STDOUT. Raises ValueError and TypeError for anything else.
+    """
+
+    def __init__(self, stdin: Source, stdout: Target, stderr: Target) -> None:
+        self.given: list[int] = []
+        self.ours = [-1, -1, -1]
+        self._opened: list[int] = []
+        try:
+            self.given.append(self._from(stdin))
+            self.given.append(self._to(stdout, 1))
+            self.given.append(self.given[1] if _is(stderr, STDOUT) else self._to(stderr, 2))
+        except BaseException:
+            self.close()
+            raise
+
+    def _from(self, stdin: Source) -> int:
+        if isinstance(stdin, bytes | bytearray | memoryview):
+            return self._memory(bytes(stdin))
+        if _is(stdin, PIPE):
+            given, self.ours[0] = os.pipe2(os.O_CLOEXEC)
+            self._opened.append(given)
+            return given
+        return self._named(stdin, 0)
+
+    def _to(self, target: Target, which: int) -> int:
+        if _is(target, PIPE):
+            self.ours[which], given = os.pipe2(os.O_CLOEXEC)
+            self._opened.append(given)
+            # Whoever the process is, it may open /dev/stdout again.
+            os.fchmod(given, 0o666)
+            return given
+        return self._named(target, which)
+
+    def _named(self, target: Target, which: int) -> int:
+        if _is(target, DEVNULL):
+            return self._open(os.devnull, os.O_RDONLY if which == 0 else os.O_WRONLY)
+        if target is None:
+            try:
+                os.fstat(which)
+            except OSError:
+                return self._open(os.devnull, os.O_RDWR)
+            return which
+        fd = target if isinstance(target, int) else target.fileno()
+        if isinstance(fd, bool) or fd < 0:
+            raise ValueError(f"{('stdin', 'stdout', 'stderr')[which]}: {target!r} is no open file")
+        os.fstat(fd)  # raises OSError for one that is not open
+        return fd
+
+    def _open(self, path: str, flags: int) -> int:
+        fd = os.open(path, flags | os.O_CLOEXEC)
+        self._opened.append(fd)
+        return fd
+
+    def _memory(self, data: bytes) -> int:
+        """A file in memory that can only be read: nobody has to feed a pipe while the process runs."""
+        memory = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(memory, view) :]
+            fcntl.fcntl(memory, _F_ADD_SEALS, _SEALS)
+            return self._open(f"/proc/self/fd/{memory}", os.O_RDONLY)
+        finally:
+            os.close(memory)
+
+    def sent(self) -> None:
+        """The process has its copies: close those that were only for it."""
+        while self._opened:
+            os.close(self._opened.pop())
+
+    def close(self) -> None:
+        """Close everything that was opened here."""
+        self.sent()
+        for which, fd in enumerate(self.ours):
+            if fd >= 0:
+                os.close(fd)
+                self.ours[which] = -1
+
+    def files(self) -> list[IO[bytes] | None]:
+        """Our ends as files, which own them from now on."""
+        made: list[IO[bytes] | None] = []
+        for which, fd in enumerate(self.ours):
+            made.append(open(fd, "wb" if which == 0 else "rb") if fd >= 0 else None)
+            self.ours[which] = -1
+        return made
+
+
+def _is(value: object, constant: int) -> bool:
+    return type(value) is int and value == constant

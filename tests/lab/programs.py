@@ -1,0 +1,62 @@
+"""Small programs that use the API, run by an ordinary user as they would be outside of the tests.
+
+A program is the body of a script: `bundle` and `root` are given, everything public is imported. It ends with
+status 0 when each of its asserts holds; what it prints is for the test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from lab.runtime import TREE
+from lab.users import User
+
+HEAD = """\
+import os, sys, signal, threading, time
+from rootless_rt import *
+import rootless_rt
+bundle, root = sys.argv[1:3]
+"""
+
+
+class Programs:
+    """Runs programs of one user, with one state root."""
+
+    def __init__(self, user: User, place: Path, root: Path) -> None:
+        self.user, self.place, self.root = user, place, root
+        self._count = 0
+
+    def argv(self, bundle: Path, source: str, *words: str) -> list[str]:
+        self._count += 1
+        path = self.place / f"program{self._count}.py"
+        path.write_text(HEAD + dedent(source))
+        return [sys.executable, "-P", "-B", str(path), str(bundle), str(self.root), *words]
+
+    def popen(self, bundle: Path, source: str, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        env = {**self.user.environment(), "PYTHONPATH": str(TREE), "PYTHONWARNINGS": "error"}
+        options.setdefault("cwd", "/")
+        if os.getuid() != self.user.uid:
+            options.update(user=self.user.uid, group=self.user.gid, extra_groups=[])
+        return subprocess.Popen(self.argv(bundle, source, *words), env=env, **options)
+
+    def __call__(self, bundle: Path, source: str, *words: str, timeout: float = 60, **options: Any) -> str:
+        """Run a program that must end well without a word on stderr; its stdout."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = self.popen(bundle, source, *words, stdout=out, stderr=err, **options)
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            out.seek(0)
+            err.seek(0)
+            said, complained = out.read().decode(), err.read().decode()
+        assert process.returncode == 0 and not complained, (process.returncode, said, complained)
+        return said
