@@ -2,7 +2,7 @@
 
 LANES = unit user root cve fuzz systemd uml qemu engines bats
 
-.PHONY: lane-ns lane-uml lane-qemu build check test engines bench format clean $(LANES:%=test-%)
+.PHONY: lane-ns lane-uml lane-qemu build check test engines bench figures format clean $(LANES:%=test-%)
 
 build:    ## build/rt and build/rt-init, and what the tests need
 	@./test --setup
@@ -24,6 +24,11 @@ lane-ns lane-uml lane-qemu: lane-%: build    ## a machine of the lane systemd, u
 
 bench: build    ## rt against runc, crun and bwrap
 	@tools/with-python benchmarks/run.py
+
+figures: build    ## the same on a quiet machine: benchmarks/results.json, and docs/speed.svg from it
+	@.venv/bin/python -m pip install --quiet matplotlib
+	@tools/with-python benchmarks/run.py --results benchmarks/results.json
+	@.venv/bin/python benchmarks/draw.py benchmarks/results.json docs/speed.svg
 
 format: build
 	.venv/bin/ruff format .

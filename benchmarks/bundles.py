@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import Unable, User
+from lab import User
+from measure import Unable
 
 SYSCALLS = Path(__file__).with_name("data") / "syscalls.txt"
 HOSTNAME = "rtbench"
@@ -27,6 +28,8 @@ PROBE = (
 )
 NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone(2) takes
 ENOSYS = 38
+BIND = ["bind", "ro", "nosuid", "nodev"]
+MANY = 500  # mount points in the root file system for binds
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Shape:
     userns: bool = True
     id_range: bool = False  # a subordinate range beside the own id
     seccomp: bool = False
+    mounts: int = 0  # binds beside the usual mounts, at most MANY
+    map_lines: int = 0  # of the id maps, which no tool can merge; 0: as few as do
 
 
 def make_rootfs(directory: Path) -> None:
@@ -51,6 +56,8 @@ def make_rootfs(directory: Path) -> None:
     for applet in APPLETS:
         (directory / "bin" / applet).symlink_to("busybox")
     (directory / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    for number in range(MANY):
+        (directory / "many" / str(number)).mkdir(parents=True)
 
 
 def _needs_loader(path: str) -> bool:
@@ -85,6 +92,10 @@ def write_bundle(
     config["process"].update(terminal=False, args=args)
     config["root"] = {"path": str(rootfs), "readonly": True}
     config["hostname"] = HOSTNAME
+    config["mounts"] += [
+        {"destination": f"/many/{number}", "type": "none", "source": str(rootfs / "tmp"), "options": BIND}
+        for number in range(shape.mounts)
+    ]
     linux = config["linux"]
     linux["uidMappings"] = _mappings(user.uid, user.subuid, shape)
     linux["gidMappings"] = _mappings(user.gid, user.subgid, shape)
@@ -101,11 +112,16 @@ def write_bundle(
 
 def _mappings(own: int, subordinate: tuple[int, int] | None, shape: Shape) -> list[dict[str, int]]:
     lines = [{"containerID": 0, "hostID": own, "size": 1}]
-    if shape.id_range:
-        if subordinate is None:
-            raise Unable("this user has no subordinate ids in /etc/subuid and /etc/subgid")
-        lines.append({"containerID": 1, "hostID": subordinate[0], "size": subordinate[1]})
-    return lines
+    if not shape.id_range and shape.map_lines <= 1:
+        return lines
+    if subordinate is None:
+        raise Unable("this user has no subordinate ids in /etc/subuid and /etc/subgid")
+    first, size = subordinate
+    if not shape.map_lines:
+        return [*lines, {"containerID": 1, "hostID": first, "size": size}]
+    # Every second id of the range: lines that follow each other inside, but not outside.
+    more = range(1, shape.map_lines)
+    return lines + [{"containerID": line, "hostID": first + 2 * line, "size": 1} for line in more]
 
 
 def expected_probe(shape: Shape) -> list[str]:

@@ -7,7 +7,6 @@ own: engines and what they mount end with the benchmark. Their cgroups do not, a
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import io
 import json
@@ -22,8 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import facts
 import report
+from contest import Peer
 from measure import Failed, LoadMark, Spawner, wait_for_quiet
+from results import summary
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PEERS = ("rt", "runc", "crun")
@@ -196,7 +198,7 @@ def measure(
     finally:
         at_work.close()
     row = {"measure": f"{engine.name} run --rm true", "peers": cells}
-    return {"case": engine.name, "rows": [row], "memory": [], "load": load}
+    return {"case": engine.name, "rows": [row], "memory": [], "curves": [], "load": load}
 
 
 def inside(options: argparse.Namespace, peers: dict[str, str]) -> None:
@@ -211,31 +213,17 @@ def inside(options: argparse.Namespace, peers: dict[str, str]) -> None:
             except Failed as error:
                 cells = {peer: {"reason": str(error)} for peer in PEERS}
                 row = {"measure": engine.name, "peers": cells}
-                results.append({"case": engine.name, "rows": [row], "memory": []})
+                results.append({"case": engine.name, "rows": [row], "memory": [], "curves": []})
     for result in results:
         for name in set(PEERS) - set(peers):
             result["rows"][0]["peers"].setdefault(name, {"reason": f"no {name} on PATH"})
-    facts = [
-        ("date", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        ("kernel", f"{platform.release()} {platform.machine()}"),
-        ("CPUs", str(os.cpu_count())),
-        ("rounds", str(options.rounds)),
-    ]
-    facts += [(Path(path).name, version(path)) for path in (*peers.values(), *map(_path, options.only))]
-    print(report.render(results, PEERS, facts, markdown=options.markdown))
+    programs = [*peers.values(), *map(_path, options.only)]
+    known = facts.environment([Peer(Path(path).name, path) for path in programs], options.rounds)
+    print(report.render(summary(known, results), PEERS, markdown=options.markdown))
 
 
 def _path(name: str) -> str:
     return shutil.which(name, path=PATH) or name
-
-
-def version(path: str) -> str:
-    """The first line of what a program says about itself."""
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
-    except OSError as error:
-        return f"version unknown ({error.strerror})"
-    return (done.stdout.strip().splitlines() or ["version unknown"])[0]
 
 
 def _cgroups(name: str) -> list[Path]:

@@ -20,15 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measure import Unable
+
 CLONE_NEWNS = 0x00020000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 UNIFIED = "/sys/fs/cgroup/unified"
-
-
-class Unable(Exception):
-    """Something cannot be measured here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,37 @@ def _insist(command: list[str]) -> None:
         time.sleep(0.3)
     if done.returncode != 0:
         raise Unable(f"{command[0]}: {done.stderr.strip()}")
+
+
+def insist_reachable(user: User, script: Path) -> None:
+    """Raises `Unable` when this user cannot run this interpreter or read this benchmark. Needs root.
+
+    The measuring process is a fork of this one with the user's ids: the user must be able to read what it
+    imports late.
+    """
+    code = "import sys, json, socket, traceback; open(sys.argv[1]).close()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-B", "-c", code, str(script)],
+            user=user.uid,
+            group=user.gid,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        why = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+    except OSError as error:
+        why = f"{error.strerror}"
+    else:
+        if done.returncode == 0:
+            return
+    raise Unable(
+        f"the ordinary user that the benchmark makes cannot use {sys.executable} on {script}: {why}\n"
+        "hint: take an interpreter and a directory that everyone can read: "
+        "/usr/bin/python3 benchmarks/run.py, not below /root"
+    )
 
 
 def _check(result: int, what: str) -> None:
@@ -163,7 +192,7 @@ def as_user(user: User, work: Callable[[RemotePss], Any]) -> Any:
                 break
             ours.sendall(json.dumps(_answer(message["pss"])).encode() + b"\n")
         else:
-            raise Unable("the measuring process ended without a result")
+            raise Unable("the measuring process ended without a result, and says above why")
     except BaseException:
         os.kill(pid, signal.SIGTERM)
         raise

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,10 @@ Action = tuple[object, ...]
 
 
 PATIENCE = 30  # seconds for one command
+
+
+class Unable(Exception):
+    """Something cannot be measured here; the text says why."""
 
 
 class Failed(Exception):
@@ -47,19 +51,24 @@ class Spawner:
             *extra,
         ]
 
-    def time(self, argv: list[str], extra: Sequence[Action] = ()) -> float:
-        """Milliseconds from before the spawn to after the wait. Raises `Failed` on any status but 0."""
-        actions = self._actions(extra)
+    def spawn(self, argv: list[str], extra: Sequence[Action] = ()) -> int:
+        """Starts a command; returns its process id."""
         ignored = [signal.SIGPIPE]  # by Python, and a child would inherit that
+        try:
+            return os.posix_spawn(
+                argv[0], argv, self.env, file_actions=self._actions(extra), setsigdef=ignored
+            )
+        except OSError as error:
+            raise Failed(f"{argv[0]}: {error.strerror}") from None
+
+    def time(self, argv: list[str], extra: Sequence[Action] = (), accepted: Sequence[int] = (0,)) -> float:
+        """Milliseconds from before the spawn to after the wait. Raises `Failed` on another exit status."""
         with _Patience(argv):
             start = time.perf_counter_ns()
-            try:
-                pid = os.posix_spawn(argv[0], argv, self.env, file_actions=actions, setsigdef=ignored)
-            except OSError as error:
-                raise Failed(f"{argv[0]}: {error.strerror}") from None
+            pid = self.spawn(argv, extra)
             _, status, _ = os.wait4(pid, 0)
             end = time.perf_counter_ns()
-        self._insist(argv, status)
+        self.insist(argv, status, accepted)
         return (end - start) / 1e6
 
     def peak_kb(self, argv: list[str], extra: Sequence[Action] = ()) -> int:
@@ -72,19 +81,20 @@ class Spawner:
         shell = ["busybox", "sh", "-c", '"$@" >/dev/null & echo $!', "sh", *argv]
         launcher = os.posix_spawnp(shell[0], shell, self.env, file_actions=self._actions(extra))
         _, status, _ = os.wait4(launcher, 0)
-        self._insist(shell, status)
+        self.insist(shell, status)
         with _Patience(argv):
             _, status, usage = os.wait4(int(self.output()), 0)
-        self._insist(argv, status)
+        self.insist(argv, status)
         return usage.ru_maxrss
 
     def output(self) -> str:
         """What the last command wrote to stdout."""
         return Path(self.stdout).read_text()
 
-    def _insist(self, argv: list[str], status: int) -> None:
+    def insist(self, argv: list[str], status: int, accepted: Sequence[int] = (0,)) -> None:
+        """Raises `Failed`, with the command's own words, when it ended with a status not `accepted`."""
         code = os.waitstatus_to_exitcode(status)
-        if code != 0:
+        if code not in accepted:
             words = Path(self.stderr).read_text(errors="replace").strip() or "nothing on stderr"
             lines = words.splitlines()
             # Runtimes put the cause first or last; the longer of the two says more than a bare "exiting".
@@ -92,21 +102,41 @@ class Spawner:
             raise Failed(f"{os.path.basename(argv[0])} ended with {code}: {cause}")
 
 
-class _Patience:
-    """Turns a wait of more than PATIENCE seconds into `Failed`; the process is left to `end_children`."""
+def finish_all(spawner: Spawner, commands: Iterable[list[str]], in_flight: int) -> float:
+    """Milliseconds for all commands, `in_flight` of them at a time; a new one starts as soon as one ends.
 
-    def __init__(self, argv: list[str]) -> None:
+    Raises `Failed` when one fails, with the others left to `end_children`.
+    """
+    waiting = iter(commands)
+    running: dict[int, list[str]] = {}
+    with _Patience(["a row of commands"], 20 * PATIENCE):
+        start = time.perf_counter_ns()
+        while True:
+            while len(running) < in_flight and (argv := next(waiting, None)):
+                running[spawner.spawn(argv)] = argv
+            if not running:
+                return (time.perf_counter_ns() - start) / 1e6
+            pid, status = os.waitpid(-1, 0)
+            if pid in running:  # not an orphan of a container
+                spawner.insist(running.pop(pid), status)
+
+
+class _Patience:
+    """Turns a wait of more than so many seconds into `Failed`; the process is left to `end_children`."""
+
+    def __init__(self, argv: list[str], seconds: int = PATIENCE) -> None:
         self.name = os.path.basename(argv[0])
+        self.seconds = seconds
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGALRM, self._give_up)
-        signal.alarm(PATIENCE)
+        signal.alarm(self.seconds)
 
     def __exit__(self, *_: object) -> None:
         signal.alarm(0)
 
     def _give_up(self, *_: object) -> None:
-        raise Failed(f"{self.name} had not ended after {PATIENCE} s")
+        raise Failed(f"{self.name} had not ended after {self.seconds} s")
 
 
 def wait_for_end(pidfd: int, seconds: float = 5.0) -> None:

@@ -1,13 +1,14 @@
-"""The tables: times with ratios, memory, what was not measured and why, and where it was measured.
+"""The tables: goals, times with ratios, memory, curves, what changed, what was not measured and why.
 
-Pure: takes results (their form is described in cases.py), gives lines of text.
+Pure: takes results (their form is described in results.py), gives lines of text.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from results import CHANGED, changes
 
 NOTHING = "-"
 RATIOS = ("runc", "crun")
@@ -33,66 +34,101 @@ def _ratio(mine: float | None, other: float | None) -> str:
     return f"{mine / other:.2f}" if mine is not None and other else NOTHING
 
 
-def _values(row: dict[str, Any], peers: Sequence[str]) -> dict[str, float | None]:
-    """The figure of every peer in one row: median milliseconds, or kB; None where there is none."""
-    values: dict[str, float | None] = {}
-    for peer in peers:
-        cell = row["peers"].get(peer, {})
-        values[peer] = statistics.median(cell["ms"]) if cell.get("ms") else cell.get("kb")
-    return values
+def milliseconds(value: float) -> str:
+    """A time with three digits or so."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
-def _table_of(
-    title: str, rows: Sequence[dict[str, Any]], peers: Sequence[str], *, markdown: bool
+def _cell(cell: Mapping[str, Any]) -> str:
+    if "ms" in cell:
+        return f"{milliseconds(cell['ms'])} ({milliseconds(cell['least'])})"
+    return f"{cell['kb']:,}" if "kb" in cell else NOTHING
+
+
+def _comparison(
+    title: str, rows: Sequence[Mapping[str, Any]], peers: Sequence[str], *, markdown: bool
 ) -> list[str]:
     lines = []
     for row in rows:
-        values = _values(row, peers)
-        cells = [row["measure"]]
-        for peer in peers:
-            times, value = row["peers"].get(peer, {}).get("ms"), values[peer]
-            if value is None:
-                cells.append(NOTHING)
-            else:
-                cells.append(f"{value:.1f} ({min(times):.1f})" if times else f"{value:,.0f}")
-        cells += [_ratio(values["rt"], values.get(other)) for other in RATIOS]
-        lines.append(cells)
+        cells = [row["peers"].get(peer, {}) for peer in peers]
+        values = {peer: cell.get("ms", cell.get("kb")) for peer, cell in zip(peers, cells, strict=True)}
+        ratios = [_ratio(values["rt"], values.get(other)) for other in RATIOS]
+        lines.append([row["measure"], *map(_cell, cells), *ratios])
     return table([title, *peers, *(f"rt/{other}" for other in RATIOS)], lines, markdown=markdown)
 
 
-def _absences(results: Sequence[dict[str, Any]], peers: Sequence[str]) -> list[str]:
-    """One line per reason, with the rows that it explains; a reason of a whole case stands once."""
-    rows_of: dict[tuple[str, str], list[str]] = {}
-    for result in results:
-        for row in [*result["rows"], *result["memory"]]:
+def _curves(curves: Sequence[Mapping[str, Any]], peers: Sequence[str], *, markdown: bool) -> list[str]:
+    lines = []
+    for curve in curves:
+        lines += [""]
+        rows = []
+        for peer in peers:
+            cells = [point["peers"].get(peer, {}) for point in curve["points"]]
+            form = curve["growth"].get(peer)
+            if not form:
+                continue
+            bend = f"{form['bend']:+.0%} ({form['low']:+.0%} to {form['high']:+.0%})"
+            row = [peer, *map(_cell, cells), f"{form['each']:.1f} µs", bend, form["verdict"]]
+            rows.append(row)
+        sizes = [f"{point['n']}" for point in curve["points"]]
+        head = [f"{curve['measure']}, ms", *sizes, "for one more", "bend", "growth"]
+        lines += table(head, rows, markdown=markdown)
+    return lines
+
+
+def _absences(cases: Sequence[Mapping[str, Any]], peers: Sequence[str]) -> list[str]:
+    """One line per reason, with the cases that it explains."""
+    cases_of: dict[tuple[str, str], list[str]] = {}
+    for case in cases:
+        points = [point for curve in case["curves"] for point in curve["points"]]
+        for row in (*case["rows"], *case["memory"], *points):
             for peer in peers:
                 reason = row["peers"].get(peer, {}).get("reason")
-                if reason and result["case"] not in rows_of.setdefault((peer, reason), []):
-                    rows_of[peer, reason].append(result["case"])
+                if reason and case["case"] not in cases_of.setdefault((peer, reason), []):
+                    cases_of[peer, reason].append(case["case"])
     return [
-        f"{peer}, {', '.join(cases)}: not measured: {reason}" for (peer, reason), cases in rows_of.items()
+        f"{peer}, {', '.join(names)}: not measured: {reason}" for (peer, reason), names in cases_of.items()
     ]
 
 
-def render(
-    results: Sequence[dict[str, Any]],
-    peers: Sequence[str],
-    environment: Sequence[tuple[str, str]],
-    *,
-    markdown: bool,
-) -> str:
-    """The whole report. `environment` is (what, value) pairs."""
+def goals(verdicts: Sequence[Mapping[str, Any]], *, markdown: bool) -> list[str]:
+    """The table of goals, and how many are met."""
+    words = {True: "met", False: "MISSED", None: "not known"}
+    rows = [[one["measure"], one["figure"], one["goal"], words[one["met"]]] for one in verdicts]
+    met = sum(one["met"] is True for one in verdicts)
+    return [*table(["goals", "measured", "goal", ""], rows, markdown=markdown), f"{met} of {len(rows)} met"]
+
+
+def compared(now: Mapping[str, Any], then: Mapping[str, Any], *, markdown: bool) -> list[str]:
+    """The ratios that moved since another run, the worst first."""
+    found = [(new / old, measure, peer, old, new) for measure, peer, old, new in changes(now, then)]
+    found.sort(reverse=True)
+    rows = [
+        [f"{measure}, rt/{peer}", f"{old:.2f}", f"{new:.2f}", f"{change:.2f}"]
+        for change, measure, peer, old, new in found
+        if abs(change - 1) > CHANGED
+    ]
+    close = f"{len(found) - len(rows)} of {len(found)} ratios are within {CHANGED:.0%} of that run"
+    since = f"since {then['facts'].get('date', 'an earlier run')}"
+    return [*(table([since, "then", "now", "now/then"], rows, markdown=markdown) if rows else []), close]
+
+
+def render(whole: Mapping[str, Any], peers: Sequence[str], *, markdown: bool) -> str:
+    """The report of a run, but for the comparison with another."""
     bullet = "- " if markdown else "  "
-    lines = [f"{bullet}{what}: {value}" for what, value in environment]
-    for result in results:
-        if result.get("load", 0.0) >= BUSY:
-            lines.append(f"{bullet}{result['case']}: others used {result['load']:.0%} of the CPUs meanwhile")
+    cases = whole["cases"]
+    lines = [f"{bullet}{what}: {value}" for what, value in whole["facts"].items()]
+    for case in cases:
+        if case.get("load", 0.0) >= BUSY:
+            lines.append(f"{bullet}{case['case']}: others used {case['load']:.0%} of the CPUs meanwhile")
     for title, key in (("median (minimum), ms", "rows"), ("memory, kB", "memory")):
-        rows = [row for result in results for row in result[key]]
-        shown = [row for row in rows if any(value is not None for value in _values(row, peers).values())]
+        rows = [row for case in cases for row in case[key]]
+        shown = [row for row in rows if any("reason" not in cell for cell in row["peers"].values())]
         if shown:
-            lines += ["", *_table_of(title, shown, peers, markdown=markdown)]
-    absences = _absences(results, peers)
-    if absences:
+            lines += ["", *_comparison(title, shown, peers, markdown=markdown)]
+    lines += _curves([curve for case in cases for curve in case["curves"]], peers, markdown=markdown)
+    if whole["goals"]:
+        lines += ["", *goals(whole["goals"], markdown=markdown)]
+    if absences := _absences(cases, peers):
         lines += ["", *(f"{bullet}{line}" for line in absences)]
     return "\n".join(lines)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import facts
 import report
-from cases import CASES, Bench, Case, Peer
-from lab import Unable, User, add_user, as_user, lookup, pss_kb, remove_user
+import results
+from cases import CASES
+from contest import PEERS, Bench, Case, Peer
+from lab import User, add_user, as_user, insist_reachable, lookup, pss_kb, remove_user
+from measure import Unable
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PEERS = ("rt", "runc", "crun", "bwrap")
+LAST = CHECKOUT / "build/benchmarks.json"
 SEARCH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
-def find_peers(rt: str | None) -> tuple[list[Peer], dict[str, str]]:
+def find_peers(rt: str | None, wanted: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
     """The peers that are here, by absolute path, and the reasons of those that are not."""
     found, missing = [], {}
-    for name in PEERS:
+    for name in wanted:
         path = shutil.which(name, path=SEARCH)
         if name == "rt":
             built = CHECKOUT / "build/rt"
@@ -53,13 +54,13 @@ def measure_cases(
     def work(pss: Callable[[int], int]) -> list[dict[str, Any]]:
         os.chdir(directory)
         bench = Bench(peers, user, directory, rounds, pss)
-        results = []
+        measured = []
         for case in cases:
             try:
-                results.append(bench.measure(case))
+                measured.append(bench.measure(case))
             except Unable as error:
-                results.append(unmeasured(case, [peer.name for peer in peers], str(error)))
-        return results
+                measured.append(unmeasured(case, [peer.name for peer in peers], str(error)))
+        return measured
 
     try:
         result: list[dict[str, Any]] = inside(work)
@@ -73,27 +74,28 @@ def measure_cases(
 def unmeasured(case: Case, peers: Sequence[str], reason: str) -> dict[str, Any]:
     """The result of a case that could not run at all."""
     cells = {peer: {"reason": reason} for peer in peers}
-    return {"case": case.name, "rows": [{"measure": case.title, "peers": cells}], "memory": []}
+    return {"case": case.name, "rows": [{"measure": case.title, "peers": cells}], "memory": [], "curves": []}
 
 
 def measure_as_root(cases: Sequence[Case], peers: Sequence[Peer], rounds: int) -> list[dict[str, Any]]:
     """All cases: the ordinary user's as a user made for the duration, root's as root, in the same view."""
-    results = []
+    measured = []
     ordinary = [case for case in cases if not case.as_root]
     if ordinary:
         user = add_user()
         try:
-            results += measure_cases(ordinary, peers, user, rounds, lambda work: as_user(user, work))
+            insist_reachable(user, Path(__file__))
+            measured += measure_cases(ordinary, peers, user, rounds, lambda work: as_user(user, work))
         finally:
             remove_user(user)
     privileged = [case for case in cases if case.as_root]
     if privileged:
         root = lookup(0)
         try:
-            results += measure_cases(privileged, peers, root, rounds, lambda work: as_user(root, work))
+            measured += measure_cases(privileged, peers, root, rounds, lambda work: as_user(root, work))
         finally:
             remove_cgroups()
-    return results
+    return measured
 
 
 def remove_cgroups() -> None:
@@ -109,76 +111,67 @@ def remove_cgroups() -> None:
 def measure_as_self(cases: Sequence[Case], peers: Sequence[Peer], rounds: int) -> list[dict[str, Any]]:
     """What an ordinary user can: no view of its own, no case of root's."""
     ordinary = [case for case in cases if not case.as_root]
-    results = measure_cases(ordinary, peers, lookup(os.getuid()), rounds, lambda work: work(pss_kb))
+    measured = measure_cases(ordinary, peers, lookup(os.getuid()), rounds, lambda work: work(pss_kb))
     names = [peer.name for peer in peers]
-    return results + [unmeasured(case, names, "needs root") for case in cases if case.as_root]
+    return measured + [unmeasured(case, names, "needs root") for case in cases if case.as_root]
 
 
-def environment(peers: Sequence[Peer], rounds: int) -> list[tuple[str, str]]:
-    """Where this was measured, as (what, value)."""
-    models = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    model = models[0].split(":", 1)[1].strip() if models else ""
-    pairs = [
-        ("date", datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        ("kernel", f"{platform.release()} {platform.machine()}"),
-        ("CPUs", f"{os.cpu_count()} {model}".strip()),
-        ("python of the benchmark", platform.python_version()),
-        ("rounds", str(rounds)),
-    ]
-    for peer in peers:
-        pairs.append((peer.name, f"{_version(peer.path)}{_interpreter(peer.path)}"))
-    return pairs
+def reported(options: argparse.Namespace) -> dict[str, Any]:
+    """Measures what the options ask for; returns the content of a results file."""
+    peers, missing = find_peers(options.rt, options.peers)
+    cases = [case for case in CASES if case.name in options.only]
+    measure = measure_as_root if os.getuid() == 0 else measure_as_self
+    measured = measure(cases, peers, options.rounds)
+    for one in measured:
+        points = [point for curve in one["curves"] for point in curve["points"]]
+        for row in [*one["rows"], *one["memory"], *points]:
+            row["peers"].update({name: {"reason": reason} for name, reason in missing.items()})
+    known = facts.environment(peers, options.rounds)
+    known["cgroups in view"] = ", ".join(sorted({one["view"] for one in measured if "view" in one}))
+    return results.summary(known, measured)
 
 
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _version(path: str) -> str:
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"version unknown ({error})"
-    return (done.stdout.strip().splitlines() or ["version unknown"])[0]
-
-
-def _interpreter(path: str) -> str:
-    """The first line of a script, which says what interpreter its time includes; nothing for a binary."""
-    with open(path, "rb") as file:
-        first = file.readline(200)
-    return f" ({first.decode(errors='replace').strip()})" if first.startswith(b"#!") else ""
-
-
-def main() -> int:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Times rt beside runc, crun and bwrap.")
     parser.add_argument("--rt", metavar="PATH", help="the rt to time (default: build/rt, else rt on PATH)")
     parser.add_argument("--rounds", type=int, default=40, metavar="N", help="goes of each peer (default 40)")
     names = [case.name for case in CASES]
     listed = f"cases to time, of: {' '.join(names)}"
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=listed)
+    beside = "who takes part (default: all that are here)"
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, metavar="NAME", help=beside)
     parser.add_argument("--markdown", action="store_true", help="tables as for a README")
+    kept = "write the figures here, and compare them with what was there (default build/benchmarks.json)"
+    parser.add_argument("--results", type=Path, default=LAST, metavar="FILE", help=kept)
+    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with this results file instead")
+    parser.add_argument(
+        "--draw", type=Path, metavar="FILE", help="draw an SVG (or PNG, PDF); needs matplotlib"
+    )
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
+    return options
 
+
+def main() -> int:
+    options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the user and the directory go, too
-    peers, missing = find_peers(options.rt)
-    cases = [case for case in CASES if case.name in options.only]
-    measure = measure_as_root if os.getuid() == 0 else measure_as_self
     try:
-        results = measure(cases, peers, options.rounds)
+        if options.draw:
+            import draw  # before the long part: matplotlib may be missing
+
+        before = options.against or (options.results if options.results.exists() else None)
+        then = results.load(before) if before else None
+        whole = reported(options)
+        print(report.render(whole, PEERS, markdown=options.markdown))
+        if then:
+            print("", *report.compared(whole, then, markdown=options.markdown), sep="\n")
+        results.save(whole, options.results)
+        if options.draw:
+            draw.draw(whole, options.draw)
     except Unable as error:
         print(f"not measured: {error}", file=sys.stderr)
         return 1
-    for result in results:
-        for row in [*result["rows"], *result["memory"]]:
-            row["peers"].update({name: {"reason": reason} for name, reason in missing.items()})
-    facts = environment(peers, options.rounds)
-    facts += [("cgroups in view", view) for view in sorted({one["view"] for one in results if "view" in one})]
-    print(report.render(results, PEERS, facts, markdown=options.markdown))
     return 0
 
 

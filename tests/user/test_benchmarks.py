@@ -1,0 +1,50 @@
+"""The benchmarks at work, for one round: no time is looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab.runtime import RT
+from lab.users import can_make_users
+
+RUN = Path(__file__).parents[2] / "benchmarks/run.py"
+CASES = ["run-own", "life", "exec", "api", "doctor", "grow-mounts"]
+
+
+def test_the_benchmarks_measure_rt_in_each_kind_of_case_and_keep_the_figures(tmp_path: Path) -> None:
+    kept = tmp_path / "results.json"
+    options = ["--rt", RT, "--rounds", "1", "--peers", "rt", "--results", str(kept), "--only", *CASES]
+    done = subprocess.run(
+        [sys.executable, "-B", str(RUN), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    cases = {case["case"]: case for case in json.loads(kept.read_text())["cases"]}
+    assert set(cases) == set(CASES)
+    for case in cases.values():
+        points = [point for curve in case["curves"] for point in curve["points"]]
+        for row in [*case["rows"], *case["memory"], *points]:
+            assert {"ms", "kb"} & row["peers"]["rt"].keys(), (case["case"], row)
+    assert "goals" in done.stdout
+
+
+def test_an_interpreter_that_the_benchmarks_user_cannot_use_is_named_with_a_way_out(tmp_path: Path) -> None:
+    if not can_make_users():
+        pytest.skip("needs root, to measure as another user")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    python = closed / "python3"
+    python.symlink_to(Path(sys.executable).resolve())
+    options = ["--rt", RT, "--rounds", "1", "--only", "run-own", "--results", str(tmp_path / "none.json")]
+    done = subprocess.run(
+        [str(python), "-B", str(RUN), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    first, hint = done.stderr.splitlines()
+    assert first.startswith("not measured: the ordinary user that the benchmark makes cannot use")
+    assert str(python) in first and "Permission denied" in first
+    assert hint.startswith("hint: ")
+    assert not (tmp_path / "none.json").exists()
