@@ -242,7 +242,7 @@ def build_in_tree() -> Path:
     # this interpreter, which is the launcher's too; compileall leaves alone what is newer than its source.
     quietly([sys.executable, "-I", "-m", "compileall", "-q", *(TREE / name for name in sources.PACKAGES)])
     archive = TREE / f"rootless_rt/modules.{sys.implementation.cache_tag}"
-    quietly([sys.executable, "-I", TREE / "rootless_rt/cli/archive.py", TREE, archive, "--checked"])
+    quietly([sys.executable, "-I", TREE / "tools/archive.py", TREE, archive, "--checked"])
     return rt
 
 

@@ -41,15 +41,18 @@
  * The archive (cli/archive.py) holds the modules in one file; without it, or with a damaged one, all works as well.
  */
 static const char CODE[] =
-	"import gc,sys,marshal\n"
+	"import gc,sys,posix,marshal\n"
 	"gc.disable()\n"
 	"S=sys.argv[1].split('" SEPARATOR "')\n"
 	"sys.path+=S\n"
+	"P=S[0]+'/" PACKAGE "/modules.'+sys.implementation.cache_tag\n"
 	"try:\n"
-	" with open(S[0]+'/" PACKAGE "/modules.'+sys.implementation.cache_tag,'rb')as f:C,E=marshal.loads(f.read())\n"
+	" F=posix.open(P,posix.O_RDONLY|posix.O_CLOEXEC)\n"
+	" N=int.from_bytes(posix.read(F,4),'little')\n"
+	" C,E,L=marshal.loads(posix.read(F,min(N,1<<20)))\n"
 	"except (OSError,ValueError,EOFError,TypeError):pass\n"
 	"else:\n"
-	" N={'__name__':'archive'};exec(C,N);N['install'](S[0],E)\n"
+	" D={'__name__':'archive'};exec(C,D);D['install'](S[0],P,F,N+4,E,L,sys.argv[2:])\n"
 	"from " PACKAGE ".cli.main import main\n"
 	"sys.exit(main(sys.argv[2:]))\n";
 

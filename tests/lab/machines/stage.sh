@@ -31,7 +31,7 @@ for name in ("rootless_rt", "idmap", "jeepney", "click", "pyseccomp.py"):
 tree = below + trees[0]
 archive = f"{tree}/rootless_rt/modules.{sys.implementation.cache_tag}"
 sys.argv[1:] = [tree, archive, "--checked"]
-runpy.run_path(f"{tree}/rootless_rt/cli/archive.py", run_name="__main__")
+runpy.run_path(f"{tree}/tools/archive.py", run_name="__main__")
 PYTHON
 	for tree in "$@"; do
 		mount -o remount,bind,ro "$stage/root$below$tree"

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,32 @@ def test_a_whole_life_imports_only_what_is_allowed(container):
     # It has ended by itself: what explains that is the one thing more.
     assert stray(container("kill", BOX, "KILL", status=1)) == []
     assert stray(container("delete", "--force", BOX)) == []
+
+
+def ours(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.split(".")[0] in ("rootless_rt", "idmap")}
+
+
+def differing(used: set[str], command: str) -> set[str]:
+    """What the archive has this command import at once in vain, or not, cgroups apart: they differ."""
+    spec = spec_from_file_location("archive_builder", TREE / "tools/archive.py")
+    assert spec is not None and spec.loader is not None
+    builder = module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    lists, needed = builder.pieces(builder.Sources(TREE, False))
+    found = ours(used) ^ {name for number in needed[command] for name in lists[number]}
+    return {name for name in found if not name.startswith("rootless_rt.cgroups")}
+
+
+def test_what_the_archive_imports_at_once_is_what_the_command_needs(container):
+    bundle = str(container.bundle)
+    # Root has no maps.
+    assert differing(container("create", "--bundle", bundle, BOX), "create") <= {"idmap.write"}
+    assert differing(container("state", BOX), "state") == set()
+    assert differing(container("start", BOX), "start") == set()
+    container("kill", BOX, "KILL", status=None)
+    container("delete", "--force", BOX)
+    assert differing(container("run", "--bundle", bundle, BOX), "run") <= {"idmap.write"}
 
 
 def test_a_run_imports_only_what_is_allowed(container):
