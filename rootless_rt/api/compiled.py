@@ -6,16 +6,19 @@ Knows which ops a run changes. Must not know how a plan is performed.
 from __future__ import annotations
 
 import copy
+import os
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from idmap.extents import format_map
 from rootless_rt import cgroups
 from rootless_rt.api.config import Environment, Limits, changed, environment, refuse, words
 from rootless_rt.container.prepare import Options, Prepared, prepare
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Plan
-from rootless_rt.plan.ops import MAGIC, Op, encode_op
+from rootless_rt.plan.ops import MAGIC, SYNC_MAPS, Op, encode_op
 from rootless_rt.plan.process import DEFAULT_PATH
 from rootless_rt.plan.process import environment as last_of_each
 from rootless_rt.spec import rules
@@ -48,7 +51,15 @@ class Compiled:
         self.spec = spec
         self.options = options
         self.name = name or "rt-sandbox-" + secrets.token_hex(6)
+        self._joint = "-"
         self.prepared = prepare(spec, self.id_of(0), options)
+        self.has_cgroup = self.prepared.cgroup.kind != "none"
+        self.dirs: list[str] = []  # of cgroups, for all runs
+        if self.prepared.cgroup.kind in ("v1", "v2"):
+            # Below one of the sandbox, which can be removed as a whole. Of systemd's the name is no path.
+            self._joint = "/"
+            self.prepared = prepare(spec, self.id_of(0), options)
+            self.dirs = [os.path.dirname(path) for path in self.prepared.cgroup.paths]
         if self.prepared.plan.notifies:
             raise RtError(
                 "config.json: linux.seccomp: a sandbox hands no listener to an agent",
@@ -56,7 +67,7 @@ class Compiled:
             )
         process = spec.data["process"]
         self.task = Task(process["args"], last_of_each(process.get("env", [])), process["cwd"])
-        self.has_cgroup = self.prepared.cgroup.kind != "none"
+        self.prepared.plan = direct(self.prepared)
         self._encoded = [encode_op(op) for op in self.prepared.plan.ops]
         self._own = self.id_of(0).encode()
         self._named = any(self._own in raw for raw in self._encoded)
@@ -67,8 +78,8 @@ class Compiled:
         }
 
     def id_of(self, number: int) -> str:
-        """The id of a run: a cgroup's path below that of the sandbox. All are of the same length."""
-        return f"{self.name}/{number:0{_DIGITS}}"
+        """The id of a run, which its cgroup has too. All are of the same length."""
+        return f"{self.name}{self._joint}{number:0{_DIGITS}}"
 
     def with_task(self, args: Sequence[str] | None, env: Environment | None, cwd: str | None) -> Task:
         """The task of the config, with what is given in its place. Raises SpecError."""
@@ -121,8 +132,6 @@ class Compiled:
 
     def joined(self, encoded: list[bytes], number: int) -> bytes:
         """Encoded ops as one plan, under the name of a run."""
-        import sys
-
         body = b"".join(encoded)
         if self._named:
             body = body.replace(self._own, self.id_of(number).encode())
@@ -147,6 +156,48 @@ class Compiled:
         if self.has_cgroup:
             manager = cgroups.load(_renamed(manager.to_state(), self.id_of(0), self.id_of(number)))
         return Prepared(prepared.spec, prepared.facts, plan, manager, prepared.limits)
+
+
+def direct(prepared: Prepared) -> Plan:
+    """The plan without the stops at which rt-init has to wait for nothing.
+
+    There is no `start`, and where rt-init may write the id maps itself (`clone_mapped`), nothing is to be
+    done from outside but the cgroup, if the process is not made in it.
+    """
+    plan, facts = copy.copy(prepared.plan), prepared.facts
+    maps = own_maps(prepared)
+    enters = prepared.cgroup.kind != "none" and not facts.cgroup.enter_by_clone
+    without_maps = plan.uid_map is None or maps is not None
+    tolerated = {
+        id(op): plan.tolerated[index] for index, op in enumerate(plan.ops) if index in plan.tolerated
+    }
+    ops = []
+    for op in plan.ops:
+        if op.name == "clone" and maps is not None:
+            op = Op("clone_mapped", *op.args, *maps, label=op.label)
+            plan.uid_map = plan.gid_map = None
+        stop = op.name == "sync" and op.args[0] == SYNC_MAPS
+        if op.name != "wait_start" and not (stop and without_maps and not enters):
+            ops.append(op)
+    plan.ops = ops
+    plan.tolerated = {index: tolerated[id(op)] for index, op in enumerate(ops) if id(op) in tolerated}
+    return plan
+
+
+def own_maps(prepared: Prepared) -> tuple[str, str, int] | None:
+    """What `clone_mapped` has to write: maps of uids and gids, and whether setgroups is denied.
+
+    None where the helpers of shadow-utils are needed, or there is nothing to map.
+    """
+    plan, facts = prepared.plan, prepared.facts
+    if plan.uid_map is None or plan.gid_map is None:
+        return None
+    own = len(plan.uid_map) == len(plan.gid_map) == 1
+    own = own and plan.uid_map[0][1:] == (facts.euid, 1) and plan.gid_map[0][1:] == (facts.egid, 1)
+    if not own or not facts.initial_userns:
+        return None
+    uids, gids = (format_map(lines).decode() for lines in (plan.uid_map, plan.gid_map))
+    return uids, gids, 0 if plan.set_groups and facts.can_map_all else 1
 
 
 def path_of(env: list[str]) -> str:

@@ -149,13 +149,15 @@ def environment(given: list[str], changes: Environment) -> list[str]:
 
 def refuse(spec: Spec, what: str) -> None:
     """Raise RtError for a config that asks for what only a container with a state directory can have."""
-    linux = spec.data.get("linux", {})
+    linux, process = spec.data.get("linux", {}), spec.data["process"]
     if any(spec.data.get("hooks", {}).values()):
         raise RtError(f"config.json: hooks: {what} runs none", hint="use Runtime.run, which does")
-    if spec.data["process"].get("terminal"):
+    if process.get("terminal"):
         raise RtError(f"config.json: process.terminal: {what} has no terminal", hint="set it to false")
     if linux.get("netDevices") or linux.get("intelRdt"):
         raise RtError(f"config.json: linux.netDevices and intelRdt: not in {what}", hint="use Runtime.run")
+    if process.get("scheduler") or process.get("ioPriority"):
+        raise RtError(f"config.json: process.scheduler and ioPriority: not in {what}", hint="use Runtime.run")
     if not any(item["type"] == "pid" and not item.get("path") for item in linux.get("namespaces", [])):
         raise RtError(
             f"config.json: linux.namespaces: {what} needs a pid namespace of its own, so that all of its "

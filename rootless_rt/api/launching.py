@@ -1,7 +1,7 @@
 """Making the container of one run of a sandbox: no state directory, and as few steps as there can be.
 
 Theory of operation: as in `container.create`, whose pieces this uses; but all of it is in the hands of the
-caller's thread, and what fails leaves nothing behind.
+caller's thread, and what fails leaves nothing behind. The keeper starts it and waits for it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 from _socket import socket
 
 from rootless_rt import cgroups
-from rootless_rt.api import children
 from rootless_rt.api.compiled import Compiled, Task
+from rootless_rt.api.keeper import Keeper, ending
 from rootless_rt.api.measures import measure
 from rootless_rt.api.process import Ending
 from rootless_rt.container import confine, processes
@@ -31,30 +31,32 @@ class Run:
 
     def __init__(self, compiled: Compiled, number: int, task: Task) -> None:
         self._compiled = compiled
+        self._number = number
+        self._task = task
         self._plan: Plan = compiled.plan_of(task)
         self._prepared: Prepared = compiled.prepared_for(number, self._plan)
         self._cgroup: cgroups.Manager | None = None
         self._sock: socket | None = None
-        self._starter = 0
         self.pid = 0
+        self._pidfd = -1
         self.fd = -1
         self.degradations: list[Degradation] = self._plan.degradations
-        self._wire = compiled.wire(number, task)
 
-    def start(self, stdio: tuple[int, int, int], sealed: int) -> None:
+    def start(self, stdio: tuple[int, int, int], keeper: Keeper) -> None:
         """Make it, up to where its program runs. Raises RtError; then nothing is left of it."""
+        wire = self._compiled.wire(self._number, self._task)
         fds = open_fds(self._plan, self._prepared.facts)
         try:
             self._make_cgroup(fds)
-            self._sock, self._starter = launch.start(self._wire, fds, stdio, sealed)
+            self._sock, self.fd = keeper.start(wire, fds, stdio)
             self._serve()
         except BaseException:
             self._take_back()
             raise
         finally:
             for fd in fds:
-                children.close(fd)
-            self._wire = b""
+                if fd >= 0:
+                    os.close(fd)
 
     def _make_cgroup(self, fds: list[int]) -> None:
         if not self._compiled.has_cgroup:
@@ -70,19 +72,17 @@ class Run:
         sock = self._sock
         assert sock is not None
         waiting = 0
-        started = False
         while True:
             message = launch.receive(sock)
             if message.type == launch.MSG_PID:
-                self.pid, self.fd = message.value, message.fd
-                self._reap_starter()
+                self.pid, self._pidfd = message.value, message.fd
             elif message.type == launch.MSG_SYNC:
                 waiting = message.value
             elif message.type == launch.MSG_NOTE:
                 self._note(message)
             elif message.type == launch.MSG_ERROR:
                 raise failure(self._plan, message)
-            elif message.type == launch.MSG_GONE and started:
+            elif message.type == launch.MSG_GONE and self._pidfd >= 0 and not waiting:
                 break
             elif message.type == launch.MSG_GONE:
                 raise Ended(
@@ -92,8 +92,6 @@ class Run:
             if waiting and self.pid:
                 if waiting == SYNC_MAPS:
                     self._map()
-                else:
-                    started = True
                 waiting = 0
                 launch.go_on(sock, self.pid)
         sock.close()
@@ -124,45 +122,43 @@ class Run:
             setgroups=None if plan.set_groups else "deny",
         )
 
-    def _reap_starter(self) -> None:
-        try:
-            os.waitpid(self._starter, 0)
-        except ChildProcessError:
-            pass  # SIGCHLD is ignored: the kernel has reaped it
-        self._starter = 0
-
     def _take_back(self) -> None:
         if self._sock is not None:
             self._sock.close()
-        if self._starter:
-            try:
-                os.kill(self._starter, 9)
-            except ProcessLookupError:
-                pass
-            self._reap_starter()
+            self._sock = None
+        self.kill(9)
         if self.fd >= 0:
-            processes.send_signal(self.fd, 9)
+            # At the latest with the end of the process the keeper lets go of it.
             processes.wait_end(self.fd, _END_SECONDS)
-            try:
-                children.reap(self.pid, self.fd)
-            except RtError:
-                pass
-            os.close(self.fd)
+        self._close()
         if self._cgroup is not None:
             self._cgroup.undo()
 
     def kill(self, number: int) -> None:
         """Send a signal to its first process: SIGKILL ends all of its pid namespace."""
-        processes.send_signal(self.fd, number)
+        if self._pidfd >= 0:
+            processes.send_signal(self._pidfd, number)
 
     def end(self) -> Ending:
-        """How it ended; what is left of it is put away."""
+        """How it ended; what is left of it is put away. Raises RtError when the keeper has been killed."""
         try:
-            ending = children.reap(self.pid, self.fd)
+            told = ending(self.fd)
+            if told is None:
+                self.kill(9)
+                processes.wait_end(self._pidfd, _END_SECONDS)
+                raise RtError(
+                    "nobody can tell how the process ended: the one that keeps the sandbox has been killed"
+                )
             if self._cgroup is not None:
-                measure(self._cgroup, ending)
-            return ending
+                measure(self._cgroup, told)
+            return told
         finally:
-            os.close(self.fd)
+            self._close()
             if self._cgroup is not None:
                 self._cgroup.delete()
+
+    def _close(self) -> None:
+        for fd in (self.fd, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._pidfd = -1

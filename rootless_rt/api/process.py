@@ -10,12 +10,13 @@ import os
 import select
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from resource import struct_rusage
 from types import TracebackType
 from typing import IO, Protocol
 
-from rootless_rt.api.errors import Expired
+from rootless_rt.api.errors import Closed, Expired
 from rootless_rt.api.result import Result
 from rootless_rt.api.streams import Streams
 from rootless_rt.plan.model import Degradation
@@ -71,21 +72,23 @@ class Process:
         self._result: Result | None = None
         self._ending = threading.Lock()
         self._killed_for = ""
+        self._failed = False  # its end could not be told
 
     def fileno(self) -> int:
-        """A descriptor that can be read once the process has ended: for `select`, or an event loop."""
+        """A descriptor that can be read once the process has ended, for `select`; -1 once that is known."""
         return self._life.fd
 
     def poll(self) -> int | None:
         """Its return code, or None while it runs."""
         if self._result is None and _ready(self._life.fd, 0):
-            self._finish()
+            self.finish()
         return None if self._result is None else self._result.returncode
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it; nothing happens once it has ended. SIGKILL reaches all of its processes."""
-        if self._result is None:
-            self._life.kill(number)
+        with self._ending:
+            if self._result is None and not self._failed:
+                self._life.kill(number)
 
     def kill(self) -> None:
         """SIGKILL: it ends, with everything that it has started."""
@@ -103,7 +106,7 @@ class Process:
         if self._result is None:
             if not _ready(self._life.fd, timeout):
                 raise Expired(f"{self.args[0]}: still runs after {timeout} s")
-            self._finish()
+            self.finish()
         assert self._result is not None
         return self._result
 
@@ -148,9 +151,11 @@ class Process:
 
     def close(self) -> None:
         """Kill it if it runs, close its pipes, and put away what is left of it."""
-        self.kill()
+        if self._result is None and not self._failed:
+            self.kill()
         self.close_pipes()
-        self.wait()
+        if not self._failed:
+            self.wait()
 
     def close_pipes(self) -> None:
         """Close our ends of its pipes."""
@@ -161,23 +166,39 @@ class Process:
                 except BrokenPipeError:
                     pass  # something was still to be written to it
 
-    def _finish(self) -> None:
+    def finish(self) -> Result:
+        """The result of a process that has ended; whoever comes first puts away what is left of it."""
         with self._ending:
-            if self._result is not None:
-                return
-            ending = self._life.end()
-            self._result = Result(
-                self.args,
-                os.waitstatus_to_exitcode(ending.status),
-                duration=time.monotonic() - self._begun,
-                rusage=ending.rusage,
-                peak_memory=ending.peak_memory,
-                oom_killed=ending.oom_killed,
-                degradations=tuple(self._life.degradations),
-            )
+            if self._failed:
+                raise Closed(f"{self.args[0]}: how it ended is not known")
+            if self._result is None:
+                self._failed = True
+                ending = self._life.end()
+                self._failed = False
+                self._result = Result(
+                    self.args,
+                    os.waitstatus_to_exitcode(ending.status),
+                    duration=time.monotonic() - self._begun,
+                    rusage=ending.rusage,
+                    peak_memory=ending.peak_memory,
+                    oom_killed=ending.oom_killed,
+                    degradations=tuple(self._life.degradations),
+                )
+            return self._result
+
+    def __del__(self) -> None:
+        if getattr(self, "_life", None) is not None and self._result is None and not self._failed:
+            warnings.warn(f"{self!r} was neither waited for nor closed", ResourceWarning, 2, source=self)
+            self.close()
+
+    def __repr__(self) -> str:
+        how = "running" if self._result is None else self._result.why()
+        return f"<Process {self.args[0]!r}, pid {self.pid}: {how}>"
 
 
 def _ready(fd: int, timeout: float | None) -> bool:
+    if fd < 0:
+        return True  # another thread has seen its end just now
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rootless_rt.api.compiled import Compiled
+from rootless_rt.api.compiled import Compiled, Task
 from rootless_rt.api.config import Bundle, Environment, Limits, changed, spec_of
 from rootless_rt.api.errors import Closed, told
+from rootless_rt.api.keeper import Keeper, Lost
 from rootless_rt.api.launching import Run
 from rootless_rt.api.process import Process
 from rootless_rt.api.result import Result
 from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
 from rootless_rt.container.prepare import Options
-from rootless_rt.init import launch
 
 
 class Sandbox:
@@ -56,7 +57,9 @@ class Sandbox:
         with told():
             self._compiled = Compiled(spec, options)
         self._numbers = itertools.count(1)
-        self._sealed = launch.sealed_program(launch.program_path())
+        self._keeping = threading.Lock()
+        self._keeper: Keeper | None = None
+        self._closed = False
 
     @property
     def degradations(self) -> tuple[Any, ...]:
@@ -103,26 +106,45 @@ class Sandbox:
     ) -> Process:
         """Start a container and return while it runs. Raises RtError when it cannot start."""
         begun = time.monotonic()
-        if self._sealed < 0:
-            raise Closed("the sandbox is closed")
         compiled = self._compiled.changed(limits, mounts)
         task = compiled.with_task(args, env, cwd)
         streams = Streams(stdin, stdout, stderr)
         try:
-            run = Run(compiled, next(self._numbers), task)
             with told():
-                run.start((streams.given[0], streams.given[1], streams.given[2]), self._sealed)
+                run = self._started(compiled, task, streams)
             streams.sent()
             return Process(task.args, run, streams, begun)
         except BaseException:
             streams.close()
             raise
 
+    def _started(self, compiled: Compiled, task: Task, streams: Streams) -> Run:
+        keeper = self._kept()
+        stdio = (streams.given[0], streams.given[1], streams.given[2])
+        try:
+            run = Run(compiled, next(self._numbers), task)
+            run.start(stdio, keeper)
+        except Lost:
+            keeper.close()
+            run = Run(compiled, next(self._numbers), task)
+            run.start(stdio, self._kept())
+        return run
+
+    def _kept(self) -> Keeper:
+        """The keeper, started when it is needed first, or again after somebody has killed it."""
+        with self._keeping:
+            if self._closed:
+                raise Closed("the sandbox is closed")
+            if self._keeper is None or not self._keeper.lives:
+                self._keeper = Keeper(self._compiled.dirs)
+            return self._keeper
+
     def close(self) -> None:
-        """Let go of what is kept for runs; those under way go on."""
-        if self._sealed >= 0:
-            os.close(self._sealed)
-            self._sealed = -1
+        """End the runs under way, and let go of what is kept for them."""
+        with self._keeping:
+            keeper, self._keeper, self._closed = self._keeper, None, True
+        if keeper is not None:
+            keeper.close()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -131,5 +153,5 @@ class Sandbox:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_sealed", -1) >= 0:
+        if getattr(self, "_keeper", None) is not None:
             self.close()

@@ -151,7 +151,6 @@ def start(
     and must be waited for. Raises RtError when the program cannot be started.
     """
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
-    plan = _sealed_plan(wire)
     program = -1
     moved: list[int] = []
     try:
@@ -174,16 +173,25 @@ def start(
                 f"cannot start rt-init from memory: {posix.strerror(error.errno or 0).lower()}",
                 hint="/proc must be mounted, and memory files executable: sysctl vm.memfd_noexec (0 or 1)",
             ) from None
-        _send_plan(ours, [plan, *fds])
+        send_plan(ours, wire, fds)
         return ours, pid
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-        for fd in (plan, program, *moved):
+        for fd in (program, *moved):
             if fd >= 0:
                 posix.close(fd)
+
+
+def send_plan(sock: socket, wire: bytes, fds: list[int]) -> None:
+    """Hand over an encoded plan, or the rest of one, with the descriptors of its slots."""
+    plan = _sealed_plan(wire)
+    try:
+        _send_plan(sock, [plan, *fds])
+    finally:
+        posix.close(plan)
 
 
 def _send_plan(sock: socket, fds: list[int]) -> None:

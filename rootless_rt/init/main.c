@@ -173,6 +173,10 @@ static void perform(struct run *r, const struct op *op)
 	case OP_MEMORY_POLICY: op_memory_policy(r, op); break;
 	case OP_PERSONALITY: op_personality(r, op); break;
 	case OP_ATTEND: op_attend(r, op); break;
+	case OP_KEEP: op_keep(r, op); break;
+	case OP_MORE: op_more(r, op); break;
+	case OP_CLONE_MAPPED: op_clone_mapped(r, op); break;
+	case OP_STDIO: op_stdio(r, op); break;
 	}
 }
 
@@ -184,38 +188,53 @@ static int64_t microseconds(void)
 	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
-int main(void)
+/* Nothing has been performed yet, and the runtime is on `sock`. */
+void clear_run(struct run *r, int sock)
 {
-	struct run *r = &state;
-	struct plan plan;
+	memset(r, 0, sizeof *r);
+	r->sock = sock;
+	r->keeper = r->proc = -1;
+	for (int i = 0; i < MAX_SLOTS; i++)
+		r->slots[i] = -1;
+}
+
+/* Take a plan from the runtime: its ops come behind those that have been performed. */
+void take_plan(struct run *r, uint64_t first)
+{
 	struct stat st;
-	struct op op;
 	void *bytes;
 	int fd;
 
-	r->sock = SOCKET_FD;
-	for (int i = 0; i < MAX_SLOTS; i++)
-		r->slots[i] = -1;
-	/* Engines leak descriptors; umask would change the modes of what the plan makes. */
-	if (syscall(SYS_close_range, SOCKET_FD + 1, ~0U, 0))
-		fail(r, "close_range", "");
-	reset_signals();
-	umask(0);
-	if (receive_plan(r, &fd))
+	if (receive_plan(r, &fd, first))
 		_exit(1);
 	if (fstat(fd, &st) || st.st_size <= 0 ||
 	    (bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
 		fail(r, "mmap", "the plan");
 	close(fd);
-	if (plan_open(&plan, bytes, (size_t)st.st_size)) {
+	if (plan_open(&r->plan, bytes, (size_t)st.st_size)) {
 		errno = EBADMSG;
 		fail(r, "plan", "the plan is malformed");
 	}
+	r->end = r->index + r->plan.count;
+}
+
+int main(void)
+{
+	struct run *r = &state;
+	struct op op;
+
+	clear_run(r, SOCKET_FD);
+	/* Engines leak descriptors; umask would change the modes of what the plan makes. */
+	if (syscall(SYS_close_range, SOCKET_FD + 1, ~0U, 0))
+		fail(r, "close_range", "");
+	reset_signals();
+	umask(0);
+	take_plan(r, 0);
 	r->proc = open_proc();
 	if (r->proc < 0)
 		fail(r, "proc", "/proc");
-	for (r->index = 0; r->index < plan.count; r->index++) {
-		plan_next(&plan, &op);
+	for (; r->index < r->end; r->index++) {
+		plan_next(&r->plan, &op);
 		int64_t before = r->trace ? microseconds() : 0;
 		perform(r, &op);
 		if (before && r->trace)

@@ -40,17 +40,11 @@ void op_here(struct run *r, const struct op *op)
 	set_slot(r, U(op, F_HERE_SLOT), fd);
 }
 
-/*
- * One clone makes all namespaces at once (unshare and two forks cost twice as much). CLONE_PARENT:
- * the new process is the runtime's child, so the runtime can wait for it, and this one, which was
- * only needed because Python must not be in the container's namespaces, ends here.
- */
-void op_clone(struct run *r, const struct op *op)
+/* 0 in the new process, its number in this one; *pidfd is of the new one. */
+static long new_process(struct run *r, uint64_t flags, uint64_t cgroup, int *pidfd)
 {
-	uint64_t cgroup = U(op, F_CLONE_CGROUP);
-	int pidfd = -1;
-	struct clone_arguments a = {.flags = U(op, F_CLONE_FLAGS) | CLONE_PARENT | CLONE_PIDFD,
-				    .pidfd = (uint64_t)(uintptr_t)&pidfd};
+	struct clone_arguments a = {.flags = flags | CLONE_PARENT | CLONE_PIDFD,
+				    .pidfd = (uint64_t)(uintptr_t)pidfd};
 	long pid;
 
 	if (cgroup != NO_SLOT) {
@@ -60,10 +54,68 @@ void op_clone(struct run *r, const struct op *op)
 	pid = syscall(SYS_clone3, &a, sizeof a);
 	if (pid < 0)
 		fail(r, "clone3", "");
+	if (pid)
+		tell_keeper(r, (pid_t)pid);
+	else if (r->keeper >= 0) {
+		close(r->keeper);
+		r->keeper = -1;
+	}
+	return pid;
+}
+
+/*
+ * One clone makes all namespaces at once (unshare and two forks cost twice as much). CLONE_PARENT:
+ * the new process is the runtime's child, so the runtime can wait for it, and this one, which was
+ * only needed because Python must not be in the container's namespaces, ends here.
+ */
+void op_clone(struct run *r, const struct op *op)
+{
+	int pidfd = -1;
+	long pid = new_process(r, U(op, F_CLONE_FLAGS), U(op, F_CLONE_CGROUP), &pidfd);
+
 	if (pid) {
 		send_message(r, MSG_PID, (int)pid, 0, "", "", pidfd);
 		_exit(0);
 	}
+}
+
+static void put_map(struct run *r, long pid, const char *file, const char *text)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, "%ld/%s", pid, file);
+	if (write_proc(r->proc, path, text))
+		fail(r, "write", path);
+}
+
+/*
+ * The same, and this process writes the maps, which are its own to give: its own ids alone, or what it
+ * may map as one with CAP_SETUID and CAP_SETGID in this user namespace. The new one waits for that on a
+ * pipe; when this one fails, it reads the pipe's end.
+ */
+void op_clone_mapped(struct run *r, const struct op *op)
+{
+	int pidfd = -1, ready[2];
+	long pid;
+	char go;
+
+	if (pipe2(ready, O_CLOEXEC))
+		fail(r, "pipe", "");
+	pid = new_process(r, U(op, F_CLONE_MAPPED_FLAGS), U(op, F_CLONE_MAPPED_CGROUP), &pidfd);
+	if (pid) {
+		if (U(op, F_CLONE_MAPPED_DENY))
+			put_map(r, pid, "setgroups", "deny");
+		put_map(r, pid, "uid_map", S(op, F_CLONE_MAPPED_UIDS));
+		put_map(r, pid, "gid_map", S(op, F_CLONE_MAPPED_GIDS));
+		if (write(ready[1], "", 1) != 1)
+			fail(r, "write", "");
+		send_message(r, MSG_PID, (int)pid, 0, "", "", pidfd);
+		_exit(0);
+	}
+	close(ready[1]);
+	if (read(ready[0], &go, 1) != 1)
+		_exit(1);
+	close(ready[0]);
 }
 
 /*

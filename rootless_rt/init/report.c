@@ -75,8 +75,8 @@ int receive_go(int sock, int32_t *pid)
 	return 0;
 }
 
-/* Take the plan's descriptor and those of the first slots; 0, or -1 when the runtime is gone. */
-int receive_plan(struct run *r, int *plan_fd)
+/* Take the plan's descriptor and those of the slots from `first` on; 0, or -1 when the runtime is gone. */
+int receive_plan(struct run *r, int *plan_fd, uint64_t first)
 {
 	union rights control;
 	uint64_t slots = 0, at = 0;
@@ -94,7 +94,8 @@ int receive_plan(struct run *r, int *plan_fd)
 			continue;
 		struct cmsghdr *c = n == sizeof slots ? CMSG_FIRSTHDR(&msg) : NULL;
 		if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-		    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || slots > MAX_SLOTS)
+		    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || first > MAX_SLOTS ||
+		    slots > MAX_SLOTS - first)
 			return -1;
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		memcpy(fds, CMSG_DATA(c), count * sizeof(int));
@@ -102,7 +103,7 @@ int receive_plan(struct run *r, int *plan_fd)
 			if (*plan_fd < 0)
 				*plan_fd = fds[i];
 			else if (at < slots)
-				r->slots[at++] = fds[i];
+				r->slots[first + at++] = fds[i];
 			else
 				return -1;
 		}

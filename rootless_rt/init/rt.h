@@ -43,6 +43,10 @@ struct run {
 	uint32_t index; /* of the op being performed */
 	int trace;	/* report the time of each op */
 	int no_landlock; /* the kernel has none, and the runtime was told */
+	int keeper;	/* to the process that keeps this one, or -1 */
+	int32_t kept;	/* what the keeper calls this one */
+	struct plan plan; /* what is left of it */
+	uint32_t end;	/* the index behind its last op */
 	int32_t pid;	/* of this process, as the runtime sees it */
 	int slots[MAX_SLOTS];
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
@@ -63,7 +67,7 @@ uint64_t vector_item(const struct field *f, uint32_t i);
 enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
 int receive_go(int sock, int32_t *pid);
-int receive_plan(struct run *r, int *plan_fd);
+int receive_plan(struct run *r, int *plan_fd, uint64_t first);
 _Noreturn void fail(struct run *r, const char *call, const char *text);
 void note(struct run *r, const char *call, const char *text);
 
@@ -158,6 +162,15 @@ void op_memory_policy(struct run *r, const struct op *op);
 void op_personality(struct run *r, const struct op *op);
 
 _Noreturn void op_attend(struct run *r, const struct op *op);
+
+void op_keep(struct run *r, const struct op *op);
+void op_more(struct run *r, const struct op *op);
+void op_stdio(struct run *r, const struct op *op);
+void op_clone_mapped(struct run *r, const struct op *op);
+void tell_keeper(struct run *r, pid_t pid);
+
+void clear_run(struct run *r, int sock);
+void take_plan(struct run *r, uint64_t first);
 
 void reset_signals(void);
 int slot_fd(struct run *r, uint64_t slot);

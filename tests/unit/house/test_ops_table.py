@@ -7,13 +7,14 @@ import re
 import pytest
 from lab.tree import TREE
 
-from rootless_rt.plan.ops import BY_NAME, OPS, Op, blank, header
+from rootless_rt.plan.header import header
+from rootless_rt.plan.ops import BY_NAME, OPS, Op, blank
 
 INIT = TREE / "rootless_rt/init"
 
 
 def test_the_header_is_generated_from_the_table():
-    hint = "python3 -m rootless_rt.plan.ops > rootless_rt/init/ops.h"
+    hint = "python3 -m rootless_rt.plan.header > rootless_rt/init/ops.h"
     assert (INIT / "ops.h").read_text() == header(), hint
 
 
