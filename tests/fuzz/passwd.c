@@ -23,6 +23,16 @@ void reset_signals(void)
 {
 }
 
+void clear_run(struct run *r, int sock)
+{
+	r->sock = sock;
+}
+
+void take_plan(struct run *r, uint64_t first)
+{
+	r->index = (uint32_t)first;
+}
+
 static struct run state = {.sock = -1};
 static char folder[] = "/dev/shm/rt-fuzz-XXXXXX";
 static int file = -1;
