@@ -40,7 +40,7 @@ $b umount /proc /sys /dev
 exec $b switch_root /new /sbin/init
 INIT
 chmod 755 "$initrd/init"
-(cd "$initrd" && find . | cpio --quiet --create --format=newc) >"$root/boot/lab-initrd"
+chroot "$root" sh -c 'cd /tmp/initrd && find . | cpio --quiet --create --format=newc' >"$root/boot/lab-initrd"
 cp "$root/boot/vmlinuz-$version" "$root/boot/lab-vmlinuz"
 chmod 644 "$root/boot/lab-initrd" "$root/boot/lab-vmlinuz"
 rm -r "$initrd"
