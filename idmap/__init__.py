@@ -8,6 +8,7 @@ containers.
 - `subid`     what /etc/subuid and /etc/subgid (or another `subid:` provider) grant a user
 - `auto`      ready-made maps: the own id alone, or the own id and all granted ranges
 - `userns`    the map of the user namespace this process lives in
+- `nsresource`, `varlink`   ids that systemd-nsresourced lends, and the protocol it speaks
 - `write`     put a map in place, directly or with newuidmap and newgidmap
 - `evidence`, `diagnose`   after a failure: collect facts, then name the cause and its fix
 

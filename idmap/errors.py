@@ -16,6 +16,7 @@ class IdmapError(Exception):
     - the target process: `target-gone`, `target-not-dumpable`, `already-mapped`
     - the kernel: `proc-mismatch`, `setgroups-denied`, `apparmor-userns`, `missing-capability`,
       `map-write-refused`
+    - systemd-nsresourced: `nsresource-refused`
 
     >>> error = IdmapError("newuidmap is not installed", reason="helper-missing")
     >>> error.reason, str(error)

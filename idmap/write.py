@@ -64,7 +64,7 @@ def write_maps(
         setgroups = "deny"
 
     commands = {kind: _command(kind, pid, lines[kind]) for kind in by_helper}
-    process = _open_process(pid) if len(by_helper) < 2 or setgroups == "deny" else -1
+    process = open_process(pid) if len(by_helper) < 2 or setgroups == "deny" else -1
     try:
         if setgroups == "deny":
             failed = _put(process, "setgroups", b"deny")
@@ -153,7 +153,7 @@ def _write_both(
     return "helpers" if commands else "direct"
 
 
-def _open_process(pid: int) -> int:
+def open_process(pid: int) -> int:
     """A descriptor of /proc/PID, from a procfs that shows this process's own pid namespace.
 
     Something else mounted on /proc, or a procfs of another pid namespace, would have the map written to

@@ -102,7 +102,7 @@ def _maps(kind: str, log: Log) -> tuple[Lines | None, Lines | None]:
         return None, None
     maps = maps_of(kind)
     if maps.reason:
-        log.warning(f"only your own ids are mapped: {maps.reason}", maps.fix)
+        log.warning(maps.notice, maps.fix)
         return None, None
     return as_mappings(maps.uids), as_mappings(maps.gids)
 

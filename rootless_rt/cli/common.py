@@ -142,7 +142,7 @@ def load_spec(inv: Invocation) -> Spec:
     if maps is not None and maps.reason:
         if is_strict(inv):
             raise RtError(f"--idmap {asked}: {maps.reason}", hint=maps.fix)
-        log_of(inv).warning(f"only your own ids are mapped: {maps.reason}", maps.fix)
+        log_of(inv).warning(maps.notice, maps.fix)
     return spec
 
 

@@ -20,5 +20,5 @@ def run_tool(inv: Invocation, args: list[str]) -> int:
         return run_mapped(args, environ, None)
     maps = maps_of("auto")
     if maps.reason:
-        log_of(inv).warning(f"only your own ids are mapped: {maps.reason}", maps.fix)
+        log_of(inv).warning(maps.notice, maps.fix)
     return run_mapped(args, environ, maps)

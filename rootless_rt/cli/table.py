@@ -124,7 +124,8 @@ _IDMAP = Option(
     TEXT,
     "ids of the container instead of its config's: single (the caller's alone), full (all that /etc/subuid"
     " and /etc/subgid grant), auto (full where that works), keep-id (as auto, but the caller keeps the own"
-    " number), or a JSON file with uidMappings and gidMappings",
+    " number), nsresource (65536 that systemd-nsresourced lends, the caller's not among them), or a JSON file"
+    " with uidMappings and gidMappings",
     "MAP",
 )
 _EMULATION = Option(

@@ -274,6 +274,11 @@ def _write_maps(container: Container, facts: HostFacts) -> None:
     plan = container.plan
     if plan.uid_map is None or plan.gid_map is None:
         return
+    if plan.lent:
+        from idmap.nsresource import lend
+
+        plan.uid_map, plan.gid_map = lend(container.pid)
+        return
     from idmap.write import write_maps
 
     write_maps(

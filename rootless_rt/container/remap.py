@@ -6,11 +6,14 @@ must not know how they are come by.
 
 from __future__ import annotations
 
+import posix
+
 from rootless_rt.errors import RtError
-from rootless_rt.host.idmaps import KINDS, Maps, as_mappings, maps_of
+from rootless_rt.host.idmaps import KINDS, Maps, as_mappings, lent_maps, maps_of
 from rootless_rt.spec import jsonio, schema
 from rootless_rt.spec.emulation import UID_EMULATION
 from rootless_rt.spec.load import MOST_BYTES, Spec, checked, from_bytes
+from rootless_rt.spec.names import IDMAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +33,9 @@ def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
         raise RtError("--idmap: the config joins a user namespace, which has its maps already")
     maps = None
     if asked in KINDS:
-        maps = maps_of(asked)
+        maps = _lent_instead(maps_of(asked), spec) if asked == "auto" else maps_of(asked)
+        if maps.lent:
+            config["annotations"] = {**config.get("annotations", {}), IDMAP: "nsresource"}
         linux["uidMappings"], linux["gidMappings"] = as_mappings(maps.uids), as_mappings(maps.gids)
     else:
         linux.update(_from_file(asked))
@@ -44,6 +49,33 @@ def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
     # The saved config is what exec goes by: it has to say the same.
     changed = from_bytes(jsonio.dumps(config).encode("utf-8", "surrogateescape"), spec.bundle)
     return changed, maps
+
+
+def _lent_instead(maps: Maps, spec: Spec) -> Maps:
+    """Ids of systemd-nsresourced where nothing is granted: when the caller's own id is not missed.
+
+    That is not among them, so what belongs to the caller could be written by nobody inside.
+    """
+    from idmap.nsresource import is_there
+
+    if not maps.reason or not is_there():
+        return maps
+    binds = [
+        mount["source"]
+        for mount in spec.data.get("mounts", [])
+        if mount.get("source", "").startswith("/") and "ro" not in mount.get("options", [])
+    ]
+    if any(_is_own(path) for path in (spec.rootfs, *binds)):
+        maps.fix += "; or see --idmap nsresource"
+        return maps
+    return lent_maps(maps.reason, maps.fix)
+
+
+def _is_own(path: str) -> bool:
+    try:
+        return posix.stat(path).st_uid == posix.geteuid()
+    except OSError:
+        return False
 
 
 def with_emulation(spec: Spec, asked: str) -> Spec:

@@ -13,19 +13,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Extent = tuple[int, int, int]
 
-KINDS = ("auto", "single", "full", "keep-id")
+KINDS = ("auto", "single", "full", "keep-id", "nsresource")
 
 
 class Maps:
-    """What a name came to: extents (inside, outside, count); why it is less than could be, and the fix."""
+    """What a name came to: extents (inside, outside, count); why it is less than could be, and the fix.
 
-    __slots__ = ("fix", "gids", "reason", "uids")
+    When they are `lent`, systemd-nsresourced picks the ids outside, once the user namespace is there.
+    """
 
-    def __init__(self, uids: list[Extent], gids: list[Extent], reason: str = "", fix: str = "") -> None:
+    __slots__ = ("fix", "gids", "lent", "reason", "uids")
+
+    def __init__(
+        self, uids: list[Extent], gids: list[Extent], reason: str = "", fix: str = "", *, lent: bool = False
+    ) -> None:
         self.uids = uids
         self.gids = gids
         self.reason = reason
         self.fix = fix
+        self.lent = lent
+
+    @property
+    def notice(self) -> str:
+        """What is less than could be, in a line; "" when nothing is."""
+        if not self.reason:
+            return ""
+        if self.lent:
+            return f"systemd-nsresourced lends the ids, and your files are nobody's inside: {self.reason}"
+        return f"only your own ids are mapped: {self.reason}"
 
 
 def maps_of(kind: str) -> Maps:
@@ -35,7 +50,10 @@ def maps_of(kind: str) -> Maps:
     full     beside it all granted ids, from 1 up; RtError where none are, or where the helpers are missing
     auto     full where that works, else single with the reason
     keep-id  as auto, but the own id keeps its number
+    nsresource  ids that systemd-nsresourced lends, the own not among them; RtError where it does not run
     """
+    if kind == "nsresource":
+        return lent_maps()
     euid, egid = posix.geteuid(), posix.getegid()
     kept = kind == "keep-id"
     inside = (euid, egid) if kept else (0, 0)
@@ -66,6 +84,20 @@ def maps_of(kind: str) -> Maps:
         alone.reason, alone.fix = what, fix
         return alone
     return Maps(full(euid, ranges["uid"], inside[0]), full(egid, ranges["gid"], inside[1]))
+
+
+def lent_maps(reason: str = "", fix: str = "") -> Maps:
+    """What systemd-nsresourced will lend: all that is known now are the ids inside. Raises RtError."""
+    from idmap.nsresource import FIRST_UID, SIZE, is_there
+
+    if not is_there():
+        raise RtError(
+            "--idmap nsresource: systemd-nsresourced does not listen here",
+            hint="with systemd 256 or newer: sudo apt install systemd-container; "
+            "sudo systemctl enable --now systemd-nsresourced.socket",
+        )
+    lines = [(0, FIRST_UID, SIZE)]
+    return Maps(lines, list(lines), reason, fix, lent=True)
 
 
 def grant_hint(name: str) -> str:

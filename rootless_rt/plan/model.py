@@ -127,6 +127,7 @@ class Plan:
     fds           descriptors the runtime must hand over, one a slot from 0 on: ("listener", ""),
                   ("into-cgroup", ""), ("keep", "3"), or a namespace type and the path of its file
     uid_map, gid_map   extents to write for the new user namespace; None when none is made
+    lent          whether systemd-nsresourced writes them, and chooses what is outside
     set_groups    whether setgroups(2) stays allowed in it
     degradations  what differs from what was asked
     outside       what the runtime does itself, no op of the container's process: (JSON path, text)
@@ -138,6 +139,7 @@ class Plan:
         "degradations",
         "fds",
         "gid_map",
+        "lent",
         "ops",
         "outside",
         "own_pid",
@@ -163,6 +165,7 @@ class Plan:
         self.fds: list[tuple[str, str]] = []
         self.uid_map: list[tuple[int, int, int]] | None = None
         self.gid_map: list[tuple[int, int, int]] | None = None
+        self.lent = False
         self.set_groups = True
         self.own_pid = False
         self.degradations: list[Degradation] = []

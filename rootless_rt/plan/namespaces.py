@@ -12,7 +12,7 @@ from __future__ import annotations
 from rootless_rt.errors import SpecError
 from rootless_rt.plan.model import Draft
 from rootless_rt.plan.ops import SYNC_MAPS, Op
-from rootless_rt.spec.names import NAMESPACES, sysctl_parts
+from rootless_rt.spec.names import IDMAP, NAMESPACES, sysctl_parts
 
 CLONE_NEWUSER = NAMESPACES["user"][0]
 # The order of joining, and the types that a user namespace among them must own.
@@ -42,6 +42,7 @@ def namespaces(draft: Draft) -> None:
     elif "user" in draft.new:
         draft.plan.uid_map = _extents(draft, "uidMappings")
         draft.plan.gid_map = _extents(draft, "gidMappings")
+        draft.plan.lent = _is_lent(draft)
     if "mount" not in draft.new and "mount" not in draft.joined:
         raise SpecError(
             "linux.namespaces",
@@ -55,6 +56,21 @@ def namespaces(draft: Draft) -> None:
     draft.in_userns = draft.in_userns or "user" in draft.new or "user" in draft.joined
     draft.plan.own_pid = "pid" in draft.new
     draft.nested = _nested(draft)
+
+
+def _is_lent(draft: Draft) -> bool:
+    """Whether systemd-nsresourced is to choose the ids: 65536 from 0 on, for users and groups alike."""
+    asked = draft.config.get("annotations", {}).get(IDMAP)
+    if asked is None:
+        return False
+    maps = (draft.plan.uid_map or [], draft.plan.gid_map or [])
+    if asked != "nsresource" or any([(line[0], line[2]) for line in lines] != [(0, 65536)] for lines in maps):
+        raise SpecError(
+            f'annotations["{IDMAP}"]',
+            "takes nsresource alone, with one uid and one gid mapping of size 65536 for containerID 0",
+            hint="rt run --idmap nsresource",
+        )
+    return True
 
 
 def _nested(draft: Draft) -> tuple[int, int] | None:

@@ -52,6 +52,8 @@ HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 
 # crun's annotation: with the value "1" the process keeps the caller's supplementary groups.
 KEEP_GROUPS = "run.oci.keep_original_groups"
+# Our own: "nsresource", when the ids outside are systemd-nsresourced's to choose.
+IDMAP = "org.rootless-rt.idmap"
 # Our own: the Landlock rules of the container's processes, see `landlock`.
 LANDLOCK = "org.rootless-rt.landlock"
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 
-from idmap import auto, subid
+from idmap import auto, nsresource, subid
 from idmap import diagnose as map_diagnose
 from idmap import evidence as map_evidence
+from idmap.errors import IdmapError
 from idmap.userns import own_map
 from rootless_rt.host.doctor.fixes import install, quote
 from rootless_rt.host.doctor.model import Me, Trouble
@@ -19,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from idmap.errors import IdmapError
     from idmap.evidence import Evidence
     from idmap.subid import SubRange
     from rootless_rt.host.doctor.model import Check
@@ -33,9 +33,10 @@ _ROOM = 65536
 class IdentityEvidence:
     """of: kind -> evidence on a map of all granted ids. shared: kind -> (start, count, whose) that others
     have too. links: file -> what is odd about it. getsubids: its path or None. room: how many uids exist in
-    the user namespace that rt runs in."""
+    the user namespace that rt runs in. lender: systemd-nsresourced's version and why it lends no ids
+    ("" where it does), or None where it does not listen."""
 
-    __slots__ = ("getsubids", "links", "of", "room", "shared")
+    __slots__ = ("getsubids", "lender", "links", "of", "room", "shared")
 
     def __init__(self, of: dict[str, Evidence]) -> None:
         self.of = of
@@ -43,6 +44,7 @@ class IdentityEvidence:
         self.links: dict[str, str] = {}
         self.getsubids: str | None = None
         self.room = 1 << 32
+        self.lender: tuple[str, str] | None = None
 
     def causes(self) -> list[tuple[str, IdmapError]]:
         """(kind, error) of all that keeps the helpers from their work, without repetition."""
@@ -70,6 +72,11 @@ def gather(root: str, me: Me, find: FindProgram) -> IdentityEvidence:
         of[kind] = found
     evidence = IdentityEvidence(of)
     evidence.getsubids = find("getsubids")
+    if not root and nsresource.is_there():  # a recorded host has nobody to ask
+        try:
+            evidence.lender = nsresource.look()
+        except IdmapError as error:
+            evidence.lender = ("", str(error))
     try:
         evidence.room = sum(count for _, _, count in own_map("uid", root + "/proc/self"))
     except OSError:
@@ -255,6 +262,22 @@ def check_provider(evidence: IdentityEvidence, me: Me) -> Trouble | str:
     return "/etc/subuid and /etc/subgid" if name == "files" else f"{name}, by {evidence.getsubids}"
 
 
+def check_lender(evidence: IdentityEvidence, me: Me) -> Trouble | str:
+    """Does systemd-nsresourced lend ids, to one who has none?"""
+    if evidence.lender is None:
+        return "systemd-nsresourced does not listen"
+    version, why = evidence.lender
+    said = f"systemd-nsresourced {version}".strip()
+    if not why:
+        return f"{said}: --idmap nsresource"
+    if me.euid == 0 or all(found.granted for found in evidence.of.values()):
+        return f"{said} lends none: {why}"
+    return Trouble(
+        f"{said} lends no ids, and you are granted none: {why}",
+        "have ids granted (RT-IDS-SUBID), or boot with bpf in the kernel parameter lsm=",
+    )
+
+
 def check_name(evidence: IdentityEvidence, me: Me) -> Trouble | str | None:
     """newuidmap wants one."""
     if me.name is not None or me.euid == 0:
@@ -277,5 +300,6 @@ CHECKS: tuple[Check, ...] = (
     ("RT-IDS-SUBID-OVERLAP", check_overlap),
     ("RT-IDS-SUBID-LINK", check_link),
     ("RT-IDS-PROVIDER", check_provider),
+    ("RT-IDS-NSRESOURCE", check_lender),
     ("RT-IDS-NAME", check_name),
 )

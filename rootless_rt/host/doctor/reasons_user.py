@@ -89,6 +89,20 @@ USER = (
         chapter=IDS,
     ),
     Reason(
+        "RT-IDS-NSRESOURCE",
+        "degraded",
+        "ids lent by systemd-nsresourced",
+        cause="From systemd 256 on this service lends a container 65536 ids of nobody, to users without any"
+        " grant, as long as it runs. It needs a kernel with the BPF LSM.",
+        found="/run/systemd/io.systemd.NamespaceResource, and what is answered there",
+        fixes=(
+            "sudo apt install systemd-container; sudo systemctl enable --now systemd-nsresourced.socket",
+            "boot with bpf among the words of the kernel parameter lsm=",
+            "rt run --idmap nsresource",
+        ),
+        chapter=IDS,
+    ),
+    Reason(
         "RT-IDS-NAME",
         "degraded",
         "the user's name",

@@ -23,11 +23,12 @@ from lab.users import User
 HERE = Path(__file__).parent
 KERNEL = "/usr/bin/linux.uml"
 NS_IMAGE = Image("systemd", "bookworm")
-UML_PACKAGES = ("user-mode-linux", "apparmor", "crun", "runc")
+UML_PACKAGES = ("user-mode-linux", "apparmor", "crun", "runc", "systemd-container")
 UML_IMAGE = Image("uml", "trixie", UML_PACKAGES, disk=900)
 # The same with an engine; catatonit is what the first container of its pods runs.
 PODMAN_IMAGE = Image("uml-podman", "trixie", (*UML_PACKAGES, "podman", "catatonit"), disk=1200)
-QEMU_IMAGE = Image("qemu", "trixie", disk=1500, kernel="linux-image-cloud-amd64")
+# systemd-container has systemd-nsresourced.
+QEMU_IMAGE = Image("qemu", "trixie", ("systemd-container",), disk=1500, kernel="linux-image-cloud-amd64")
 QEMU = "qemu-system-x86_64"
 PATIENCE = (
     5  # times the time that a command has elsewhere: an emulated processor is that much slower, or more

@@ -23,6 +23,9 @@ CHEAP = {
     "posixpath",
     "stat",
     "os.path",
+    "_socket",
+    "_struct",
+    "time",
 }
 
 
