@@ -15,6 +15,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless_rt.container import confine, processes, signals
 from rootless_rt.container.prepare import Options, Prepared, open_fds
+from rootless_rt.container.record import new_state
 from rootless_rt.container.store import CONFIG, START, Handle, Store
 from rootless_rt.errors import RtError
 from rootless_rt.init import launch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from rootless_rt.container.served import Served
     from rootless_rt.container.supervise import Wakeup
     from rootless_rt.host.facts import HostFacts
     from rootless_rt.plan.model import Plan
@@ -48,6 +50,7 @@ class Container:
         "pid_file",
         "pidfd",
         "plan",
+        "served",
         "sock",
         "spec",
         "starter",
@@ -62,6 +65,7 @@ class Container:
         self.spec = spec
         self.plan = plan
         self.state = state
+        self.served: Served | None = None  # the program that is its overlay
         self.sock: socket | None = None
         self.starter = 0  # the process that makes the container's; 0 once it has been waited for
         self.pid = 0
@@ -77,7 +81,7 @@ def build(store: Store, prepared: Prepared, container_id: str, options: Options)
 
 
 def _build(store: Store, prepared: Prepared, container_id: str, options: Options) -> Container:
-    state = _new_state(prepared, container_id, options)
+    state = new_state(prepared, container_id, options)
     fds = open_fds(prepared.plan, prepared.facts)
     console = pidfd_to = None
     try:
@@ -93,6 +97,8 @@ def _build(store: Store, prepared: Prepared, container_id: str, options: Options
                 send(pidfd_to, container.pidfd, "standard")
             if prepared.outside is not None:
                 prepared.outside.done()
+            if container.served is not None:
+                container.served.let_go()
         except BaseException:
             _take_back(container, prepared)
             raise
@@ -118,39 +124,6 @@ def send(connection: socket, fd: int, text: str) -> None:
     from rootless_rt.container.console import send_fd
 
     send_fd(connection, fd, text)
-
-
-def _new_state(prepared: Prepared, container_id: str, options: Options) -> dict[str, Any]:
-    from rootless_rt.spec.times import now
-
-    config = prepared.spec.data
-    state: dict[str, Any] = {
-        "version": 1,
-        "id": container_id,
-        "ociVersion": config["ociVersion"],
-        "phase": "creating",
-        "pid": 0,
-        "startTime": "",
-        "bootId": "",
-        "bundle": prepared.spec.bundle,
-        "rootfs": prepared.spec.rootfs,
-        "created": now(),
-        "annotations": config.get("annotations", {}),
-        "ownPid": prepared.plan.own_pid,
-        "maker": processes.identity(posix.getpid()),
-        "cgroup": prepared.cgroup.to_state(),
-        "degraded": [item.as_dict() for item in prepared.plan.degradations],
-    }
-    if options.keep_groups:
-        state["keepGroups"] = True  # for `exec`, which has to do the same
-    if prepared.plan.listens:
-        # For `start`, which has to explain a failure of these.
-        first = next(index for index, op in enumerate(prepared.plan.ops) if op.name == "wait_start")
-        rest = [[op.name, op.label] for op in prepared.plan.ops[first:]]
-        state["startOps"] = {"first": first, "ops": rest}
-    if prepared.outside is not None:
-        prepared.outside.note(state)
-    return state
 
 
 def _make(
@@ -236,11 +209,24 @@ def outcome(container: Container, message: launch.Message) -> None:
         return
     if message.type == launch.MSG_NOTE:
         degradation = container.plan.tolerated.get(message.op)
+        if degradation is not None and message.call == "overlay":
+            from rootless_rt.container.served import because
+
+            degradation = because(degradation, message.err)
         if degradation is not None and container.options.strict and not degradation.always:
             raise RtError(f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}")
         if degradation is not None:
             container.plan.degradations.append(degradation)
         return
+    if message.type == launch.MSG_FUSE:
+        from rootless_rt.container.served import serve
+
+        container.served = serve(container, message.fd)
+        return
+    if message.type == launch.MSG_ERROR and message.op and container.plan.ops[message.op].name == "overlay":
+        from rootless_rt.container.served import explained
+
+        raise explained(container, message)
     from rootless_rt.container.report import failure
 
     if message.type == launch.MSG_ERROR:
@@ -324,6 +310,8 @@ def _take_back(container: Container, prepared: Prepared) -> None:
     if prepared.outside is not None:
         prepared.outside.undo()
     end_process(container)
+    if container.served is not None:
+        container.served.undo()
     if container.pid_file:
         try:
             posix.unlink(container.pid_file)

@@ -255,7 +255,7 @@ def forget(handle: Handle, state: dict[str, Any], warn: Warn) -> None:
     if has_cgroup(state):
         manager(state).delete()
     if "network" in state:
-        from rootless_rt.container.network import end
+        from rootless_rt.container.helper import end
 
         end(state["network"])
     if "rdt" in state:

@@ -15,12 +15,12 @@ from __future__ import annotations
 import posix
 import select
 
-from rootless_rt.container import processes, signals
+from rootless_rt.container import signals
+from rootless_rt.container.helper import ENVIRON, Helper
 from rootless_rt.errors import RtError
 from rootless_rt.host.top import has_directory
-from rootless_rt.init import launch
 from rootless_rt.net import user_mode
-from rootless_rt.plan.ops import NO_SLOT, Op, encode
+from rootless_rt.plan.ops import NO_SLOT, Op
 from rootless_rt.spec import jsonio
 from rootless_rt.spec.load import Spec, from_bytes
 from rootless_rt.spec.names import sysctl_parts
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 RESOLV_CONF, HOSTS = "resolv.conf", "hosts"
 _READY_SECONDS = 30.0
-_END_SECONDS = 5.0
 _SAID_MAX = 65536
 _PING, _PORTS = "net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"
 
@@ -117,12 +116,10 @@ class Network:
 
     __slots__ = (
         "_files",
+        "_helper",
         "_host_loopback",
         "_hostname",
-        "_identity",
-        "_keeper",
         "_kind",
-        "_pidfd",
         "_ports",
         "_program",
     )
@@ -136,9 +133,7 @@ class Network:
         self._hostname = hostname
         self._host_loopback = host_loopback
         self._program = ""
-        self._keeper = 0  # the rt-init that attends to the helper; a child of this process
-        self._pidfd = -1  # of the helper
-        self._identity: dict[str, Any] = {}
+        self._helper: Helper | None = None
 
     def check(self) -> None:
         """See whether the helper can do it. Raises RtError; nothing has happened."""
@@ -146,8 +141,8 @@ class Network:
 
     def note(self, state: dict[str, Any]) -> None:
         """Write down what `delete` will have to end."""
-        if self._identity:
-            state["network"] = {"kind": self._kind, **self._identity}
+        if self._helper is not None:
+            state["network"] = {"kind": self._kind, **self._helper.identity}
 
     def create(self, handle: Handle) -> None:
         """Write the files that are going to be mounted. Raises RtError."""
@@ -192,17 +187,8 @@ class Network:
         """Have a second rt-init run the helper; `fds`: container, directory, namespace, ready, errors."""
         numbers = [2, NO_SLOT, 4, NO_SLOT]
         numbers[user_mode.ready_descriptor(self._kind)] = 3
-        environ = ["PATH=/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL=C"]
-        sock, self._keeper = launch.start(encode([Op("attend", 0, 1, numbers, words, environ)]), fds)
-        try:
-            message = launch.receive(sock)
-        finally:
-            sock.close()
-        if message.type != launch.MSG_PID:
-            reason = posix.strerror(message.err).lower() if message.type == launch.MSG_ERROR else "was killed"
-            raise RtError(f"--net {self._kind}: cannot start {self._program}: {reason}")
-        self._pidfd = message.fd
-        self._identity = processes.identity(message.value)
+        attend = Op("attend", 0, 1, numbers, words, ENVIRON)
+        self._helper = Helper([attend], fds, f"--net {self._kind}: cannot start {self._program}")
 
     def _wait_ready(self, ready: int, said: int) -> None:
         poll = select.poll()
@@ -229,16 +215,8 @@ class Network:
 
     def undo(self) -> None:
         """End the helper. Never raises."""
-        if self._pidfd >= 0:
-            processes.send_signal(self._pidfd, 9)
-            posix.close(self._pidfd)
-            self._pidfd = -1
-        if self._keeper:
-            try:
-                posix.waitpid(self._keeper, 0)
-            except ChildProcessError:
-                pass  # the caller ignores SIGCHLD: the kernel has reaped it
-            self._keeper = 0
+        if self._helper is not None:
+            self._helper.undo()
 
 
 def _namespaces(pid: int) -> tuple[int, bool]:
@@ -252,18 +230,6 @@ def _namespaces(pid: int) -> tuple[int, bool]:
             hint="does the config join a user namespace? then only root can give it a network",
         ) from None
     return fd, (users[0].st_dev, users[0].st_ino) == (users[1].st_dev, users[1].st_ino)
-
-
-def end(record: dict[str, Any]) -> None:
-    """End the helper of a container that has ended, if it has not ended with it. Raises RtError."""
-    pidfd = processes.open_process(record)
-    if pidfd < 0:
-        return
-    try:
-        processes.send_signal(pidfd, 9)
-        processes.wait_end(pidfd, _END_SECONDS)
-    finally:
-        posix.close(pidfd)
 
 
 def _read(path: str) -> bytes:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless_rt import cgroups
+    from rootless_rt.container.prepare import Options, Prepared
 
 _FIELDS = {
     "id": str,
@@ -36,6 +37,41 @@ _FIELDS = {
 }
 _IDENTITY = ("pid", "startTime", "bootId")
 _PID_LIMIT = 1 << 31
+
+
+def new_state(prepared: Prepared, container_id: str, options: Options) -> dict[str, Any]:
+    """The record of a container that is about to be made by this process."""
+    from rootless_rt.container import processes
+    from rootless_rt.spec.times import now
+
+    config = prepared.spec.data
+    state: dict[str, Any] = {
+        "version": 1,
+        "id": container_id,
+        "ociVersion": config["ociVersion"],
+        "phase": "creating",
+        "pid": 0,
+        "startTime": "",
+        "bootId": "",
+        "bundle": prepared.spec.bundle,
+        "rootfs": prepared.spec.rootfs,
+        "created": now(),
+        "annotations": config.get("annotations", {}),
+        "ownPid": prepared.plan.own_pid,
+        "maker": processes.identity(posix.getpid()),
+        "cgroup": prepared.cgroup.to_state(),
+        "degraded": [item.as_dict() for item in prepared.plan.degradations],
+    }
+    if options.keep_groups:
+        state["keepGroups"] = True  # for `exec`, which has to do the same
+    if prepared.plan.listens:
+        # For `start`, which has to explain a failure of these.
+        first = next(index for index, op in enumerate(prepared.plan.ops) if op.name == "wait_start")
+        rest = [[op.name, op.label] for op in prepared.plan.ops[first:]]
+        state["startOps"] = {"first": first, "ops": rest}
+    if prepared.outside is not None:
+        prepared.outside.note(state)
+    return state
 
 
 def wrong_field(state: object) -> str | None:

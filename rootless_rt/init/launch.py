@@ -27,7 +27,7 @@ from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 MSG_PID, MSG_SYNC, MSG_ERROR, MSG_NOTE, MSG_CONSOLE, MSG_TRACE, MSG_GONE = 1, 2, 3, 4, 5, 6, 0
-MSG_LISTENER = 8
+MSG_LISTENER, MSG_FUSE = 8, 9
 _MSG_GO = 100
 _HEAD = 20 + 24  # five i32 and the name of the call, as in report.c
 _MFD_EXEC = 0x10
@@ -42,7 +42,8 @@ class Message:
 
     type   MSG_PID (value: the process id), MSG_SYNC (value: the marker), MSG_ERROR, MSG_NOTE, MSG_CONSOLE,
            MSG_TRACE (value: microseconds that the op took), MSG_LISTENER (fd: of the seccomp filter that
-           notifies; rt-init waits to go on), or MSG_GONE when rt-init has closed its end
+           notifies; rt-init waits to go on), MSG_FUSE (fd: a filesystem that waits for its server), or
+           MSG_GONE when rt-init has closed its end
     op     index of the op in the plan;  err, call, text: of a failed system call;  fd: a descriptor, or -1
     """
 

@@ -130,6 +130,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_ROOT: op_root(r, op); break;
 	case OP_DIRECTORY: op_directory(r, op); break;
 	case OP_OVERLAY: op_overlay(r, op); break;
+	case OP_LAYERS: op_layers(r, op); break;
 	case OP_MOUNT_FS: op_mount_fs(r, op); break;
 	case OP_MOUNT_BIND: op_mount_bind(r, op); break;
 	case OP_REMOUNT: op_remount(r, op); break;

@@ -72,6 +72,7 @@ enum op_code {
 	OP_NEST = 70,
 	OP_IDMAP = 72,
 	OP_OVERLAY = 75,
+	OP_LAYERS = 77,
 	OP_DIRECTORY = 76,
 	OP_ENTER_OWN = 71,
 	OP_REMOUNT = 43,
@@ -147,7 +148,8 @@ enum op_code {
 	X(42, "cover", "S") \
 	X(70, "nest", "UUUU") \
 	X(72, "idmap", "UUUU") \
-	X(75, "overlay", "UUU") \
+	X(75, "overlay", "UUUU") \
+	X(77, "layers", "UUU") \
 	X(76, "directory", "US") \
 	X(71, "enter_own", "SU") \
 	X(43, "remount", "USUUUUUUVL") \
@@ -305,6 +307,10 @@ enum op_field {
 	F_OVERLAY_ROOT = 0,
 	F_OVERLAY_DIR = 1,
 	F_OVERLAY_USERXATTR = 2,
+	F_OVERLAY_FUSE = 3,
+	F_LAYERS_LOWER = 0,
+	F_LAYERS_DIR = 1,
+	F_LAYERS_SLOT = 2,
 	F_DIRECTORY_SLOT = 0,
 	F_DIRECTORY_PATH = 1,
 	F_ENTER_OWN_NAME = 0,

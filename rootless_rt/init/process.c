@@ -300,9 +300,12 @@ void op_find(struct run *r, const struct op *op)
 	}
 	for (; path; path = *end ? end + 1 : NULL) {
 		end = path + strcspn(path, ":");
+		errno = 0;
 		length = snprintf(r->exe, size, "%.*s/%s", (int)(end - path), path == end ? "." : path, name);
 		if (length > 0 && (size_t)length < size && path != end && !executable(r->exe))
 			return;
+		if (errno == ENOTCONN) /* what served the rootfs has ended */
+			fail(r, "find", r->exe);
 	}
 	errno = ENOENT;
 	fail(r, "find", name);

@@ -64,7 +64,7 @@ char **list_strings(const struct field *f, const char *extra);
 uint64_t vector_item(const struct field *f, uint32_t i);
 
 /* report.c: messages to and from the runtime. */
-enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_GO = 100 };
+enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_FUSE = 9, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
 int receive_go(int sock, int32_t *pid);
 int receive_plan(struct run *r, int *plan_fd, uint64_t first);
@@ -105,6 +105,7 @@ void op_source(struct run *r, const struct op *op);
 void op_idmap(struct run *r, const struct op *op);
 void op_directory(struct run *r, const struct op *op);
 void op_overlay(struct run *r, const struct op *op);
+void op_layers(struct run *r, const struct op *op);
 void op_root(struct run *r, const struct op *op);
 void op_propagation(struct run *r, const struct op *op);
 void op_mount_fs(struct run *r, const struct op *op);

@@ -68,7 +68,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     ops += namespaces.become_ops(draft)
     if policy.overlay is not None:
         # By root of the user namespace, to whom the new files belong.
-        ops.append(Op("overlay", draft.root_slot, upper, 1 if draft.in_userns else 0, label="--overlay"))
+        ops.append(rootfs.overlay_op(draft, upper))
     ops += namespaces.identity_ops(draft)
     ops += mount_ops + device_ops + console_ops
     asked = draft.config.get("hooks", {})

@@ -232,15 +232,11 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     (
         "overlay",
         75,
-        (("root", "U"), ("dir", "U"), ("userxattr", "U")),
-        "lay an overlay over the rootfs, written to slot {dir}",
+        (("root", "U"), ("dir", "U"), ("userxattr", "U"), ("fuse", "U")),
+        "lay an overlay over the rootfs, written to slot {dir}; where the kernel refuses, by fuse: {fuse}",
     ),
-    (
-        "directory",
-        76,
-        (("slot", "U"), ("path", "S")),
-        "open the directory {path}, made if missing, into slot {slot}",
-    ),
+    ("layers", 77, (("lower", "U"), ("dir", "U"), ("slot", "U")), "lay out an overlay's layers, slot {slot}"),
+    ("directory", 76, (("slot", "U"), ("path", "S")), "open the directory {path} or a new one, slot {slot}"),
     ("enter_own", 71, (("name", "S"), ("flag", "U")), "enter the own namespace {name}"),
     (
         "remount",

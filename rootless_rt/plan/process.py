@@ -364,5 +364,6 @@ def program_error(name: str, number: int) -> RtError:
         errno.ENOENT: "is it in the rootfs, and so are the interpreter of its #! line or its dynamic loader?",
         errno.EACCES: "make it executable for the container's user (chmod +x), on a mount without noexec",
         errno.ENOEXEC: "is it a program for this machine's architecture, or a script without its #! line?",
+        errno.ENOTCONN: "fuse-overlayfs, which served the rootfs, has ended: delete the container",
     }
     return RtError(f'exec: "{name}": {verb}{reason}', hint=hints.get(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless_rt.errors import RtError
-from rootless_rt.plan.model import Draft
+from rootless_rt.plan.model import Degradation, Draft
 from rootless_rt.plan.mounts import normal
 from rootless_rt.plan.ops import CHROOT, MOVE_ROOT, NO_SLOT, PIVOT_ROOT, Op
 from rootless_rt.spec.mountopts import ATTR_RDONLY
@@ -41,6 +41,29 @@ def upper_slot(draft: Draft) -> int:
     slot = draft.new_slot()
     draft.sources.append(Op("directory", slot, draft.policy.overlay, label="--overlay-dir"))
     return slot
+
+
+def overlay_op(draft: Draft, upper: int) -> Op:
+    """The overlay, with a program in the kernel's stead where that refuses one to a user.
+
+    The program is root of the container's user namespace, on the host's files: nobody inside may see it, let
+    alone trace it.
+    """
+    can_serve = {"user", "mount", "pid"} <= set(draft.new) and draft.uid_mapped(0) and draft.gid_mapped(0)
+    flags = [1 if said else 0 for said in (draft.in_userns, can_serve)]
+    op = Op("overlay", draft.root_slot, upper, *flags, label="--overlay")
+    if not can_serve:
+        return op
+    return draft.tolerate(
+        op,
+        Degradation(
+            "--overlay",
+            "an overlay of the kernel's",
+            "fuse-overlayfs, which is slower",
+            "the kernel refuses one here",
+            "Linux 5.11 or newer; no overlay below or above, and extended attributes above (not NFS)",
+        ),
+    )
 
 
 def hiding_ops(draft: Draft, null_slot: int) -> list[Op]:
