@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         MappingFailed,
         ProcessFailed,
     )
+    from rootless_rt.api.pool import Pool
     from rootless_rt.api.process import Process
     from rootless_rt.api.result import Result
     from rootless_rt.api.runtime import Runtime
@@ -42,6 +43,7 @@ __all__ = [
     "Expired",
     "Limits",
     "MappingFailed",
+    "Pool",
     "Process",
     "ProcessFailed",
     "Result",
@@ -62,6 +64,7 @@ _HOME = {
     "Expired": "api.errors",
     "Limits": "api.config",
     "MappingFailed": "api.errors",
+    "Pool": "api.pool",
     "Process": "api.process",
     "ProcessFailed": "api.errors",
     "Result": "api.result",

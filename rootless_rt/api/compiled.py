@@ -18,7 +18,7 @@ from rootless_rt.api.config import Environment, Limits, changed, environment, re
 from rootless_rt.container.prepare import Options, Prepared, prepare
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Plan
-from rootless_rt.plan.ops import MAGIC, SYNC_MAPS, Op, encode_op
+from rootless_rt.plan.ops import MAGIC, NO_SLOT, SYNC_MAPS, Op, encode_op
 from rootless_rt.plan.process import DEFAULT_PATH
 from rootless_rt.plan.process import environment as last_of_each
 from rootless_rt.spec import rules
@@ -26,6 +26,10 @@ from rootless_rt.spec.load import Spec
 
 _DIGITS = 8
 _HEAD = 16  # of an encoded plan: the magic, its length, the number of ops
+_LATE = 4000  # slots that no plan uses, for the descriptors that come with a task
+_WAIT = [Op("wait_start", NO_SLOT), Op("more", _LATE)]
+_ENCODED_WAIT = [encode_op(op) for op in _WAIT]
+_TAKE_STDIO = Op("stdio", [_LATE, _LATE + 1, _LATE + 2])
 
 
 class Task:
@@ -67,7 +71,7 @@ class Compiled:
             )
         process = spec.data["process"]
         self.task = Task(process["args"], last_of_each(process.get("env", [])), process["cwd"])
-        self.prepared.plan = direct(self.prepared)
+        self.prepared.plan, self._start = direct(self.prepared)
         self._encoded = [encode_op(op) for op in self.prepared.plan.ops]
         self._own = self.id_of(0).encode()
         self._named = any(self._own in raw for raw in self._encoded)
@@ -122,32 +126,60 @@ class Compiled:
 
     def wire(self, number: int, task: Task) -> bytes:
         """The plan of run `number` as rt-init reads it."""
-        encoded = self._encoded
-        different = self.ops_of(task)
-        if different:
-            encoded = list(encoded)
-            for index, op in different.items():
-                encoded[index] = encode_op(op)
-        return self.joined(encoded, number)
+        return self._joined(self._all(task), number)
 
-    def joined(self, encoded: list[bytes], number: int) -> bytes:
+    def plan_of(self, task: Task) -> Plan:
+        """The plan of one run: for messages about its ops, and with degradations of its own."""
+        ops = self.prepared.plan.ops
+        different = self.ops_of(task)
+        return self._with([different.get(index, op) for index, op in enumerate(ops)] if different else ops)
+
+    def head(self, number: int) -> tuple[bytes, Plan]:
+        """A container that waits for its task: the plan as rt-init reads it, and for messages."""
+        kept = [index for index in range(self._start) if index != self._places["find"]]
+        ops = [self.prepared.plan.ops[index] for index in kept] + _WAIT
+        tolerated = self.prepared.plan.tolerated
+        plan = self._with(ops)
+        plan.tolerated = {at: tolerated[index] for at, index in enumerate(kept) if index in tolerated}
+        return self._joined([self._encoded[index] for index in kept] + _ENCODED_WAIT, number), plan
+
+    def tail(self, number: int, task: Task) -> tuple[bytes, list[Op]]:
+        """The rest of the plan of such a container, with its task."""
+        different = self.ops_of(task)
+        ops, encoded = self.prepared.plan.ops, self._all(task)
+        first = []
+        if self._places["chdir"] in different:
+            # By the process itself, which makes no directories.
+            first.append(Op("chdir", task.cwd, 0, label="process.cwd"))
+        first.append(_TAKE_STDIO)
+        at = self._places["find"]
+        first.append(different.get(at, ops[at]))
+        rest = [different.get(index, op) for index, op in enumerate(ops) if index >= self._start]
+        wire = [encode_op(op) for op in first] + encoded[self._start :]
+        return self._joined(wire, number), first + rest
+
+    def _all(self, task: Task) -> list[bytes]:
+        different = self.ops_of(task)
+        if not different:
+            return self._encoded
+        encoded = list(self._encoded)
+        for index, op in different.items():
+            encoded[index] = encode_op(op)
+        return encoded
+
+    def _with(self, ops: list[Op]) -> Plan:
+        made = copy.copy(self.prepared.plan)
+        made.ops = ops
+        made.degradations = list(made.degradations)
+        return made
+
+    def _joined(self, encoded: list[bytes], number: int) -> bytes:
         """Encoded ops as one plan, under the name of a run."""
         body = b"".join(encoded)
         if self._named:
             body = body.replace(self._own, self.id_of(number).encode())
         sizes = (_HEAD + len(body), len(encoded))
         return MAGIC + b"".join([size.to_bytes(4, sys.byteorder) for size in sizes]) + body
-
-    def plan_of(self, task: Task) -> Plan:
-        """The plan of one run: for messages about its ops, and with degradations of its own."""
-        made = copy.copy(self.prepared.plan)
-        different = self.ops_of(task)
-        if different:
-            made.ops = list(made.ops)
-            for index, op in different.items():
-                made.ops[index] = op
-        made.degradations = list(made.degradations)
-        return made
 
     def prepared_for(self, number: int, plan: Plan) -> Prepared:
         """The container of one run, with its own cgroup."""
@@ -158,8 +190,8 @@ class Compiled:
         return Prepared(prepared.spec, prepared.facts, plan, manager, prepared.limits)
 
 
-def direct(prepared: Prepared) -> Plan:
-    """The plan without the stops at which rt-init has to wait for nothing.
+def direct(prepared: Prepared) -> tuple[Plan, int]:
+    """The plan without the stops at which rt-init has to wait for nothing, and where it waited for `start`.
 
     There is no `start`, and where rt-init may write the id maps itself (`clone_mapped`), nothing is to be
     done from outside but the cgroup, if the process is not made in it.
@@ -171,8 +203,11 @@ def direct(prepared: Prepared) -> Plan:
     tolerated = {
         id(op): plan.tolerated[index] for index, op in enumerate(plan.ops) if index in plan.tolerated
     }
-    ops = []
+    ops: list[Op] = []
+    start = 0
     for op in plan.ops:
+        if op.name == "wait_start":
+            start = len(ops)
         if op.name == "clone" and maps is not None:
             op = Op("clone_mapped", *op.args, *maps, label=op.label)
             plan.uid_map = plan.gid_map = None
@@ -181,7 +216,7 @@ def direct(prepared: Prepared) -> Plan:
             ops.append(op)
     plan.ops = ops
     plan.tolerated = {index: tolerated[id(op)] for index, op in enumerate(ops) if id(op) in tolerated}
-    return plan
+    return plan, start
 
 
 def own_maps(prepared: Prepared) -> tuple[str, str, int] | None:

@@ -162,7 +162,7 @@ class Container:
         begun = time.monotonic()
         streams = Streams(stdin, stdout, stderr)
         options = self._runtime.options()
-        options.stdio = (streams.given[0], streams.given[1], streams.given[2])
+        options.stdio = streams.stdio
         options.start_later = False
         handle = found(self._runtime._store, self.id)
         try:

@@ -16,12 +16,12 @@ from rootless_rt.api.measures import measure
 from rootless_rt.api.process import Ending
 from rootless_rt.container import confine, processes
 from rootless_rt.container.create import Ended
-from rootless_rt.container.prepare import Prepared, open_fds
+from rootless_rt.container.prepare import open_fds
 from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
 from rootless_rt.init import launch
 from rootless_rt.plan.model import Degradation, Plan
-from rootless_rt.plan.ops import SYNC_MAPS
+from rootless_rt.plan.ops import SYNC_CREATED, SYNC_MAPS
 
 _END_SECONDS = 10.0
 
@@ -29,23 +29,55 @@ _END_SECONDS = 10.0
 class Run:
     """One container of a sandbox, from its making to its end: a `process.Life` once it is started."""
 
-    def __init__(self, compiled: Compiled, number: int, task: Task) -> None:
+    def __init__(self, compiled: Compiled, number: int) -> None:
         self._compiled = compiled
         self._number = number
-        self._task = task
-        self._plan: Plan = compiled.plan_of(task)
-        self._prepared: Prepared = compiled.prepared_for(number, self._plan)
+        self._plan = Plan()
+        self._prepared = compiled.prepared
         self._cgroup: cgroups.Manager | None = None
         self._sock: socket | None = None
         self.pid = 0
         self._pidfd = -1
         self.fd = -1
-        self.degradations: list[Degradation] = self._plan.degradations
+        self.degradations: list[Degradation] = []
 
-    def start(self, stdio: tuple[int, int, int], keeper: Keeper) -> None:
+    def start(self, task: Task, stdio: tuple[int, int, int], keeper: Keeper) -> None:
         """Make it, up to where its program runs. Raises RtError; then nothing is left of it."""
-        wire = self._compiled.wire(self._number, self._task)
-        fds = open_fds(self._plan, self._prepared.facts)
+        wire = self._compiled.wire(self._number, task)
+        self._make(wire, self._compiled.plan_of(task), stdio, keeper)
+
+    def prepare(self, null: int, keeper: Keeper) -> None:
+        """Make it up to where it waits for its task. Raises RtError; then nothing is left of it."""
+        wire, plan = self._compiled.head(self._number)
+        self._make(wire, plan, (null, null, null), keeper)
+
+    def go(self, task: Task, stdio: tuple[int, int, int]) -> None:
+        """Give its task to one that waits. Raises RtError; then nothing is left of it."""
+        assert self._sock is not None
+        wire, ops = self._compiled.tail(self._number, task)
+        self._plan.ops = self._plan.ops + ops
+        try:
+            launch.go_on(self._sock, self.pid)
+            launch.send_plan(self._sock, wire, list(stdio))
+            self._serve()
+        except BaseException:
+            self._take_back()
+            raise
+
+    @property
+    def waits(self) -> bool:
+        """Whether it can be given a task: nobody has killed it meanwhile."""
+        return not processes.wait_end(self._pidfd, 0)
+
+    def discard(self) -> None:
+        """End one that waits."""
+        self._take_back()
+
+    def _make(self, wire: bytes, plan: Plan, stdio: tuple[int, int, int], keeper: Keeper) -> None:
+        self._plan = plan
+        self._prepared = self._compiled.prepared_for(self._number, plan)
+        self.degradations = plan.degradations
+        fds = open_fds(plan, self._prepared.facts)
         try:
             self._make_cgroup(fds)
             self._sock, self.fd = keeper.start(wire, fds, stdio)
@@ -68,7 +100,7 @@ class Run:
                 fds[place] = confine.open_dir(self._cgroup)
 
     def _serve(self) -> None:
-        """Serve rt-init's messages until its end of the socket closes: the program runs."""
+        """Serve rt-init's messages until it waits for a task, or its end closes: the program runs."""
         sock = self._sock
         assert sock is not None
         waiting = 0
@@ -90,6 +122,8 @@ class Run:
                     hint="was it killed? (out of memory, a signal)",
                 )
             if waiting and self.pid:
+                if waiting == SYNC_CREATED:
+                    return
                 if waiting == SYNC_MAPS:
                     self._map()
                 waiting = 0

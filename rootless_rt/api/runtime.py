@@ -184,7 +184,7 @@ class Runtime:
     ) -> making.Container:
         name = check_id(container_id) if container_id is not None else "rt-" + secrets.token_hex(6)
         options = self.options()
-        options.stdio = (streams.given[0], streams.given[1], streams.given[2])
+        options.stdio = streams.stdio
         options.start_later = start_later
         return making.build(self._store, prepare(spec, name, options), name, options)
 

@@ -6,10 +6,10 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rootless_rt.api.compiled import Compiled, Task
+from rootless_rt.api.compiled import Compiled
 from rootless_rt.api.config import Bundle, Environment, Limits, changed, spec_of
 from rootless_rt.api.errors import Closed, told
 from rootless_rt.api.keeper import Keeper, Lost
@@ -55,7 +55,7 @@ class Sandbox:
         options.cgroup_manager = cgroup_manager
         options.overlay = "" if overlay else None
         with told():
-            self._compiled = Compiled(spec, options)
+            self.compiled = Compiled(spec, options)
         self._numbers = itertools.count(1)
         self._keeping = threading.Lock()
         self._keeper: Keeper | None = None
@@ -64,7 +64,7 @@ class Sandbox:
     @property
     def degradations(self) -> tuple[Any, ...]:
         """What differs from what the config asks, and why, as far as it is known before a run."""
-        return tuple(self._compiled.prepared.plan.degradations)
+        return tuple(self.compiled.prepared.plan.degradations)
 
     def run(
         self,
@@ -106,28 +106,28 @@ class Sandbox:
     ) -> Process:
         """Start a container and return while it runs. Raises RtError when it cannot start."""
         begun = time.monotonic()
-        compiled = self._compiled.changed(limits, mounts)
+        compiled = self.compiled.changed(limits, mounts)
         task = compiled.with_task(args, env, cwd)
         streams = Streams(stdin, stdout, stderr)
         try:
             with told():
-                run = self._started(compiled, task, streams)
+                run = self.made(compiled, lambda run, keeper: run.start(task, streams.stdio, keeper))
             streams.sent()
             return Process(task.args, run, streams, begun)
         except BaseException:
             streams.close()
             raise
 
-    def _started(self, compiled: Compiled, task: Task, streams: Streams) -> Run:
+    def made(self, compiled: Compiled, begin: Callable[[Run, Keeper], None]) -> Run:
+        """A new run that `begin` has begun, by a keeper that lives. For `Pool`; raises RtError."""
         keeper = self._kept()
-        stdio = (streams.given[0], streams.given[1], streams.given[2])
+        run = Run(compiled, next(self._numbers))
         try:
-            run = Run(compiled, next(self._numbers), task)
-            run.start(stdio, keeper)
+            begin(run, keeper)
         except Lost:
             keeper.close()
-            run = Run(compiled, next(self._numbers), task)
-            run.start(stdio, self._kept())
+            run = Run(compiled, next(self._numbers))
+            begin(run, self._kept())
         return run
 
     def _kept(self) -> Keeper:
@@ -136,7 +136,7 @@ class Sandbox:
             if self._closed:
                 raise Closed("the sandbox is closed")
             if self._keeper is None or not self._keeper.lives:
-                self._keeper = Keeper(self._compiled.dirs)
+                self._keeper = Keeper(self.compiled.dirs)
             return self._keeper
 
     def close(self) -> None:

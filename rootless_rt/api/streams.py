@@ -94,6 +94,11 @@ class Streams:
         finally:
             os.close(memory)
 
+    @property
+    def stdio(self) -> tuple[int, int, int]:
+        """What the process gets as 0, 1 and 2."""
+        return self.given[0], self.given[1], self.given[2]
+
     def sent(self) -> None:
         """The process has its copies: close those that were only for it."""
         while self._opened:

@@ -60,3 +60,15 @@ class Programs:
             said, complained = out.read().decode(), err.read().decode()
         assert process.returncode == 0 and not complained, (process.returncode, said, complained)
         return said
+
+
+def running(user: int) -> list[str]:
+    """Command lines of a user's processes, rt-init's own included."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if path.stat().st_uid == user and (path / "cmdline").read_bytes():
+                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip())
+        except OSError:
+            continue
+    return found

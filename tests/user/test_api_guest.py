@@ -6,25 +6,12 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 from conftest import MakeBundle
-from lab.programs import Programs
+from lab.programs import Programs, running
 
 # How many runs are to leave no trace in the program; the usual run is short.
 FLAT = os.environ.get("RT_API_FLAT", "200")
-
-
-def running(user: int) -> list[str]:
-    """Command lines of a user's processes, rt-init's own included."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if path.stat().st_uid == user and (path / "cmdline").read_bytes():
-                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip())
-        except OSError:
-            continue
-    return found
 
 
 def test_nothing_is_left_when_the_program_is_killed(program: Programs, bundle: MakeBundle) -> None:
