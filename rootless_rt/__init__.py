@@ -12,6 +12,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless_rt.api.aio import AsyncPool, AsyncProcess, AsyncSandbox
     from rootless_rt.api.config import Limits
     from rootless_rt.api.container import Container
     from rootless_rt.api.errors import (
@@ -35,6 +36,9 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "AsyncPool",
+    "AsyncProcess",
+    "AsyncSandbox",
     "Closed",
     "ConfigError",
     "Container",
@@ -56,6 +60,9 @@ _HOME = {
     "DEVNULL": "api.streams",
     "PIPE": "api.streams",
     "STDOUT": "api.streams",
+    "AsyncPool": "api.aio",
+    "AsyncProcess": "api.aio",
+    "AsyncSandbox": "api.aio",
     "Closed": "api.errors",
     "ConfigError": "api.errors",
     "Container": "api.container",

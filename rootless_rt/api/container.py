@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class Named:
     """The life (see `process.Life`) of a container of `Runtime.popen`, which is deleted at its end."""
 
+    ends_at_once = False
+
     def __init__(self, made: making.Container) -> None:
         self._made = made
         self.pid = made.pid
@@ -67,6 +69,8 @@ class Named:
 
 class Added:
     """The life of a process of `Container.exec`."""
+
+    ends_at_once = True
 
     def __init__(self, made: making.Container) -> None:
         self.pid = made.pid

@@ -65,6 +65,11 @@ class Run:
             raise
 
     @property
+    def ends_at_once(self) -> bool:
+        """Unless a cgroup is to be removed."""
+        return self._cgroup is None
+
+    @property
     def waits(self) -> bool:
         """Whether it can be given a task: nobody has killed it meanwhile."""
         return not processes.wait_end(self._pidfd, 0)

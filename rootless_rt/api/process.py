@@ -12,16 +12,17 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from resource import struct_rusage
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
 from rootless_rt.api.errors import Closed, Expired
+from rootless_rt.api.exchange import Polled
 from rootless_rt.api.result import Result
 from rootless_rt.api.streams import Streams
 from rootless_rt.plan.model import Degradation
 
-_CHUNK = 1 << 16
 _KILL = 9
 
 
@@ -47,6 +48,10 @@ class Life(Protocol):
     pid: int
     fd: int
     degradations: list[Degradation]
+
+    @property
+    def ends_at_once(self) -> bool:
+        """Whether `end` never waits for the kernel."""
 
     def kill(self, number: int) -> None:
         """Send a signal; SIGKILL ends all of its processes. Does nothing once it has ended."""
@@ -77,6 +82,11 @@ class Process:
     def fileno(self) -> int:
         """A descriptor that can be read once the process has ended, for `select`; -1 once that is known."""
         return self._life.fd
+
+    @property
+    def ends_at_once(self) -> bool:
+        """Whether putting away what is left of it takes no time, once it has ended."""
+        return self._life.ends_at_once
 
     def poll(self) -> int | None:
         """Its return code, or None while it runs."""
@@ -118,14 +128,14 @@ class Process:
         When `timeout` seconds are over, or more than `max_output` bytes come from one pipe, it is killed, and
         the result says so.
         """
-        said = _Exchange(self, input, max_output).run(timeout)
-        result = self.wait()
-        from dataclasses import replace
+        return self.concluded(*Polled(self, input, max_output).run(timeout))
 
+    def concluded(self, stdout: bytes, stderr: bytes) -> Result:
+        """The result of a process that has ended, with what it wrote."""
         return replace(
-            result,
-            stdout=said[0],
-            stderr=said[1],
+            self.finish(),
+            stdout=stdout,
+            stderr=stderr,
             timed_out=self._killed_for == "time",
             output_exceeded=self._killed_for == "output",
         )
@@ -202,96 +212,3 @@ def _ready(fd: int, timeout: float | None) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
-
-
-class _Exchange:
-    """The pipes of one process, served together until they and the process have ended."""
-
-    def __init__(self, process: Process, input: bytes | None, most: int | None) -> None:
-        self._process = process
-        self._left = memoryview(input or b"")
-        self._most = most
-        self._poll = select.poll()
-        self._parts: dict[int, bytearray] = {}
-        self._out = [self._reads(file) for file in (process.stdout, process.stderr)]
-        self._in = self._writes(process.stdin)
-        self._end = process.fileno()
-        self._poll.register(self._end, select.POLLIN)
-
-    def _reads(self, file: IO[bytes] | None) -> bytearray:
-        data = bytearray()
-        if file is not None and not file.closed:
-            os.set_blocking(file.fileno(), False)
-            self._parts[file.fileno()] = data
-            self._poll.register(file.fileno(), select.POLLIN)
-        return data
-
-    def _writes(self, file: IO[bytes] | None) -> int:
-        if file is None or file.closed:
-            return -1
-        if not self._left:
-            self._close_input(file)
-            return -1
-        os.set_blocking(file.fileno(), False)
-        self._poll.register(file.fileno(), select.POLLOUT)
-        return file.fileno()
-
-    def run(self, timeout: float | None) -> tuple[bytes, bytes]:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        ended = False
-        while not ended:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = self._poll.poll(None if left is None else left * 1000)
-            if not ready and left is not None and left <= 0.001:
-                deadline = None
-                self._process.kill_for("time")
-            for fd, _ in ready:
-                if fd == self._end:
-                    ended = True
-                elif fd == self._in:
-                    self._feed()
-                elif fd in self._parts:
-                    self._read(fd)
-        # It has ended: what it wrote is there, and nobody will write more but what it left behind.
-        for fd in list(self._parts):
-            while self._read(fd):
-                pass
-        self._process.close_pipes()
-        return bytes(self._out[0]), bytes(self._out[1])
-
-    def _read(self, fd: int) -> bool:
-        """Read what is there; whether there may be more."""
-        data = self._parts[fd]
-        try:
-            fresh = os.read(fd, _CHUNK)
-        except BlockingIOError:
-            return False
-        data += fresh
-        exceeded = self._most is not None and len(data) > self._most
-        if exceeded:
-            del data[self._most :]
-            self._process.kill_for("output")
-        if exceeded or not fresh:
-            self._poll.unregister(fd)
-            del self._parts[fd]
-            return False
-        return True
-
-    def _feed(self) -> None:
-        try:
-            self._left = self._left[os.write(self._in, self._left[:_CHUNK]) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._left = memoryview(b"")  # it reads no more
-        if not self._left:
-            self._poll.unregister(self._in)
-            assert self._process.stdin is not None
-            self._close_input(self._process.stdin)
-            self._in = -1
-
-    def _close_input(self, file: IO[bytes]) -> None:
-        try:
-            file.close()
-        except BrokenPipeError:
-            pass

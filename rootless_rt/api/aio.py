@@ -1,0 +1,381 @@
+"""Sandboxes and pools for asyncio.
+
+Theory of operation: making a container takes some milliseconds of calls that block, so a few threads do it;
+all that lasts, waiting and reading, is the event loop's, by descriptors. Hundreds may run at a time. Whatever
+is cancelled is killed and put away before the cancellation goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from rootless_rt.api.config import Bundle, Environment, Limits
+from rootless_rt.api.errors import Expired
+from rootless_rt.api.exchange import Exchange, Served
+from rootless_rt.api.pool import Pool
+from rootless_rt.api.process import Process
+from rootless_rt.api.result import Result
+from rootless_rt.api.sandbox import Sandbox
+from rootless_rt.api.streams import DEVNULL, PIPE, Source, Target
+
+_T = TypeVar("_T")
+
+
+class _Looped(Exchange):
+    """An exchange that the event loop waits for."""
+
+    def __init__(self, process: Served, most: int | None) -> None:
+        super().__init__(process, None, most)
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+
+    def watch(self, fd: int, call: Callable[[], object], *, writes: bool = False) -> None:
+        (self._loop.add_writer if writes else self._loop.add_reader)(fd, call)
+
+    def unwatch(self, fd: int, *, writes: bool = False) -> None:
+        (self._loop.remove_writer if writes else self._loop.remove_reader)(fd)
+
+    def on_end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class _Workers:
+    """The threads for what blocks."""
+
+    def __init__(self, count: int) -> None:
+        self._threads = ThreadPoolExecutor(count, "rootless_rt.aio")
+
+    async def call(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.wrap_future(self._threads.submit(work))
+
+    async def started(self, start: Callable[[], Process]) -> Process:
+        """What `start` gives; if this is cancelled meanwhile, it is closed again."""
+        future = self._threads.submit(start)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_close)
+            raise
+
+    async def closed(self, process: Process) -> None:
+        """Close a process, whether this is cancelled or not."""
+        await asyncio.shield(self.call(process.close))
+
+    async def run(self, start: Callable[[], Process], timeout: float | None, most: int | None) -> Result:
+        process = await self.started(start)
+        exchange = _Looped(process, most)
+        timer = None
+        try:
+            exchange.begin()
+            if timeout is not None:
+                timer = exchange._loop.call_later(timeout, process.kill_for, "time")
+            await exchange.ended
+        except BaseException:
+            exchange.stop()
+            await self.closed(process)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        said = exchange.finish()
+        if process.ends_at_once:
+            return process.concluded(*said)
+        return await asyncio.shield(self.call(lambda: process.concluded(*said)))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+
+
+def _close(future: Future[Process]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().close()
+
+
+class AsyncProcess:
+    """A running process. As an asynchronous context manager it is killed at the end of the block.
+
+    args    its program and arguments
+    pid     its number on the host
+    stdin   an asyncio.StreamWriter, stdout and stderr asyncio.StreamReaders, where PIPE was asked for
+    """
+
+    def __init__(self, process: Process, workers: _Workers) -> None:
+        self.args = process.args
+        self.pid = process.pid
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._process = process
+        self._workers = workers
+        self._transports: list[asyncio.BaseTransport] = []
+        self._end: asyncio.Task[None] | None = None
+
+    async def connect(self) -> AsyncProcess:
+        """Give the pipes to the event loop; `popen` has done so."""
+        loop = asyncio.get_running_loop()
+        process = self._process
+        self.stdout, self.stderr = [await self._reader(file) for file in (process.stdout, process.stderr)]
+        if process.stdin is not None:
+            made = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, process.stdin)
+            self.stdin = asyncio.StreamWriter(*made, None, loop)
+            self._transports.append(made[0])
+        return self
+
+    async def _reader(self, file: Any) -> asyncio.StreamReader | None:
+        if file is None:
+            return None
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), file
+        )
+        self._transports.append(transport)
+        return reader
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it; nothing happens once it has ended. SIGKILL reaches all of its processes."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL: it ends, with everything that it has started."""
+        self._process.kill()
+
+    async def wait(self, timeout: float | None = None) -> Result:
+        """Wait for its end, at most `timeout` seconds. Raises Expired; it still runs then."""
+        if self._process.fileno() >= 0:
+            if self._end is None:
+                self._end = asyncio.create_task(self._watch())
+            try:
+                await asyncio.wait_for(asyncio.shield(self._end), timeout)
+            except TimeoutError:
+                raise Expired(f"{self.args[0]}: still runs after {timeout} s") from None
+        return await self._workers.call(self._process.finish)
+
+    async def _watch(self) -> None:
+        loop, fd = asyncio.get_running_loop(), self._process.fileno()
+        ended = asyncio.Event()
+        loop.add_reader(fd, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(fd)
+
+    async def communicate(self, input: bytes | None = None, timeout: float | None = None) -> Result:
+        """Write `input` to its stdin, read its pipes to their end, and wait for it.
+
+        When `timeout` seconds are over it is killed, and the result says so.
+        """
+        timer = None
+        if timeout is not None:
+            timer = asyncio.get_running_loop().call_later(timeout, self._process.kill_for, "time")
+        try:
+            said = await asyncio.gather(_rest(self.stdout), _rest(self.stderr), self._feed(input))
+            await self.wait()
+            return self._process.concluded(said[0], said[1])
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _feed(self, input: bytes | None) -> None:
+        if self.stdin is None:
+            return
+        try:
+            if input:
+                self.stdin.write(input)
+                await self.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it reads no more
+        self.stdin.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The lines of its stdout as they come."""
+        if self.stdout is None:
+            raise ValueError("stdout is no pipe")
+        async for line in self.stdout:
+            yield line
+
+    async def close(self) -> None:
+        """Kill it if it runs, close its pipes, and put away what is left of it."""
+        if self._end is not None:
+            self._end.cancel()
+        for transport in self._transports:
+            transport.close()
+        await self._workers.closed(self._process)
+
+    async def __aenter__(self) -> AsyncProcess:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def _rest(reader: asyncio.StreamReader | None) -> bytes:
+    return await reader.read() if reader is not None else b""
+
+
+class AsyncSandbox:
+    """A `Sandbox` for asyncio: the same arguments and the same behaviour, but `run` is awaited.
+
+    `workers` is how many containers are made at the same time; as many as one likes can run. Compiling the
+    config is done here, and takes some milliseconds. Close it, or use it as an asynchronous context manager.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        rootfs: str | os.PathLike[str] | None = None,
+        *,
+        args: Sequence[str] | None = None,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        limits: Limits | None = None,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        overlay: bool = False,
+        degrade: str = "warn",
+        cgroup_manager: str = "auto",
+        workers: int = 4,
+    ) -> None:
+        self.sandbox = Sandbox(
+            bundle,
+            rootfs,
+            args=args,
+            env=env,
+            cwd=cwd,
+            limits=limits,
+            mounts=mounts,
+            overlay=overlay,
+            degrade=degrade,
+            cgroup_manager=cgroup_manager,
+        )
+        self.workers = _Workers(workers)
+
+    def run(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        limits: Limits | None = None,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        stdin: Source = DEVNULL,
+        stdout: Target = PIPE,
+        stderr: Target = PIPE,
+        timeout: float | None = None,
+        max_output: int | None = None,
+    ) -> Coroutine[Any, Any, Result]:
+        """Run a container to its end; as `Sandbox.run`. When it is cancelled, the container is killed."""
+
+        def start() -> Process:
+            return self.sandbox.popen(
+                args,
+                env=env,
+                cwd=cwd,
+                limits=limits,
+                mounts=mounts,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+        return self.workers.run(start, timeout, max_output)
+
+    async def popen(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        limits: Limits | None = None,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        stdin: Source = DEVNULL,
+        stdout: Target = PIPE,
+        stderr: Target = PIPE,
+    ) -> AsyncProcess:
+        """Start a container and return while it runs; as `Sandbox.popen`."""
+
+        def start() -> Process:
+            return self.sandbox.popen(
+                args,
+                env=env,
+                cwd=cwd,
+                limits=limits,
+                mounts=mounts,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+        return await AsyncProcess(await self.workers.started(start), self.workers).connect()
+
+    async def close(self) -> None:
+        """End the runs under way, and let go of what is kept for them."""
+        await self.workers.call(self.sandbox.close)
+        await self.workers.close()
+
+    async def __aenter__(self) -> AsyncSandbox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class AsyncPool:
+    """A `Pool` of an AsyncSandbox, for asyncio; it is closed before its sandbox."""
+
+    def __init__(self, sandbox: AsyncSandbox, size: int = 4) -> None:
+        self.pool = Pool(sandbox.sandbox, size)
+        self._workers = sandbox.workers
+
+    async def fill(self, timeout: float | None = None) -> bool:
+        """Wait until all containers are ready; whether they are. Raises RtError when none can be made."""
+        return await self._workers.call(lambda: self.pool.fill(timeout))
+
+    def run(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        stdin: Source = DEVNULL,
+        stdout: Target = PIPE,
+        stderr: Target = PIPE,
+        timeout: float | None = None,
+        max_output: int | None = None,
+    ) -> Coroutine[Any, Any, Result]:
+        """Run a program in a container that is ready; as `Pool.run`. When it is cancelled, that is killed."""
+
+        def start() -> Process:
+            return self.pool.popen(args, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
+
+        return self._workers.run(start, timeout, max_output)
+
+    async def popen(
+        self,
+        args: Sequence[str] | None = None,
+        *,
+        env: Environment | None = None,
+        cwd: str | None = None,
+        stdin: Source = DEVNULL,
+        stdout: Target = PIPE,
+        stderr: Target = PIPE,
+    ) -> AsyncProcess:
+        """Start a program in a container that is ready; as `Pool.popen`."""
+
+        def start() -> Process:
+            return self.pool.popen(args, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
+
+        return await AsyncProcess(await self._workers.started(start), self._workers).connect()
+
+    async def close(self) -> None:
+        """End the containers that wait; programs that run already go on."""
+        await self._workers.call(self.pool.close)
+
+    async def __aenter__(self) -> AsyncPool:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
