@@ -120,7 +120,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
 FOR_RT = ("python3-venv", "gcc", "libc6-dev", "musl-tools", "uidmap", "busybox-static", "libseccomp2")
 NETWORKS = ("passt", "slirp4netns")
 PEERS = ("runc", "crun", "bubblewrap")
-FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make", *NETWORKS)
+FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make", "patch", *NETWORKS)
 # The Debian roots of tests/lab/machines, and a policy for one.
 FOR_MACHINES = ("mmdebstrap", "debian-archive-keyring", "e2fsprogs", "secilc")
 

@@ -16,8 +16,12 @@ from pathlib import Path
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle, Config
+from lab.inside import map_ids
 from lab.runtime import Runtime
 from lab.traces import INIT, Traced, read
+from lab.users import User
+
+from rootless_rt.cli.table import COMMANDS
 
 EVIL = """
 #include <fcntl.h>
@@ -93,6 +97,9 @@ MAY_BE_NAMED = re.compile(
     re.VERBOSE,
 )
 
+# What these have rt-init execute: a program of the host's, in the host's root.
+TOOLS = {"unshare": "true", "cp": "cp", "chown": "chown", "rm": "rm"}
+
 
 def check(made: Bundle, traces: list[tuple[list[str], Path]], folder: Path) -> None:
     seen_init = False
@@ -114,12 +121,19 @@ def check(made: Bundle, traces: list[tuple[list[str], Path]], folder: Path) -> N
             own,
         )
         strange = {path for path in named - own - hidden if path and not MAY_BE_NAMED.fullmatch(path)}
+        tool = TOOLS.get(words[0], "") or ("rm" if "--purge" in words else "")
+        strange -= {
+            path for path in strange if tool and re.fullmatch(rf"(/usr)?(/local)?/s?bin/{tool}", path)
+        }
         programs = {
             line.split('"')[1] for call, line in trace.init if call.startswith("exec") and '"' in line
         }
         assert strange <= programs, (words, strange)
         assert all(
-            path in ("/bin/sh", "/bin/true", "/bin/sleep") or path.startswith(INIT) for path in programs
+            path in ("/bin/sh", "/bin/true", "/bin/sleep")
+            or path.startswith(INIT)
+            or (tool and path.endswith(f"/{tool}"))
+            for path in programs
         ), (
             words,
             programs,
@@ -130,10 +144,11 @@ def check(made: Bundle, traces: list[tuple[list[str], Path]], folder: Path) -> N
     assert not (made.rootfs / "evil-loaded").exists() and not Path("/evil-loaded").exists()
 
 
-def every_command(rt: Runtime, made: Bundle, place: Path) -> None:
-    traced = Traced(rt, place / "traces")
-    here = ["--bundle", str(made.path)]
-    commands = [
+def of_a_container(bundle: Path) -> list[tuple[int | None, list[str]]]:
+    """The verbs, in an order in which each has something to do; None where the host decides how it ends."""
+    here = ["--bundle", str(bundle)]
+    named = ["--user", "user", "--cwd", "/tmp", "c", "/bin/true"]
+    return [
         (0, ["run", *here, "a"]),
         (0, ["create", *here, "c"]),
         (0, ["state", "c"]),
@@ -143,8 +158,12 @@ def every_command(rt: Runtime, made: Bundle, place: Path) -> None:
         (0, ["exec", "--user", "0:0", "--cwd", "/tmp", "--env", "A=é", "c", "sh", "-c", "exit 0"]),
         (0, ["exec", "--detach", "c", "/bin/sleep", "1"]),
         (255, ["exec", "c", "no-such-program-é"]),
+        (255, ["exec", *named]),
+        (255, ["exec", "--additional-gids", "user", *named[2:]]),
         (0, ["ps", "c"]),
         (0, ["ps", "--format", "json", "c"]),
+        (None, ["update", "--pids-limit", "100", "c"]),
+        (None, ["events", "--stats", "c"]),
         (None, ["pause", "c"]),
         (None, ["resume", "c"]),
         (0, ["kill", "c", "WINCH"]),
@@ -153,6 +172,39 @@ def every_command(rt: Runtime, made: Bundle, place: Path) -> None:
         (1, ["run", *here, "--pid-file", "/no/such/place", "d"]),
         (0, ["delete", "--force", "nobody"]),
     ]
+
+
+def without_one(bundle: Path) -> list[tuple[int | None, list[str]]]:
+    """The commands that make no container, most of them on the bundle all the same."""
+    here = ["--bundle", str(bundle)]
+    own = bundle / "own"
+    return [
+        (0, ["plan", *here]),
+        (None, ["lint", *here]),
+        (None, ["doctor", *here]),
+        (0, ["explain"]),
+        (0, ["features"]),
+        (0, ["completion", "bash"]),
+        (0, ["help", "run"]),
+        (0, ["spec", "--bundle", str(own)]),
+    ]
+
+
+def on_files(bundle: Path) -> list[tuple[int | None, list[str]]]:
+    """The commands with a tool of the host's, on what the image holds."""
+    return [
+        (0, ["unshare", "true"]),
+        (0, ["cp", f"{bundle}/rootfs/etc/passwd", f"{bundle}/own"]),
+        (0, ["chown", f"{bundle}/rootfs/etc"]),
+        (0, ["rm", f"{bundle}/rootfs/usr/share"]),
+        (0, ["create", "--bundle", str(bundle), "e"]),
+        (0, ["delete", "--force", "--purge", "e"]),
+    ]
+
+
+def trace(rt: Runtime, made: Bundle, place: Path, commands: list[tuple[int | None, list[str]]]) -> None:
+    """Each command, and what it opened and executed."""
+    traced = Traced(rt, place / f"traces-{rt.user.name}")
     traces = []
     for status, words in commands:
         if words[0] == "run":
@@ -168,12 +220,33 @@ def every_command(rt: Runtime, made: Bundle, place: Path) -> None:
 
 def test_no_command_touches_what_the_image_lays_out(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
     made = trap(bundle())
+    (made.path / "own").mkdir()
     rt.user.owns(made.path)
-    every_command(rt, made, place)
+    trace(rt, made, place, of_a_container(made.path) + without_one(made.path))
+
+
+def test_nor_do_those_with_a_tool_of_the_host_s(
+    rt: Runtime, bare: User, bundle: MakeBundle, place: Path
+) -> None:
+    """Of a user without a range: under strace newuidmap has no rights."""
+    made = trap(bundle())
+    (made.path / "own").mkdir()
+    map_ids(made, (0, bare.uid, 1), gids=((0, bare.gid, 1),))
+    bare.owns(made.path)
+    bare.owns(rt.root)
+    trace(Runtime(bare, rt.root), made, place, on_files(made.path))
 
 
 def test_nor_does_any_as_root(root_rt: Runtime, root_bundle: MakeBundle, place: Path) -> None:
-    every_command(root_rt, trap(root_bundle()), place)
+    made = trap(root_bundle())
+    (made.path / "own").mkdir()
+    trace(root_rt, made, place, of_a_container(made.path) + without_one(made.path) + on_files(made.path))
+
+
+def test_every_command_there_is_is_tried() -> None:
+    bundle = Path("/")
+    tried = {words[0] for _, words in of_a_container(bundle) + without_one(bundle) + on_files(bundle)}
+    assert tried == {command.name for command in COMMANDS}
 
 
 def test_nor_with_hooks_a_terminal_and_failures(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
