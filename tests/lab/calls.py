@@ -1,4 +1,4 @@
-"""The system calls of a `rt` command one by one, and its end at a chosen one: strace(1) injects SIGKILL.
+"""The system calls of a `rt` command one by one, and a signal at a chosen one: strace(1) injects it.
 
 Of the command's own process only: what it starts goes on untraced, as when an engine's command is killed.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -55,9 +56,13 @@ class Calls:
 
     def kill_at(self, call: Call, *words: str) -> bool:
         """Run a command that is killed as it enters this call; whether it came to that."""
+        return self.strike_at(call, signal.SIGKILL, *words) == -signal.SIGKILL
+
+    def strike_at(self, call: Call, number: signal.Signals, *words: str) -> int:
+        """Run a command that gets a signal as it enters this call; its return code as Popen gives it."""
         name, which = call
-        inject = f"inject={name}:signal=KILL:when={which}"
-        return self._run(("-e", f"trace={name}", "-e", inject, "-o", "/dev/null"), words).returncode == -9
+        inject = f"inject={name}:signal={int(number)}:when={which}"
+        return self._run(("-e", f"trace={name}", "-e", inject, "-o", "/dev/null"), words).returncode
 
     def _run(self, options: tuple[str, ...], words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         # In a directory of the test's: what the command leaves running is known by it (`Ground`).

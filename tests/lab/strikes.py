@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -52,3 +53,11 @@ def remove(rt: Runtime, ground: Ground, container: str) -> None:
     """`delete --force` leaves nothing."""
     assert rt.ok("delete", "--force", container) == ""
     ground.clean()
+
+
+def ends_by(number: signal.Signals) -> list[int]:
+    """The return codes of a command that a signal ends; negative: before the command had begun to look.
+
+    An interpreter that SIGINT meets while it starts up answers with 1.
+    """
+    return [128 + number, -number] + ([1] if number == signal.SIGINT else [])

@@ -14,7 +14,7 @@ from conftest import MakeBundle
 from lab.bundles import Bundle, Config
 from lab.leftovers import Ground
 from lab.runtime import Runtime
-from lab.strikes import duration, moments, remove, saved_or_ended, strike
+from lab.strikes import duration, ends_by, moments, remove, saved_or_ended, strike
 from lab.users import User
 
 KILLS = 60
@@ -51,14 +51,6 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
         time.sleep(0.002)
-
-
-def ends_by(number: signal.Signals) -> list[int]:
-    """The return codes of a command that a signal ends; negative: before the command had begun to look.
-
-    An interpreter that SIGINT meets while it starts up answers with 1.
-    """
-    return [128 + number, -number] + ([1] if number == signal.SIGINT else [])
 
 
 def begin(rt: Runtime, *words: str) -> subprocess.Popen[bytes]:
