@@ -103,7 +103,18 @@ PRESENT: dict[str, Callable[[], bool]] = {
     "util-linux": lambda: _command("unshare"),
     **{
         name: (lambda name=name: _command(name))  # type: ignore[misc]
-        for name in ("bats", "clang", "runc", "crun", "strace", "mmdebstrap", "make", "secilc", *FOR_ENGINES)
+        for name in (
+            "bats",
+            "clang",
+            "runc",
+            "crun",
+            "strace",
+            "mmdebstrap",
+            "make",
+            "patch",
+            "secilc",
+            *FOR_ENGINES,
+        )
     },
     "docker.io": lambda: _command("dockerd"),
     "containernetworking-plugins": lambda: os.path.exists("/usr/lib/cni/bridge"),

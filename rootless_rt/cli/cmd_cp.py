@@ -8,4 +8,4 @@ from rootless_rt.cli.own_files import run_tool
 
 def run(inv: Invocation) -> int:
     """Copy with all below; what is made is the caller's. cp(1)'s exit code."""
-    return run_tool(inv, ["cp", "-R", "-P", "--", *inv.args])
+    return run_tool(inv, "cp", ["-R", "-P", "--", *inv.args])

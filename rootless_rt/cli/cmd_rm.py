@@ -8,4 +8,4 @@ from rootless_rt.cli.own_files import run_tool
 
 def run(inv: Invocation) -> int:
     """Remove the paths and all below them; rm(1)'s exit code."""
-    return run_tool(inv, ["rm", "-rf", "--", *inv.args])
+    return run_tool(inv, "rm", ["-rf", "--", *inv.args])

@@ -16,7 +16,8 @@ from _json import encode_basestring, encode_basestring_ascii
 from rootless_rt.cli.output import printable, write_fd
 from rootless_rt.spec.times import rfc3339
 
-_APPEND = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC
+# Non-blocking: a FIFO that nobody reads would hold the command for good.
+_APPEND = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NONBLOCK
 _LEVELS = ("error", "warning", "info", "debug")
 
 

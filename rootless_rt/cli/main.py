@@ -27,6 +27,8 @@ def main(argv: list[str], prog: str = "rt") -> NoReturn:
     """Run the command line `argv` (without the program's name) and end the process with its status."""
     try:
         _occupy_standard_fds()
+        # What is made is the user's to read and to remove, whatever the caller's mask says of the user.
+        posix.umask(posix.umask(0o077) & 0o077)
         # A caller that ignores SIGCHLD passes that on, and the kernel would keep all exit statuses from us.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         status = _flush(run(argv, prog))

@@ -35,6 +35,6 @@ def purge(inv: Invocation, store: Store, container_id: str, delete: Callable[[],
             hint="remove it by hand if nothing else uses it: rt rm " + rootfs,
         )
     delete()
-    code = run_tool(inv, ["rm", "-rf", "--", real])
+    code = run_tool(inv, "rm", ["-rf", "--", real])
     if code:
         raise RtError(f"--purge: rm ended with {code}: {real} is not removed whole")

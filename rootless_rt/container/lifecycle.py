@@ -203,7 +203,7 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
         if force:
             kill_all(handle, handle.salvage_state(), FORCE_SECONDS)
         elif handle.has(STATE):
-            _refuse_alive(handle, handle.read_state())
+            _refuse_what_lives(handle)
         if not lock_in_time(handle):
             if force:
                 return
@@ -221,6 +221,17 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
         forget(handle, state, warn)
     finally:
         handle.close()
+
+
+def _refuse_what_lives(handle: Handle) -> None:
+    """Without the lock: another command may be removing the container, which the lock then tells."""
+    try:
+        state = handle.read_state()
+    except RtError:
+        if handle.has(STATE):
+            raise
+        return
+    _refuse_alive(handle, state)
 
 
 def _refuse_alive(handle: Handle, state: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,6 +67,7 @@ void op_hook(struct run *r, const struct op *op)
 			exec_error = errno;
 			_exit(127);
 		}
+		umask(r->umask);
 		execve(S(op, F_HOOK_PATH), args, env);
 		exec_error = errno;
 		_exit(127);

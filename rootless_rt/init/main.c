@@ -192,7 +192,10 @@ static int64_t microseconds(void)
 /* Nothing has been performed yet, and the runtime is on `sock`. */
 void clear_run(struct run *r, int sock)
 {
+	mode_t own = r->umask;
+
 	memset(r, 0, sizeof *r);
+	r->umask = own;
 	r->sock = sock;
 	r->keeper = r->proc = -1;
 	for (int i = 0; i < MAX_SLOTS; i++)
@@ -229,7 +232,7 @@ int main(void)
 	if (syscall(SYS_close_range, SOCKET_FD + 1, ~0U, 0))
 		fail(r, "close_range", "");
 	reset_signals();
-	umask(0);
+	r->umask = umask(0);
 	take_plan(r, 0);
 	r->proc = open_proc();
 	if (r->proc < 0)

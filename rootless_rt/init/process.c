@@ -56,7 +56,7 @@ void op_ids(struct run *r, const struct op *op)
 
 	if (!list)
 		fail(r, "calloc", "");
-	umask((mode_t)U(op, F_IDS_UMASK));
+	umask(r->umask = (mode_t)U(op, F_IDS_UMASK));
 	/* The permitted set must outlive the change of uid: the `caps` op makes it what was asked. */
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
 		fail(r, "PR_SET_KEEPCAPS", "");
@@ -396,6 +396,7 @@ void op_exec(struct run *r, const struct op *op)
 	for (char **item = env; r->listen_pid[0] && *item; item++)
 		if (!strncmp(*item, "LISTEN_PID=", 11))
 			*item = r->listen_pid;
+	umask(r->umask);
 	execve(r->exe, args, env);
 	fail(r, "execve", r->exe);
 }

@@ -48,6 +48,7 @@ struct run {
 	struct plan plan; /* what is left of it */
 	uint32_t end;	/* the index behind its last op */
 	int32_t pid;	/* of this process, as the runtime sees it */
+	mode_t umask;	/* of what it executes: the caller's until `ids` sets another */
 	int slots[MAX_SLOTS];
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
 	dev_t made[MAX_MADE];		   /* of the filesystems that are the container's own */

@@ -111,7 +111,9 @@ def _joined(bundle: str, path: str) -> str:
 def _read_config(bundle: str, config_path: str | None) -> bytes:
     path = config_path if config_path is not None else f"{bundle}/{CONFIG_NAME}"
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
+        # A bundle's may be a FIFO that nobody writes to; a file that was named may be a pipe with a writer.
+        wait = posix.O_NONBLOCK if config_path is None else 0
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY | wait)
         try:
             chunks = []
             left = MOST_BYTES + 1  # a device may have no end

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeBundle
+from conftest import Either, MakeBundle
 from lab.bundles import Bundle, Config
 from lab.inside import set_namespace
 from lab.networks import need_devices, network
@@ -123,6 +123,39 @@ def test_a_plain_container(rt: Runtime, bundle: MakeBundle) -> None:
 
 def test_a_plain_container_of_root(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     check(root_rt, looking(root_bundle()))
+
+
+HOSTS = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+
+
+@pytest.mark.parametrize("kind", HOSTS)
+def test_a_hook_on_the_host(either: Either, place: Path, kind: str) -> None:
+    """Three files, its own environment, the caller's umask."""
+    rt, bundle = either
+    made = bundle(["/bin/true"])
+    seen_by = place / "seen"
+    seen_by.mkdir()
+    rt.user.owns(seen_by)
+    # In the container's pid namespace, with the host's /proc, $$ is another process.
+    own = f"exec >{seen_by}/hook\numask\nread -r pid rest </proc/self/stat"
+    look = LOOK.replace("$$", "$pid").replace("\n", f"\n{own}\n", 1)
+    (place / "look").write_text(look)
+    (place / "look").chmod(0o755)
+    hook = {"path": str(place / "look"), "env": ["HOOK=yes", "PATH=/bin:/usr/bin"]}
+    made.change(lambda config: config.update(hooks={kind: [hook]}))
+
+    def careless() -> None:
+        hostile()
+        os.umask(0o027)
+
+    here = ["--preserve-fds", "1", "--bundle", str(made.path)]
+    rt.ok("run", *here, "a", preexec_fn=careless, close_fds=False)
+    umask, *lines = (seen_by / "hook").read_text().splitlines()
+    # The C library has its two own signals ignored in what posix_spawn(3) starts.
+    text = "\n".join(lines).replace("SigIgn:\t0000000180000000", "SigIgn:\t0000000000000000")
+    text = text.replace("SigCgt:\t0000000000000400", "")  # grep's own handler
+    assert seen(text) == ({"0", "1", "2"}, set(), ["HOOK=yes", "PATH=/bin:/usr/bin"]), text
+    assert umask == "0027"
 
 
 @contextmanager

@@ -51,6 +51,41 @@ def test_its_exit_code_and_its_directory_are_the_caller_s(rt: Runtime, left: Bun
     assert missing.returncode == 1 and "executable file not found" in missing.stderr
 
 
+def test_what_it_makes_is_as_open_as_the_caller_has_it(rt: Runtime, place: Path, alice: User) -> None:
+    work = place / "work"
+    work.mkdir()
+    alice.owns(work)
+    (work / "open").write_text("")
+    (work / "open").chmod(0o666)
+    rt.ok("unshare", "sh", "-c", "touch file; mkdir dir", cwd=str(work), umask=0o027)
+    rt.ok("cp", "open", "copy", cwd=str(work), umask=0o027)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in work.iterdir()}
+    assert modes == {"open": 0o666, "file": 0o640, "dir": 0o750, "copy": 0o640}
+
+
+def test_its_environment_is_the_caller_s(rt: Runtime) -> None:
+    given = {"PATH": "/usr/bin:/bin", "ONE": "1"}
+    said = rt.ok("unshare", "cat", "/proc/self/environ", env=given)
+    assert sorted(filter(None, said.split("\0"))) == sorted(
+        f"{name}={value}" for name, value in given.items()
+    )
+
+
+@pytest.mark.parametrize("path", [".", "", ":", ".:/usr/bin:/bin"])
+def test_no_tool_of_the_working_directory_is_run(rt: Runtime, place: Path, alice: User, path: str) -> None:
+    work = place / "work"
+    work.mkdir()
+    for name in ("cp", "rm", "chown", "newuidmap", "newgidmap"):
+        (work / name).write_text(f"#!/bin/sh\ntouch {work}/planted\n")
+        (work / name).chmod(0o755)
+    (work / "file").touch()
+    alice.owns(work)
+    environment = {**alice.environment(), "PATH": path}
+    for words in (["cp", "file", "copy"], ["chown", "copy"], ["rm", "file"]):
+        rt.ok(*words, cwd=str(work), env=environment)
+    assert (work / "copy").exists() and not (work / "file").exists() and not (work / "planted").exists()
+
+
 def test_options_behind_the_program_are_its_own(rt: Runtime) -> None:
     assert rt.ok("unshare", "echo", "--help", "-x").strip() == "--help -x"
 

@@ -649,3 +649,19 @@ def test_an_empty_default_root_lists_nothing(alice: User) -> None:
     assert program.ok("list", "-q") == ""
     assert program.ok("list", "--format", "json") == "null\n"
     assert not (alice.runtime / "rt").exists()
+
+
+@pytest.mark.parametrize("umask", [0, 0o077, 0o277, 0o777])
+def test_the_caller_s_umask_opens_nothing_to_others_and_closes_nothing_to_the_user(
+    rt: Runtime, bundle: MakeBundle, place: Path, umask: int
+) -> None:
+    root = rt.root / "new"
+    made = str(bundle(["/bin/sleep", "1000"]).path)
+    nested = Runtime(rt.user, root)
+    nested.ok("create", "--bundle", made, "c", umask=umask)
+    for path in (root, *root.rglob("*")):
+        assert not path.lstat().st_mode & 0o022, path
+    nested.ok("start", "c", umask=umask)
+    nested.ok("exec", "c", "true", umask=umask)
+    nested.ok("delete", "--force", "c", umask=umask)
+    assert list(root.iterdir()) == []

@@ -7,9 +7,11 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rootless_rt.container.lifecycle import delete
 from rootless_rt.container.store import Handle, Store, check_id, default_root
 from rootless_rt.errors import RtError
 
@@ -166,3 +168,32 @@ def test_the_chain_of_default_roots(tmp_path: Path) -> None:
         assert default_root({"XDG_RUNTIME_DIR": runtime, "HOME": home}, euid, False) == home + "/.rt/run"
     for other in (open_to_all, "", "/", "home", f"{home}/none"):
         assert default_root({"HOME": other}, euid, False) == f"/tmp/rt-{euid}"
+
+
+class Vanishing(Store):
+    """The store of a command that meets another which is removing the container: the files go first."""
+
+    def find(self, container_id: str) -> Handle | None:
+        found = super().find(container_id)
+        if found is not None:
+            found.__class__ = _Going
+        return found
+
+
+class _Going(Handle):
+    __slots__ = ()
+
+    def read_state(self) -> dict[str, Any]:
+        self.unlink("state.json")
+        try:
+            return super().read_state()
+        finally:
+            os.rmdir(self.path)
+
+
+def test_a_container_that_is_removed_meanwhile_does_not_exist(store: Store) -> None:
+    handle = store.create("c")
+    handle.write("state.json", b"{}")
+    handle.close()
+    with pytest.raises(RtError, match="does not exist"):
+        delete(Vanishing(store.root, True), "c", print, force=False)
