@@ -1,6 +1,6 @@
 """A soak: many containers of every kind, eight at a time, as an ordinary user; nothing is left of them.
 
-RT_SOAK says how many; the usual run is short. What it took is printed (pytest -s).
+RT_SOAK says how many, 5000 for the long one; the usual run is short. What it took is printed (pytest -s).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from pathlib import Path
 from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.leftovers import Ground
+from lab.programs import Programs
 from lab.runtime import Runtime
 from lab.users import User
 
 COUNT = int(os.environ.get("RT_SOAK", "96"))
 AT_A_TIME = 8
+IN_ONE = COUNT // 2  # in the process of one program
+GROWTH = 1024  # kB: what an allocator may keep in the end, however many there were
 HOOK = {"path": "/bin/sh", "args": ["sh", "-c", "cat >/dev/null"]}
 FAILING = {"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}
 
@@ -117,3 +120,66 @@ def test_nothing_is_left_of_many_containers(rt: Runtime, bundle: MakeBundle, ali
     while keys_of(alice) > keys + AT_A_TIME and time.monotonic() < deadline:
         time.sleep(0.2)  # the kernel collects keys in its own time
     assert keys_of(alice) <= keys + AT_A_TIME
+
+
+IN_PROCESS = """
+def state():
+    with open("/proc/self/status") as file:
+        memory = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), memory
+
+def once(number):
+    kind = number % 6
+    if kind == 0:
+        assert sandbox.run().returncode == 7
+    elif kind == 1:
+        assert sandbox.run(["cat"], stdin=b"x" * 100_000).stdout == b"x" * 100_000
+    elif kind == 2:
+        with sandbox.popen(["sleep", "1000"]) as process:
+            process.kill()
+            assert process.wait(30).returncode == -9
+    elif kind == 3:
+        try:
+            sandbox.run(["/no/such/program"])
+        except RtError:
+            pass
+        else:
+            raise AssertionError("ran")
+    elif kind == 4:
+        assert runtime.run(bundle).returncode == 7
+    else:
+        container = runtime.create(bundle, "soak-api", args=["sleep", "1000"])
+        container.start()
+        assert container.exec(["echo", "in"]).text == "in\\n"
+        container.kill("KILL")
+        container.wait(30)
+        container.delete()
+
+count = int(sys.argv[3])
+with Runtime(root) as runtime, Sandbox(bundle) as sandbox:
+    for number in range(count // 4):
+        once(number)
+    early = state()
+    for number in range(count):
+        once(number)
+    late = state()
+print(*early, *late)
+"""
+
+
+def test_a_program_that_makes_many_stays_as_it_is(
+    rt: Runtime, bundle: MakeBundle, program: Programs, alice: User
+) -> None:
+    """Its descriptors, threads and memory, of containers in its own process."""
+    made = bundle("exit 7").path
+    program(made, IN_PROCESS, "6")  # what is made once, such as the user's own keyrings
+    ground = Ground(rt, "soak-")
+    said = program(made, IN_PROCESS, str(IN_ONE), timeout=60 + IN_ONE)
+    fds, threads, memory, *late = map(int, said.split())
+    print(
+        f"\n{IN_ONE} containers in one process: fds {fds} -> {late[0]}, threads {threads} -> {late[1]},"
+        f" memory {memory} -> {late[2]} kB"
+    )
+    assert late[:2] == [fds, threads]
+    assert late[2] <= memory + GROWTH
+    ground.clean()
