@@ -101,4 +101,16 @@ with signals.held():
     print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
 print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
 """
-    assert outcome(script) == "[10]\n[1, 2, 3, 10, 15]\n[10, 15]\n"
+    # What the program has blocked itself is not let through.
+    assert outcome(script) == "[10, 15]\n[1, 2, 3, 10, 15]\n[10, 15]\n"
+
+
+def test_a_command_lets_through_what_its_caller_has_blocked() -> None:
+    script = """
+signal.pthread_sigmask(signal.SIG_BLOCK, {15, 10})
+signals.hold()
+with signals.let_through():
+    print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
+print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
+"""
+    assert outcome(script) == "[10]\n[1, 2, 3, 10, 15]\n"
