@@ -21,6 +21,7 @@ from conftest import Either, MakeBundle
 from lab.bundles import Bundle, Config
 from lab.inside import set_namespace
 from lab.networks import need_devices, network
+from lab.programs import Programs
 from lab.runtime import Runtime
 from lab.seccomp_agent import agent_of
 
@@ -156,6 +157,26 @@ def test_a_hook_on_the_host(either: Either, place: Path, kind: str) -> None:
     text = text.replace("SigCgt:\t0000000000000400", "")  # grep's own handler
     assert seen(text) == ({"0", "1", "2"}, set(), ["HOOK=yes", "PATH=/bin:/usr/bin"]), text
     assert umask == "0027"
+
+
+API = """
+for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+for number in (9, 30, 77, 200):
+    os.dup2(os.open("/", os.O_RDONLY), number, inheritable=True)
+os.environ["LEAK"] = "x"
+with Sandbox(bundle) as sandbox, Runtime(root) as runtime:
+    print(sandbox.run().text, "next", sandbox.run().text, "next", runtime.run(bundle).text, sep="")
+    with Pool(sandbox, size=2) as pool:
+        print("next", pool.run().text, "next", pool.run(["/look"]).text, sep="")
+"""
+
+
+def test_containers_in_a_program_of_many(program: Programs, bundle: MakeBundle) -> None:
+    made = looking(bundle()).change(lambda config: config.pop("hooks"))
+    for text in program(made.path, API).split("next"):
+        assert seen(text) == ({"0", "1", "2"}, set(), ENVIRONMENT), text
 
 
 @contextmanager
