@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ProcessFailed,
     )
     from rootless_rt.api.pool import Pool
+    from rootless_rt.api.presets import hardened_config, host_config, small_rootfs
     from rootless_rt.api.process import Process
     from rootless_rt.api.result import Result
     from rootless_rt.api.runtime import Runtime
@@ -54,6 +55,9 @@ __all__ = [
     "RtError",
     "Runtime",
     "Sandbox",
+    "hardened_config",
+    "host_config",
+    "small_rootfs",
 ]
 
 _HOME = {
@@ -78,6 +82,9 @@ _HOME = {
     "RtError": "errors",
     "Runtime": "api.runtime",
     "Sandbox": "api.sandbox",
+    "hardened_config": "api.presets",
+    "host_config": "api.presets",
+    "small_rootfs": "api.presets",
 }
 
 

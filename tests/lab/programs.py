@@ -39,17 +39,22 @@ class Programs:
         return [sys.executable, "-P", "-B", str(path), str(bundle), str(self.root), *words]
 
     def popen(self, bundle: Path, source: str, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a program; Popen's options may be given."""
+        return self.start(self.argv(bundle, source, *words), **options)
+
+    def start(self, argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start any command of the user, for which the package can be imported."""
         env = {**self.user.environment(), "PYTHONPATH": str(TREE), "PYTHONWARNINGS": "error"}
         options.setdefault("cwd", "/")
         if os.getuid() != self.user.uid:
             options.update(user=self.user.uid, group=self.user.gid, extra_groups=[])
-        return subprocess.Popen(self.argv(bundle, source, *words), env=env, **options)
+        return subprocess.Popen(argv, env=env, **options)
 
-    def __call__(self, bundle: Path, source: str, *words: str, timeout: float = 60, **options: Any) -> str:
-        """Run a program that must end well without a word on stderr; its stdout."""
+    def run(self, argv: list[str], timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run any command of the user to its end."""
         options.setdefault("stdin", subprocess.DEVNULL)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = self.popen(bundle, source, *words, stdout=out, stderr=err, **options)
+            process = self.start(argv, stdout=out, stderr=err, **options)
             try:
                 process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -58,8 +63,13 @@ class Programs:
             out.seek(0)
             err.seek(0)
             said, complained = out.read().decode(), err.read().decode()
-        assert process.returncode == 0 and not complained, (process.returncode, said, complained)
-        return said
+        return subprocess.CompletedProcess(argv, process.returncode, said, complained)
+
+    def __call__(self, bundle: Path, source: str, *words: str, timeout: float = 60, **options: Any) -> str:
+        """Run a program that must end well without a word on stderr; its stdout."""
+        done = self.run(self.argv(bundle, source, *words), timeout, **options)
+        assert done.returncode == 0 and not done.stderr, (done.returncode, done.stdout, done.stderr)
+        return done.stdout
 
 
 def running(user: int) -> list[str]:
