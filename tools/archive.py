@@ -94,7 +94,7 @@ class Sources:
                 return
             under_way.add(name)
             visit(name.rpartition(".")[0])
-            for needed in self._imported(self.parsed(name).body):
+            for needed in self._imported(name):
                 visit(needed)
             done.append(name)
 
@@ -102,13 +102,16 @@ class Sources:
             visit(name)
         return done
 
-    def _imported(self, body: list[ast.stmt]) -> Iterator[str]:
-        for statement in body:
+    def _imported(self, name: str) -> Iterator[str]:
+        above = name.split(".") if self.is_package(name) else name.split(".")[:-1]
+        for statement in self.parsed(name).body:
             if isinstance(statement, ast.Import):
                 yield from (alias.name for alias in statement.names)
-            elif isinstance(statement, ast.ImportFrom) and statement.module:
-                yield statement.module
-                yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+            elif isinstance(statement, ast.ImportFrom):
+                start = above[: len(above) - statement.level + 1] if statement.level else []
+                source = ".".join([*start, *([statement.module] if statement.module else [])])
+                yield source
+                yield from (f"{source}.{alias.name}" for alias in statement.names)
 
 
 def without_lines(code: CodeType) -> CodeType:
@@ -117,30 +120,14 @@ def without_lines(code: CodeType) -> CodeType:
     return code.replace(co_linetable=b"", co_consts=constants)
 
 
-def pieces(sources: Sources) -> tuple[list[list[str]], dict[str, list[int]]]:
-    """The modules of the sets: lists for the pieces, and which of them each command needs, in order.
-
-    Modules that the same commands need share a piece. What a module imports is needed by all commands that
-    need the module, so pieces for more commands come first.
-    """
-    wanted: dict[str, list[str]] = {}
-    for command, later in ALWAYS.items():
-        entry = f"rootless_rt.cli.cmd_{command}"
-        if entry in sources.paths:
-            wanted[command] = sources.order([MAIN, entry, *later])
-    commands: dict[str, frozenset[str]] = {}
-    for names in wanted.values():
-        for name in names:
-            commands[name] = frozenset(command for command, all_of in wanted.items() if name in all_of)
-    groups = sorted(set(commands.values()), key=lambda group: (-len(group), sorted(group)))
-    full = [sources.order([name for name in commands if commands[name] == group]) for group in groups]
-    lists = [
-        [name for name in names if commands[name] == group] for group, names in zip(groups, full, strict=True)
-    ]
-    needed = {
-        command: [number for number, group in enumerate(groups) if command in group] for command in wanted
+def sets(sources: Sources) -> dict[str, list[str]]:
+    """The modules that each command always needs, in the order of their import."""
+    entries = {command: f"rootless_rt.cli.cmd_{command}" for command in ALWAYS}
+    return {
+        command: sources.order([MAIN, entry, *ALWAYS[command]])
+        for command, entry in entries.items()
+        if entry in sources.paths
     }
-    return lists, needed
 
 
 def build(tree: Path, out: Path, checked: bool) -> None:
@@ -156,16 +143,15 @@ def build(tree: Path, out: Path, checked: bool) -> None:
     def described(name: str) -> tuple[bool, str, tuple[int, int] | None]:
         return sources.is_package(name), sources.paths[name], sources.stamp(name)
 
-    lists, needed = pieces(sources)
-    places = [
-        add([(name, *described(name), without_lines(sources.code(name))) for name in names])
-        for names in lists
-    ]
+    # One piece a command, though many modules are in several: what one piece repeats is made only once.
+    places = {
+        command: add([(name, *described(name), without_lines(sources.code(name))) for name in names])
+        for command, names in sets(sources).items()
+    }
     entries = {name: (*described(name), add(sources.code(name))) for name in sources.paths}
-    sets = {command: [places[number] for number in numbers] for command, numbers in needed.items()}
     own = Path(__file__).parent.parent / "rootless_rt/cli/archive.py"
     loader = compile(own.read_bytes(), "rootless_rt/cli/archive.py", "exec", dont_inherit=True, optimize=2)
-    head = marshal.dumps((loader, sets, add(entries)))
+    head = marshal.dumps((loader, places, add(entries)))
     new = out.with_name(out.name + ".new")
     new.write_bytes(len(head).to_bytes(4, "little") + head + body)
     os.replace(new, out)

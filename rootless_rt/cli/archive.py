@@ -1,4 +1,4 @@
-"""The modules of the hot path in one file: a start reads a few pieces of it, where it would open sixty files.
+"""The modules of the hot path in one file: a start reads a piece of it, where it would open sixty files.
 
 Importing a module from a directory costs Python some stats, an open and a check of the source's time, and the
 steps of importlib; most of the start was that. The file is `modules.TAG` beside the package's modules. TAG is
@@ -8,9 +8,9 @@ the interpreter's cache tag, since `marshal` is of one Python version. The build
     head                     marshalled: (code of this module, sets, where the entries are)
     the rest                 pieces; each is found by its offset from the end of the head
 
-A *set* names the pieces that one command always needs. Such a piece is a list of modules in the order of
-their import, which are executed without importlib. Which set it is, is guessed from the command line; a wrong
-guess costs time, no more. An *entry* is a single module, for all that is loaded only at times.
+A *set* is what one command always needs: a piece with a list of modules in the order of their import, which
+are executed without importlib. Which set it is, is guessed from the command line; a wrong guess costs time,
+no more. An *entry* is a single module, for all that is loaded only at times.
 
 The launcher's first lines read the head and execute the code of this very module, then `install`. In a
 source tree a module counts only while its source has the size and time it had. Otherwise, and for what is not
@@ -134,7 +134,7 @@ def install(
     path: str,
     fd: int,
     base: int,
-    sets: "dict[str, list[Place]]",
+    sets: "dict[str, Place]",
     entries: "Place",
     argv: list[str],
 ) -> None:
@@ -147,9 +147,10 @@ def install(
     importer = ArchiveImporter(site, path, base, posix.fstat(fd), entries)
     sys.meta_path.insert(0, importer)
     for word in argv:
-        if word in sets or word == "--debug":
-            for place in sets.get(word, []):
-                importer.load(_piece(fd, base, place) or [])
+        if word == "--debug":
+            break
+        if word in sets:
+            importer.load(_piece(fd, base, sets[word]) or [])
             break
     posix.close(fd)
 

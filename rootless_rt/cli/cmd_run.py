@@ -70,7 +70,8 @@ def run(inv: Invocation) -> int:
     if wakeup is None:
         container.handle.close()
         return 0
-    wakeup.catch()
+    if spec.data.get("hooks", {}).get("poststart"):
+        wakeup.catch()
     signals.release()
     code = supervise(container.pid, container.pidfd, container.console, wakeup, proxy)
     if code == _KILLED and has_cgroup(container.state):

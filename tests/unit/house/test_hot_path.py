@@ -145,8 +145,7 @@ def differing(used: set[str], command: str) -> set[str]:
     assert spec is not None and spec.loader is not None
     builder = module_from_spec(spec)
     spec.loader.exec_module(builder)
-    lists, needed = builder.pieces(builder.Sources(TREE, False))
-    found = ours(used) ^ {name for number in needed[command] for name in lists[number]}
+    found = ours(used) ^ set(builder.sets(builder.Sources(TREE, False))[command])
     return {name for name in found if not name.startswith("rootless_rt.cgroups")}
 
 
