@@ -100,9 +100,7 @@ class Run:
             return
         self._cgroup = self._prepared.cgroup
         confine.make(self._prepared, self._compiled.options)
-        for place, (kind, _) in enumerate(self._plan.fds):
-            if kind == "into-cgroup":
-                fds[place] = confine.open_dir(self._cgroup)
+        confine.fill(fds, self._plan, self._cgroup)
 
     def _serve(self) -> None:
         """Serve rt-init's messages until it waits for a task, or its end closes: the program runs."""

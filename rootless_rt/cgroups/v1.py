@@ -118,9 +118,21 @@ class V1:
             else:
                 V1({names: path}).add(pid)
 
+    def task_files(self) -> list[str]:
+        """The files into which a thread writes 0 to move itself into each v1 hierarchy."""
+        return [path + "/tasks" for names, path in self.dirs.items() if names != UNIFIED]
+
+    def beside(self) -> V1 | None:
+        """The v2 tree beside them, if there is one."""
+        return V1({UNIFIED: self.dirs[UNIFIED]}) if UNIFIED in self.dirs else None
+
     def open_dir(self) -> int | None:
-        """None: on v1 only `add` puts a process into every hierarchy."""
-        return None
+        """The v2 tree beside, if there is one."""
+        if UNIFIED not in self.dirs:
+            return None
+        from .v2 import V2
+
+        return V2(self.dirs[UNIFIED]).open_dir()
 
     def freeze(self) -> None:
         path = self._freezer()

@@ -6,6 +6,8 @@ how a plan is performed.
 
 from __future__ import annotations
 
+import posix
+
 from rootless_rt import cgroups, paths
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import CgroupFacts
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from rootless_rt.cgroups.limits import Limit
     from rootless_rt.container.prepare import Options, Prepared
     from rootless_rt.host.facts import HostFacts
+    from rootless_rt.plan.model import Plan
     from rootless_rt.spec.load import Spec
 
 
@@ -56,6 +59,9 @@ def choose(spec: Spec, container_id: str, options: Options, facts: HostFacts) ->
     if files.kind == "v1":
         for names, path in files.to_state()["paths"].items():
             dirs.update(dict.fromkeys(names.split(","), path))
+        if manager is files:
+            facts.cgroup.task_files, beside = by_tasks(files)
+            facts.cgroup.enter_by_clone = beside is not None
     if files.kind == "v2":
         facts.cgroup.container_dirs[""] = files.paths[0]
         facts.cgroup.enter_by_clone = manager is files
@@ -92,19 +98,36 @@ def make(prepared: Prepared, options: Options) -> None:
 
 def enter(prepared: Prepared, options: Options, pid: int) -> None:
     """Put the container's process in, unless it was made there. Raises RtError."""
-    if prepared.facts.cgroup.enter_by_clone:
+    if prepared.facts.cgroup.enter_by_clone or prepared.facts.cgroup.task_files:
         return
     prepared.cgroup.add(pid)
     if prepared.cgroup.kind == "systemd":
         _set_devices(prepared, options)
 
 
-def open_dir(manager: cgroups.Manager) -> int:
-    """A descriptor of the cgroup, for clone(2). Raises RtError."""
-    fd = manager.open_dir()
-    if fd is None:
-        raise RtError(f"cannot enter the cgroup {manager.paths[0]} by its directory")
-    return fd
+def by_tasks(manager: cgroups.Manager) -> tuple[list[str], cgroups.Manager | None]:
+    """For cgroups of v1: the files into which a process writes itself, and the v2 tree beside, if any."""
+    from rootless_rt.cgroups.v1 import V1
+
+    assert isinstance(manager, V1)
+    return manager.task_files(), manager.beside()
+
+
+def fill(fds: list[int], plan: Plan, manager: cgroups.Manager | None) -> None:
+    """Open what the plan's slots want of the cgroup that has been made. Raises RtError."""
+    for place, (kind, path) in enumerate(plan.fds):
+        if kind == "into-cgroup":
+            assert manager is not None
+            fd = manager.open_dir()
+            if fd is None:
+                raise RtError(f"cannot enter the cgroup {manager.paths[0]} by its directory")
+            fds[place] = fd
+        elif kind == "tasks":
+            try:
+                fds[place] = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+            except OSError as error:
+                reason = posix.strerror(error.errno or 0).lower()
+                raise RtError(f"cannot enter the cgroup: {path}: {reason}") from None
 
 
 def _set_devices(prepared: Prepared, options: Options) -> None:

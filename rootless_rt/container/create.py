@@ -141,11 +141,9 @@ def _make(
     container.state["cgroup"] = prepared.cgroup.to_state()  # with what had to be made above it
     if prepared.outside is not None:
         prepared.outside.create(handle)
-    slots = {kind: place for place, (kind, _) in enumerate(plan.fds)}
-    if "into-cgroup" in slots:
-        fds[slots["into-cgroup"]] = confine.open_dir(prepared.cgroup)
-    if "listener" in slots:
-        fds[slots["listener"]] = _listener(handle)
+    confine.fill(fds, plan, prepared.cgroup)
+    if ("listener", "") in plan.fds:
+        fds[plan.fds.index(("listener", ""))] = _listener(handle)
     started = launch.start(encode(plan.ops), fds, options.stdio, options.sealed)
     container.sock, container.starter = started
     until_created(container, console, lambda marker: _at_sync(container, prepared, marker))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from rootless_rt.container import processes, record, signals
+from rootless_rt.container import confine, processes, record, signals
 from rootless_rt.container.create import (
     Container,
     Ended,
@@ -102,8 +102,10 @@ def add_process(
     look_at_joined(facts, joined)
     if "user" in joined:
         facts.joined_maps = _maps(state["pid"])
-    plan = exec_plan(spec, facts, policy, joined)
     manager = _cgroup(state, options.below)
+    if manager is not None and manager.kind == "v1":
+        facts.cgroup.task_files, manager = confine.by_tasks(manager)
+    plan = exec_plan(spec, facts, policy, joined)
     container = Container(handle, spec, plan, state, options)
     with signals.held():
         _start(container, facts, manager)
@@ -151,6 +153,7 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
     fds = open_fds(container.plan, facts)
     console = pidfd_to = None
     try:
+        confine.fill(fds, container.plan, manager)
         # Opened by number: they are the container's only if its process is still the same behind that.
         if not processes.is_alive(container.state):
             raise _not_running(container.handle, "stopped")
@@ -182,7 +185,8 @@ def _start(container: Container, facts: HostFacts, manager: cgroups.Manager | No
             if connection is not None:
                 connection.close()
         for fd in fds:
-            posix.close(fd)
+            if fd >= 0:
+                posix.close(fd)
 
 
 def _has_ended(state: dict[str, Any], soon: bool) -> bool:

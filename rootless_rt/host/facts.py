@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import posix
-import resource
 
 from rootless_rt import paths
+from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Extent = tuple[int, int, int]
 _IDENTITY = [(0, 0, 0xFFFFFFFF)]
 _RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
+_LIMITS_AT = 26  # the column of the soft limit in /proc/PID/limits
 
 
 class CgroupFacts:
@@ -32,12 +33,22 @@ class CgroupFacts:
     container_dirs  controller -> directory of the container's cgroup on the host ("" for v2)
     folders         v1 controller -> name of its hierarchy's directory
     enter_by_clone  whether the process can be made right inside its cgroup (CLONE_INTO_CGROUP)
+    task_files      of v1 cgroups, into which the process writes itself
     reason          why there is none
     unmet           (JSON path, what was asked, why it cannot be had, the fix or "") of limits
     notes           on limits that have no effect
     """
 
-    __slots__ = ("container_dirs", "enter_by_clone", "folders", "mode", "notes", "reason", "unmet")
+    __slots__ = (
+        "container_dirs",
+        "enter_by_clone",
+        "folders",
+        "mode",
+        "notes",
+        "reason",
+        "task_files",
+        "unmet",
+    )
 
     def __init__(self, mode: str = "none", reason: str = "") -> None:
         self.mode = mode
@@ -45,6 +56,7 @@ class CgroupFacts:
         self.container_dirs: dict[str, str] = {}
         self.folders: dict[str, str] = {}
         self.enter_by_clone = False
+        self.task_files: list[str] = []
         self.unmet: list[tuple[str, str, str, str]] = []
         self.notes: list[str] = []
 
@@ -135,9 +147,9 @@ def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
     process = config.get("process", {})
     facts.rlimits = {}
     limits = [13, 14] if process.get("scheduler") else []  # RLIMIT_NICE, RLIMIT_RTPRIO
+    present = _read("/proc/self/limits")
     for number in {7, *limits, *(_rlimit_number(limit["type"]) for limit in process.get("rlimits", []))}:
-        soft, hard = resource.getrlimit(number)
-        facts.rlimits[number] = (_unsigned(soft), _unsigned(hard))
+        facts.rlimits[number] = _limits(present, number)
     if process.get("oomScoreAdj") is not None:
         facts.oom_score_adj = _signed(_read("/proc/self/oom_score_adj"))
     if process.get("scheduler"):
@@ -235,5 +247,10 @@ def _signed(text: bytes) -> int:
     return -_number(text[1:], 0) if text.startswith(b"-") else _number(text, 0)
 
 
-def _unsigned(value: int) -> int:
-    return _RLIM_INFINITY if value < 0 else value
+def _limits(table: bytes, number: int) -> tuple[int, int]:
+    """(soft, hard) of a resource in /proc/self/limits (proc_pid_limits(5)): the lines are in their order."""
+    lines = table.split(b"\n")
+    if number + 1 >= len(lines):
+        raise RtError("cannot read /proc/self/limits", hint="mount /proc: rt needs it")
+    soft, hard = lines[number + 1][_LIMITS_AT:].split()[:2]
+    return _number(soft, _RLIM_INFINITY), _number(hard, _RLIM_INFINITY)

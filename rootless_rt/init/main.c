@@ -104,6 +104,7 @@ static void perform(struct run *r, const struct op *op)
 	case OP_SYNC: op_sync(r, op); break;
 	case OP_BECOME: op_become(r, op); break;
 	case OP_NEST: op_nest(r, op); break;
+	case OP_ENTER_CGROUPS: op_enter_cgroups(r, op); break;
 	case OP_ENTER_OWN: op_enter_own(r, op); break;
 	case OP_UNSHARE:
 		if (unshare((int)U(op, F_UNSHARE_FLAGS)))

@@ -140,6 +140,24 @@ void op_nest(struct run *r, const struct op *op)
 		fail(r, "write", "/proc/self/gid_map");
 }
 
+/*
+ * cgroup v1: a thread that moves itself (0) is moved at once. When somebody moves a process by its number, the
+ * kernel first stops all forks and ends of processes, and waits for a grace period of RCU: ten milliseconds.
+ */
+void op_enter_cgroups(struct run *r, const struct op *op)
+{
+	const struct field *slots = &op->f[F_ENTER_CGROUPS_SLOTS];
+
+	for (uint32_t i = 0; i < slots->n; i++) {
+		uint64_t slot = vector_item(slots, i);
+
+		if (write(slot_fd(r, slot), "0", 1) != 1)
+			fail(r, "write", "tasks");
+		close(slot_fd(r, slot));
+		r->slots[slot] = -1;
+	}
+}
+
 /* Such as time_for_children: what unshare(2) made for those to come. */
 void op_enter_own(struct run *r, const struct op *op)
 {

@@ -74,6 +74,7 @@ enum op_code {
 	OP_OVERLAY = 75,
 	OP_LAYERS = 77,
 	OP_DIRECTORY = 76,
+	OP_ENTER_CGROUPS = 78,
 	OP_ENTER_OWN = 71,
 	OP_REMOUNT = 43,
 	OP_SCHEDULER = 50,
@@ -151,6 +152,7 @@ enum op_code {
 	X(75, "overlay", "UUUU") \
 	X(77, "layers", "UUU") \
 	X(76, "directory", "US") \
+	X(78, "enter_cgroups", "V") \
 	X(71, "enter_own", "SU") \
 	X(43, "remount", "USUUUUUUVL") \
 	X(50, "scheduler", "UUSUUUU") \
@@ -313,6 +315,7 @@ enum op_field {
 	F_LAYERS_SLOT = 2,
 	F_DIRECTORY_SLOT = 0,
 	F_DIRECTORY_PATH = 1,
+	F_ENTER_CGROUPS_SLOTS = 0,
 	F_ENTER_OWN_NAME = 0,
 	F_ENTER_OWN_FLAG = 1,
 	F_REMOUNT_ROOT = 0,

@@ -127,6 +127,7 @@ void op_join(struct run *r, const struct op *op);
 void op_clone(struct run *r, const struct op *op);
 void op_become(struct run *r, const struct op *op);
 void op_nest(struct run *r, const struct op *op);
+void op_enter_cgroups(struct run *r, const struct op *op);
 void op_enter_own(struct run *r, const struct op *op);
 void op_loopback(struct run *r, const struct op *op);
 void op_sysctl(struct run *r, const struct op *op);

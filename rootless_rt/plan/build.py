@@ -35,6 +35,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
         outside(draft)
     joined = namespaces.joins(draft)
     cgroup = draft.fd_slot("into-cgroup") if facts.cgroup.enter_by_clone else NO_SLOT
+    tasks = [draft.fd_slot("tasks", path) for path in facts.cgroup.task_files]
     listener = draft.fd_slot("listener") if policy.start_later else NO_SLOT
     kept = [draft.fd_slot("keep", str(3 + index)) for index in range(policy.keep_fds)]
     if any(asks_for_map(mount) for mount in draft.config.get("mounts", [])):
@@ -45,7 +46,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
 
     upper = rootfs.upper_slot(draft)
     limits = process.host_ops(draft)
-    before, after_clone = namespaces.entry_ops(draft, joined, cgroup)
+    before, after_clone = namespaces.entry_ops(draft, joined, cgroup, tasks)
     null = draft.source("/dev/null", False) if draft.linux.get("maskedPaths") else NO_SLOT
     mount_ops = mounts.mounts(draft)
     if policy.notify:

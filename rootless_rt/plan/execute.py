@@ -30,6 +30,7 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
     draft.joined = dict(joined)
     draft.in_userns = draft.in_userns or "user" in joined
     slots = namespaces.joins(draft)
+    tasks = [draft.fd_slot("tasks", path) for path in facts.cgroup.task_files]
     kept = [draft.fd_slot("keep", str(3 + index)) for index in range(policy.keep_fds)]
     draft.root_slot = draft.new_slot()
     ops = [Op("trace")] if policy.trace else []
@@ -40,7 +41,7 @@ def exec_plan(spec: Spec, facts: HostFacts, policy: Policy, joined: dict[str, st
     if "user" in joined and may_drop and not draft.keeps_groups:
         # Inside it may be denied for good: the groups of the host's root would be the container's.
         ops.append(Op("become", facts.euid, facts.egid, 1))
-    before, after_clone = namespaces.entry_ops(draft, slots, NO_SLOT)
+    before, after_clone = namespaces.entry_ops(draft, slots, NO_SLOT, tasks)
     ops += before + after_clone + final
     ops += namespaces.become_ops(draft)
     ops += [Op("dumpable", 0), Op("here", draft.root_slot)]

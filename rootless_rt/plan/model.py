@@ -125,7 +125,8 @@ class Plan:
     """A container as an ordered list of ops, ready to be encoded or printed.
 
     fds           descriptors the runtime must hand over, one a slot from 0 on: ("listener", ""),
-                  ("into-cgroup", ""), ("keep", "3"), or a namespace type and the path of its file
+                  ("into-cgroup", ""), ("tasks", its file), ("keep", "3"), or a namespace type and the path
+                  of its file
     uid_map, gid_map   extents to write for the new user namespace; None when none is made
     lent          whether systemd-nsresourced writes them, and chooses what is outside
     set_groups    whether setgroups(2) stays allowed in it

@@ -118,7 +118,9 @@ def joins(draft: Draft) -> list[tuple[str, int]]:
     return [(kind, draft.fd_slot(how or kind, path)) for kind, how, path in steps]
 
 
-def entry_ops(draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int) -> tuple[list[Op], list[Op]]:
+def entry_ops(
+    draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int, task_slots: list[int]
+) -> tuple[list[Op], list[Op]]:
     """The ops around the clone: (those up to it, those right after it)."""
     opened, offsets = _time_ops(draft)
     ops = []
@@ -138,7 +140,8 @@ def entry_ops(draft: Draft, joined: list[tuple[str, int]], cgroup_slot: int) -> 
     if "user" in draft.joined:
         ops += offsets  # the clone is born into it
     ops.append(Op("clone", flags, cgroup_slot))
-    after = [Op("sync", SYNC_MAPS)]
+    after = [Op("enter_cgroups", task_slots, label="the container's cgroup")] if task_slots else []
+    after.append(Op("sync", SYNC_MAPS))
     if "time" in draft.new and "user" not in draft.joined:
         after += opened + offsets + [Op("enter_own", "time_for_children", draft.new["time"])]
     if joined:

@@ -237,6 +237,7 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
     ),
     ("layers", 77, (("lower", "U"), ("dir", "U"), ("slot", "U")), "lay out an overlay's layers, slot {slot}"),
     ("directory", 76, (("slot", "U"), ("path", "S")), "open the directory {path} or a new one, slot {slot}"),
+    ("enter_cgroups", 78, (("slots", "V"),), "enter the cgroups of the tasks files in slots {slots}"),
     ("enter_own", 71, (("name", "S"), ("flag", "U")), "enter the own namespace {name}"),
     (
         "remount",

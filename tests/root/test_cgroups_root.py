@@ -232,4 +232,9 @@ def test_the_machine_s_hierarchies_are_all_used(box: cgroups.Manager) -> None:
     if not isinstance(box, V1):
         pytest.skip("this machine has no v1 controllers")
     assert len(box.paths) == len(set(cgroups.view().mounts.values())) + ("unified" in box.dirs)
-    assert box.open_dir() is None
+    assert len(box.task_files()) + (box.beside() is not None) == len(box.paths)
+    assert all(os.access(file, os.W_OK) for file in box.task_files())
+    fd = box.open_dir()
+    assert (fd is None) == (box.beside() is None), "only a process of the v2 tree is made inside of it"
+    if fd is not None:
+        os.close(fd)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import posix
+import resource
 
 import pytest
 from lab.plans import root_config, user_config
 
+from rootless_rt.errors import RtError
 from rootless_rt.host import facts
 from rootless_rt.host.facts import HostFacts, gather
 
@@ -37,6 +39,7 @@ def proc(monkeypatch):
     """Files of /proc by their paths; a missing one reads as empty."""
     files = {
         "/proc/self/status": STATUS,
+        "/proc/self/limits": facts._read("/proc/self/limits"),
         "/proc/sys/kernel/cap_last_cap": b"40\n",
         "/proc/self/oom_score_adj": b"-17\n",
         "/proc/self/mountinfo": MOUNTINFO,
@@ -72,7 +75,9 @@ def test_who_lacks_one_of_the_two_cannot_map_all():
 
 
 def test_what_proc_does_not_say_is_assumed_to_be_the_least(proc):
+    limits = proc["/proc/self/limits"]
     proc.clear()
+    proc["/proc/self/limits"] = limits  # these are not guessed
     config = root_config()
     config["process"]["oomScoreAdj"] = 0
     made = gather(config)
@@ -150,5 +155,18 @@ def test_a_file_is_read_to_its_end_and_a_missing_one_is_empty(tmp_path):
     assert facts._read(str(tmp_path / "none")) == b""
 
 
+def test_the_limits_of_proc_are_those_of_getrlimit():
+    table = facts._read("/proc/self/limits")
+    for number in range(16):
+        told = tuple((1 << 64) - 1 if value < 0 else value for value in resource.getrlimit(number))
+        assert facts._limits(table, number) == told
+
+
 def test_an_unlimited_resource_is_the_kernels_largest_number():
-    assert facts._unsigned(-1) == (1 << 64) - 1 and facts._unsigned(5) == 5
+    table = b"Limit\n" + b"Max cpu time".ljust(26) + b"unlimited            5                    seconds   \n"
+    assert facts._limits(table, 0) == ((1 << 64) - 1, 5)
+
+
+def test_without_limits_in_proc_nothing_is_guessed():
+    with pytest.raises(RtError, match="/proc/self/limits"):
+        facts._limits(b"", 7)

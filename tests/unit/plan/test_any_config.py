@@ -190,6 +190,7 @@ def hosts(draw):
     facts.kernel_mounts = ["/proc"]
     facts.cgroup = CgroupFacts(draw(st.sampled_from(["v1", "v2", "hybrid", "none"])))
     facts.cgroup.enter_by_clone = draw(st.booleans())
+    facts.cgroup.task_files = draw(st.sampled_from([[], ["/c/cpu/tasks"]]))
     if draw(st.booleans()):
         facts.cgroup.container_dirs = {"": "/c", "cpu": "/c/cpu"}
         facts.cgroup.folders = {"cpu": "cpu,cpuacct"}

@@ -253,6 +253,17 @@ def test_the_cgroup_is_entered_by_the_clone_where_the_host_can():
     assert made.fds[one(made, "clone")["cgroup"]][0].endswith("cgroup")
 
 
+def test_cgroups_of_v1_are_entered_by_the_process_itself_before_the_runtime_is_asked():
+    facts = root_facts()
+    facts.cgroup.task_files = ["/cpu/box/tasks", "/pids/box/tasks"]
+    config = root_config()
+    config["linux"]["namespaces"].append({"type": "cgroup"})
+    made = compiled(config, facts)
+    slots = one(made, "enter_cgroups")["slots"]
+    assert [made.fds[slot] for slot in slots] == [("tasks", "/cpu/box/tasks"), ("tasks", "/pids/box/tasks")]
+    assert place(made, "clone") < place(made, "enter_cgroups") < place(made, "sync") < place(made, "unshare")
+
+
 def test_the_program_is_looked_for_before_start_and_as_its_user(everything):
     assert place(everything, "ids") < place(everything, "find") < place(everything, "wait_start")
     assert place(everything, "chdir") > place(everything, "pivot")
