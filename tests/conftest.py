@@ -6,6 +6,7 @@ program a factory: program(bundle path, source) runs a program of alice's that u
 bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of alice's, own id mapped
 root_rt, root_bundle   the same as root, without a user namespace
 either  both of them in turn: (rt, bundle) as alice, then as root
+alone   the launcher without a Python to start: what it does, it does by itself
 canary  a directory of the host, alice's own, that an attack shall not touch
 """
 
@@ -17,12 +18,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 from lab.attack import Canary
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
 from lab.programs import Programs
 from lab.runtime import Runtime, program_problem
+from lab.shortcuts import build_alone
 from lab.users import User, can_make_users, made_user, own_user, own_user_in_session
 
 MakeBundle = Callable[[list[str] | str], Bundle]
@@ -125,6 +128,18 @@ def root_bundle(place: Path) -> MakeBundle:
 def either(request: pytest.FixtureRequest) -> Either:
     prefix = "root_" if request.param == "root" else ""
     return request.getfixturevalue(f"{prefix}rt"), request.getfixturevalue(f"{prefix}bundle")
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="rt-alone-"))
+    place.chmod(0o755)
+    try:
+        yield build_alone(place)
+    except CalledProcessError:
+        pytest.skip("cannot build a launcher here: musl-gcc, or a compiler with a static libc")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture

@@ -34,9 +34,9 @@ _MAKING = (
 )
 ALWAYS: dict[str, tuple[str, ...]] = {
     "run": _MAKING,
-    "create": _MAKING,
+    "create": (*_MAKING, "rootless_rt.container.shortcut"),
     "exec": ("rootless_rt.host.namespaces", "idmap.userns"),
-    "start": ("rootless_rt.container.hooks", "rootless_rt.init.launch"),
+    "start": ("rootless_rt.init.launch",),
     "state": (),
     "kill": (),
     "delete": (),

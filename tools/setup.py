@@ -236,7 +236,8 @@ def _source_state() -> str:
 def build_in_tree() -> Path:
     """Compiles build/rt and build/rt-init, which run this source tree; returns `rt`. Raises SetupError."""
     rt, init = BUILD / "rt", BUILD / "rt-init"
-    inputs = [*(TREE / "rootless_rt/init").glob("*.[ch]"), BUILD_SH, TREE / "rootless_rt/cli/launcher.c"]
+    folders = (TREE / "rootless_rt/init", TREE / "rootless_rt/cli")
+    inputs = [*(path for folder in folders for path in folder.glob("*.[ch]")), BUILD_SH]
     wanted = f"{sys.version_info[:2]} {sys.executable} {TREE} {TREE.stat().st_uid}"
     mark = BUILD / ".done"
     newest = max(path.stat().st_mtime for path in inputs)

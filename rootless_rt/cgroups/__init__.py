@@ -57,6 +57,9 @@ if TYPE_CHECKING:
         def frozen(self) -> bool:
             """Whether the cgroup was told to freeze."""
 
+        def freezer(self) -> str | None:
+            """The file that holds 1 while it is frozen; None where nothing can freeze it."""
+
         def kill(self, timeout: float = 10.0) -> bool:
             """SIGKILL everything inside, wait up to `timeout` seconds; True when it is known to be empty."""
 
@@ -65,6 +68,12 @@ if TYPE_CHECKING:
 
         def delete(self, timeout: float = 2.0) -> None:
             """Remove the cgroup and those below it; waits up to `timeout` seconds for dying processes."""
+
+        def removal(self) -> tuple[list[str], list[str]] | None:
+            """What `delete` removes where nothing lives any more: these, then of those what is empty.
+
+            None where it has more to do than rmdir(2).
+            """
 
         def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
             """Enforce `linux.resources.devices`; None, or the reason why they are not (fully) as asked."""

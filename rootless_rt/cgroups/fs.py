@@ -35,6 +35,11 @@ def read_bytes(path: str) -> bytes | None:
         posix.close(fd)
 
 
+def says_one(path: str) -> bool:
+    """Whether a control file holds the number 1; False when it is missing or closed to us."""
+    return (read_bytes(path) or b"").strip() == b"1"
+
+
 def put(path: str, text: str) -> None:
     """Write `text` to an existing control file in one write(2). Raises OSError."""
     fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)

@@ -64,6 +64,12 @@ class NoCgroup:
     def frozen(self) -> bool:
         return False
 
+    def freezer(self) -> None:
+        pass
+
+    def removal(self) -> tuple[list[str], list[str]]:
+        return [], []
+
     def kill(self, timeout: float = 10.0) -> bool:
         """False always: which processes belong to the container is not known here."""
         return False

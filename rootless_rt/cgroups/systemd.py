@@ -240,6 +240,12 @@ class Systemd:
     def frozen(self) -> bool:
         return self.inner.frozen()
 
+    def freezer(self) -> str | None:
+        return self.inner.freezer()
+
+    def removal(self) -> None:
+        """None: systemd has to be told."""
+
     def kill(self, timeout: float = 10.0) -> bool:
         return self.inner.kill(timeout)
 

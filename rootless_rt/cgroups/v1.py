@@ -175,14 +175,18 @@ class V1:
             raise fs.failure("cannot thaw the cgroup", path, error) from error
 
     def frozen(self) -> bool:
+        file = self.freezer()
+        return file is not None and fs.says_one(file)
+
+    def freezer(self) -> str | None:
         path = self._freezer()
         if path is not None:
-            return (fs.read_bytes(path + "/freezer.self_freezing") or b"").strip() == b"1"
+            return path + "/freezer.self_freezing"
         if UNIFIED in self.dirs:
             from . import v2
 
-            return v2.frozen(self.dirs[UNIFIED])
-        return False
+            return v2.freezer(self.dirs[UNIFIED])
+        return None
 
     def kill(self, timeout: float = 10.0) -> bool:
         """Freeze (then nothing forks), signal, thaw (a frozen v1 process cannot die), until all are gone."""
@@ -218,6 +222,9 @@ class V1:
         if failed is not None:
             raise failed
         fs.remove_parents(self._parents)
+
+    def removal(self) -> tuple[list[str], list[str]]:
+        return self.paths, self._parents[::-1]
 
     def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
         path = self.dir_of("devices")

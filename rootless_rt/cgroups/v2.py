@@ -109,6 +109,9 @@ class V2:
     def frozen(self) -> bool:
         return frozen(self.paths[0])
 
+    def freezer(self) -> str:
+        return freezer(self.paths[0])
+
     def kill(self, timeout: float = 10.0) -> bool:
         """`cgroup.kill` (Linux 5.14) reaches even what forks; before it, freeze and signal one by one."""
         deadline = time.monotonic() + timeout
@@ -133,6 +136,9 @@ class V2:
     def delete(self, timeout: float = 2.0) -> None:
         fs.remove(self.paths[0], timeout, self._settle)
         fs.remove_parents(self._parents)
+
+    def removal(self) -> tuple[list[str], list[str]]:
+        return self.paths, self._parents[::-1]
 
     def set_devices(self, rules: list[dict[str, Any]]) -> str | None:
         from . import bpf_devices
@@ -218,7 +224,12 @@ def thaw(path: str) -> None:
 
 def frozen(path: str) -> bool:
     """Whether this very cgroup was told to freeze: what `thaw` can take back, whatever its parents do."""
-    return (fs.read_bytes(path + "/cgroup.freeze") or b"").strip() == b"1"
+    return fs.says_one(freezer(path))
+
+
+def freezer(path: str) -> str:
+    """The file that tells whether the cgroup was told to freeze."""
+    return path + "/cgroup.freeze"
 
 
 def kill_file(path: str) -> bool:

@@ -18,7 +18,7 @@ from rootless_rt.cli.table import (
     Option,
     find,
 )
-from rootless_rt.version import COMMIT, SPEC_VERSION, VERSION
+from rootless_rt.version import SPEC_VERSION, VERSION, commit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content
 
 def version_text(prog: str) -> str:
     """What --version prints; docker reads the words after `version` and `commit:`."""
-    commit = f"commit: {COMMIT}\n" if COMMIT else ""
-    return f"{prog} version {VERSION}\n{commit}spec: {SPEC_VERSION}\n"
+    built_from = commit()
+    line = f"commit: {built_from}\n" if built_from else ""
+    return f"{prog} version {VERSION}\n{line}spec: {SPEC_VERSION}\n"
 
 
 def help_text(prog: str, name: str | None) -> str:

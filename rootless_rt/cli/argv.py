@@ -37,9 +37,11 @@ class Invocation:
 
     Every option of the table has an entry, its default when it was not given; keys are the long
     names with `_` for `-`. `command` is a name of the table, or "version". `prog` is for messages.
+    `held` is not of the words: "", or the descriptors "DIRECTORY,CONNECTION" of a `start` that the launcher
+    has begun (shortcut.h).
     """
 
-    __slots__ = ("args", "command", "globals", "options", "prog")
+    __slots__ = ("args", "command", "globals", "held", "options", "prog")
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Invocation:
         self.options = options
         self.args = args
         self.prog = prog
+        self.held = ""
 
 
 class UsageError(RtError):

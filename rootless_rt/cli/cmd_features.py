@@ -11,7 +11,7 @@ from rootless_rt.cli.output import write
 from rootless_rt.host import abilities, seccomp
 from rootless_rt.spec.features import features
 from rootless_rt.spec.jsonio import dumps
-from rootless_rt.version import COMMIT, VERSION
+from rootless_rt.version import VERSION, commit
 
 
 def run(inv: Invocation) -> int:
@@ -20,7 +20,7 @@ def run(inv: Invocation) -> int:
     bus = find_spec("jeepney") is not None
     found = features(
         version=VERSION,
-        commit=COMMIT,
+        commit=commit(),
         libseccomp=_library_version(library),
         seccomp_flags=abilities.seccomp_flags(),
         host=_host(),

@@ -1,7 +1,9 @@
 /*
  * The program installed as `rt`: finds the interpreter and the package, and becomes
  *
- *     PYTHON -I -S -B -X utf8 -X disable_remote_debug -c CODE SITES ARGUMENT...
+ *     PYTHON -I -S -B -X utf8 -X disable_remote_debug -c CODE SITES HELD ARGUMENT...
+ *
+ * unless shortcut.c, which is asked first, has done all there was to do. HELD is "", or what that has begun.
  *
  * It knows where an installer may put the package beside it, and which interpreter it was built for. It must not
  * know any option of `rt`, and must not heed the environment, PATH or the current directory: engines start the
@@ -33,6 +35,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "shortcut.h"
+
 #define PACKAGE "rootless_rt"
 #define SEPARATOR ":" /* between the directories in SITES; CODE splits at it */
 
@@ -52,9 +56,9 @@ static const char CODE[] =
 	" C,E,L=marshal.loads(posix.read(F,min(N,1<<20)))\n"
 	"except (OSError,ValueError,EOFError,TypeError):pass\n"
 	"else:\n"
-	" D={'__name__':'archive'};exec(C,D);D['install'](S[0],P,F,N+4,E,L,sys.argv[2:])\n"
+	" D={'__name__':'archive'};exec(C,D);D['install'](S[0],P,F,N+4,E,L,sys.argv[3:])\n"
 	"from " PACKAGE ".cli.main import main\n"
-	"sys.exit(main(sys.argv[2:]))\n";
+	"sys.exit(main(sys.argv[3:],held=sys.argv[2]))\n";
 
 #ifdef RT_TREE
 static const char *const SITES[] = {RT_TREE, RT_SITES NULL};
@@ -159,7 +163,7 @@ static void check_trust(const char *directory)
 static void check_rooms(const char *site)
 {
 	static const char *const rooms[] = {"/" PACKAGE "/cli", "/" PACKAGE "/container", "/" PACKAGE "/plan",
-		"/" PACKAGE "/cgroups", "/" PACKAGE "/net", "/" PACKAGE "/init", "/" PACKAGE "/spec", "/" PACKAGE "/host",
+		"/" PACKAGE "/cgroups", "/" PACKAGE "/net", "/" PACKAGE "/api", "/" PACKAGE "/init", "/" PACKAGE "/spec", "/" PACKAGE "/host",
 		"/" PACKAGE "/__pycache__", "/idmap"};
 	char path[PATH_MAX];
 	struct stat status;
@@ -263,17 +267,19 @@ int main(int argc, char **argv)
 	char beside[PATH_MAX];
 
 	fill_closed_stdio();
+	const char *held = shortcut(argc, argv);
 	drop_python_variables();
 	find_self();
 	const char *sites = find_sites();
 
-	char **python_argv = calloc(1 + FLAGS + 1 + (size_t)argc + 1, sizeof *python_argv);
+	char **python_argv = calloc(1 + FLAGS + 2 + (size_t)argc + 1, sizeof *python_argv);
 	if (!python_argv)
 		die("out of memory", "", "", "pass fewer arguments");
 	memcpy(python_argv + 1, flags, sizeof flags);
 	python_argv[1 + FLAGS] = (char *)sites;
+	python_argv[2 + FLAGS] = (char *)held;
 	for (int i = 1; i < argc; i++)
-		python_argv[1 + FLAGS + i] = argv[i];
+		python_argv[2 + FLAGS + i] = argv[i];
 
 	memcpy(beside, self, sizeof self);
 	strrchr(beside, '/')[1] = '\0';

@@ -23,26 +23,30 @@ if TYPE_CHECKING:
 PIPE_CLOSED = 128 + 13  # as a shell reports SIGPIPE
 
 
-def main(argv: list[str], prog: str = "rt") -> NoReturn:
-    """Run the command line `argv` (without the program's name) and end the process with its status."""
+def main(argv: list[str], prog: str = "rt", held: str = "") -> NoReturn:
+    """Run the command line `argv` (without the program's name) and end the process with its status.
+
+    `held` tells of what the launcher has begun: see `Invocation`.
+    """
     try:
         _occupy_standard_fds()
         # What is made is the user's to read and to remove, whatever the caller's mask says of the user.
         posix.umask(posix.umask(0o077) & 0o077)
         # A caller that ignores SIGCHLD passes that on, and the kernel would keep all exit statuses from us.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        status = _flush(run(argv, prog))
+        status = _flush(run(argv, prog, held))
     except KeyboardInterrupt as interrupt:
         status = _interrupted(interrupt)
     # Nothing of value is left to tear down, and an interpreter's orderly end costs milliseconds.
     posix._exit(status)
 
 
-def run(argv: list[str], prog: str = "rt") -> int:
+def run(argv: list[str], prog: str = "rt", held: str = "") -> int:
     """Run the command line `argv` and return the exit status; every error is reported, none is raised."""
     globals: dict[str, object] = {}
     try:
         inv = parse(argv, prog)
+        inv.held = held
         globals = inv.globals
         _anchor_log(globals)
         return _dispatch(inv)

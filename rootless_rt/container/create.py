@@ -149,7 +149,8 @@ def _make(
     until_created(container, console, lambda marker: _at_sync(container, prepared, marker))
     container.state["degraded"] = [item.as_dict() for item in plan.degradations]
     container.state["phase"] = "created"
-    handle.write_state(container.state)
+    # In the foreground, the one who deletes it is here already.
+    handle.write_state(container.state, shortcut=not options.foreground)
     if options.pid_file:
         from rootless_rt.container.pidfile import write_pid_file
 

@@ -11,7 +11,7 @@ import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 
 from rootless_rt.container import processes
-from rootless_rt.container.record import has_cgroup, manager
+from rootless_rt.container.record import has_cgroup, manager, shown
 from rootless_rt.container.store import CONFIG, START, STATE, Handle, Store, check_id, missing
 from rootless_rt.errors import RtError
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 FORCE_SECONDS = 10.0
 """How long anything may take to die of SIGKILL, or to let go of a container's lock."""
-DEGRADED = "org.rootless-rt.degraded"
-"""The annotation of `rt state` that lists the JSON paths of what differs from what was asked."""
 
 
 def status_of(handle: Handle, state: dict[str, Any]) -> str:
@@ -81,30 +79,8 @@ def _listens(handle: Handle) -> bool:
 
 
 def public_state(handle: Handle, state: dict[str, Any]) -> dict[str, Any]:
-    """What `rt state` prints, in runc's order of keys."""
-    status = status_of(handle, state)
-    shown: dict[str, Any] = {
-        "ociVersion": state.get("ociVersion", ""),
-        "id": handle.id,
-        "pid": 0 if status == "stopped" else state["pid"],
-        "status": status,
-        "bundle": state.get("bundle", ""),
-        "rootfs": state.get("rootfs", ""),
-        "created": state.get("created", ""),
-    }
-    annotations = dict(state.get("annotations") or {})
-    if state.get("degraded"):
-        # For engines, which pass annotations on and know no more.
-        fields = [str(item.get("field")) for item in state["degraded"] if isinstance(item, dict)]
-        annotations[DEGRADED] = ",".join(dict.fromkeys(fields))
-    if annotations:
-        shown["annotations"] = annotations
-    shown["owner"] = ""
-    if state.get("keepGroups"):
-        shown["keepGroups"] = True
-    if state.get("degraded"):
-        shown["degraded"] = state["degraded"]
-    return shown
+    """What `rt state` prints."""
+    return shown(state, status_of(handle, state))
 
 
 def config_of(handle: Handle) -> dict[str, Any]:
@@ -308,11 +284,11 @@ def listing(store: Store) -> list[dict[str, Any]]:
         except RtError:
             continue
         try:
-            shown = public_state(handle, handle.read_state())
-            shown["uid"] = posix.fstat(handle.fd).st_uid
+            listed = public_state(handle, handle.read_state())
+            listed["uid"] = posix.fstat(handle.fd).st_uid
         except RtError:
             continue
         finally:
             handle.close()
-        found.append(shown)
+        found.append(listed)
     return found

@@ -37,6 +37,8 @@ _FIELDS = {
 }
 _IDENTITY = ("pid", "startTime", "bootId")
 _PID_LIMIT = 1 << 31
+DEGRADED = "org.rootless-rt.degraded"
+"""The annotation of `rt state` that lists the JSON paths of what differs from what was asked."""
 
 
 def new_state(prepared: Prepared, container_id: str, options: Options) -> dict[str, Any]:
@@ -156,6 +158,32 @@ def salvage(state: object, container_id: str) -> dict[str, Any]:
     # Whether it had a pid namespace is not known; without, only its cgroup tells all its processes.
     sound["ownPid"] = given.get("ownPid") is True
     return sound
+
+
+def shown(state: dict[str, Any], status: str) -> dict[str, Any]:
+    """What `rt state` prints of a sound record, in runc's order of keys."""
+    public: dict[str, Any] = {
+        "ociVersion": state["ociVersion"],
+        "id": state["id"],
+        "pid": 0 if status == "stopped" else state["pid"],
+        "status": status,
+        "bundle": state["bundle"],
+        "rootfs": state["rootfs"],
+        "created": state["created"],
+    }
+    annotations = dict(state["annotations"])
+    if state["degraded"]:
+        # For engines, which pass annotations on and know no more.
+        fields = [str(item.get("field")) for item in state["degraded"] if isinstance(item, dict)]
+        annotations[DEGRADED] = ",".join(dict.fromkeys(fields))
+    if annotations:
+        public["annotations"] = annotations
+    public["owner"] = ""
+    if state.get("keepGroups"):
+        public["keepGroups"] = True
+    if state["degraded"]:
+        public["degraded"] = state["degraded"]
+    return public
 
 
 def has_cgroup(state: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ Must not know how a container was made: what a failure needs to be explained was
 from __future__ import annotations
 
 import posix
-from _socket import socket
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 from rootless_rt.container import processes
 from rootless_rt.container.lifecycle import (
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from rootless_rt.container.lifecycle import Warn
     from rootless_rt.container.notify import Proxy
+    from rootless_rt.container.notify_seccomp import Agent
     from rootless_rt.init.launch import Message
 
 
@@ -73,8 +74,24 @@ def start(store: Store, container_id: str, warn: Warn, *, notify: str = "") -> N
         handle.close()
 
 
+def see_through(store: Store, container_id: str, directory: int, connection: int) -> None:
+    """Go on with a `start` that the launcher has begun: rt-init was told to go on, and has something to say.
+
+    The descriptors are those of the container's directory, with its lock, and of the connection to rt-init;
+    both are closed when this comes back. Raises RtError.
+    """
+    for fd in (directory, connection):
+        posix.set_inheritable(fd, False)
+    handle = Handle(store.root, check_id(container_id), directory)
+    answers = socket(AF_UNIX, SOCK_SEQPACKET, 0, connection)
+    try:
+        _hear(handle, handle.read_state(), answers, None)
+    finally:
+        answers.close()
+        handle.close()
+
+
 def _let_go(handle: Handle, state: dict[str, Any], connection: socket) -> None:
-    from rootless_rt.container.hooks import run_hooks
     from rootless_rt.init import launch
 
     agent = None
@@ -83,6 +100,14 @@ def _let_go(handle: Handle, state: dict[str, Any], connection: socket) -> None:
 
         agent = agent_at_start(handle.id, state, config_of(handle))  # if it fails, the container still waits
     launch.go_on(connection, state["pid"])
+    _hear(handle, state, connection, agent)
+    _poststart(handle, state)
+
+
+def _hear(handle: Handle, state: dict[str, Any], connection: socket, agent: Agent | None) -> None:
+    """Serve rt-init until it executes the program. Raises RtError when it does not get there."""
+    from rootless_rt.init import launch
+
     while True:
         message = launch.receive(connection)
         if agent is not None and message.type == launch.MSG_LISTENER:
@@ -99,10 +124,15 @@ def _let_go(handle: Handle, state: dict[str, Any], connection: socket) -> None:
         handle.unlink(START)
         raise _start_failure(handle, state, message)
     handle.unlink(START)
+
+
+def _poststart(handle: Handle, state: dict[str, Any]) -> None:
     config = config_of(handle)
     hooks = config.get("hooks", {}).get("poststart")
     if hooks:
         text = hook_state_of(handle, state, config, "running", state["pid"])
+        from rootless_rt.container.hooks import run_hooks
+
         # Nothing is written any more, and a hook may well kill or delete its container.
         handle.unlock()
         try:

@@ -4,6 +4,7 @@
     ROOT/ID/state.json  written to a temporary name and renamed
     ROOT/ID/config.json the config as it was at create: used from then on
     ROOT/ID/start       socket that a created container listens on until it is started
+    ROOT/ID/shortcut    what the launcher needs to do without Python; see `container.shortcut`
 
 Everything works on descriptors of the two directories; no name is followed through a symbolic link. Must not
 know what a state means.
@@ -335,9 +336,29 @@ class Handle:
             state = None
         return salvage(state, self.id)
 
-    def write_state(self, state: dict[str, Any]) -> None:
-        """Replace state.json."""
+    def write_state(self, state: dict[str, Any], *, shortcut: bool = True) -> None:
+        """Replace state.json and, unless told not to, the launcher's record of it. Raises RtError."""
         self.write(STATE, dumps(state).encode("utf-8", "surrogateescape"))
+        if shortcut and state["phase"] == "created":
+            try:
+                self._write_shortcut(state)
+            except (OSError, RtError):
+                pass  # the one of before is void now, and without one all goes the long way
+
+    def _write_shortcut(self, state: dict[str, Any]) -> None:
+        from rootless_rt.container.shortcut import NAME, compiled
+
+        record = compiled(state, posix.stat(STATE, dir_fd=self.fd, follow_symlinks=False))
+        self.unlink(NAME)
+        if record is None:
+            return
+        # Not by way of a temporary name, which costs as much again: one that is not whole counts as none.
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        fd = posix.open(NAME, flags, 0o600, dir_fd=self.fd)
+        try:
+            posix.write(fd, record)
+        finally:
+            posix.close(fd)
 
     def remove(self) -> None:
         """Remove the directory with everything in it; links are removed, never followed."""

@@ -106,6 +106,7 @@ launcher)
 	# The interpreter itself, not the virtual environment's link to it: that may be gone when rt runs.
 	base=$("$PYTHON" -I -c 'import os, sys; print(os.path.abspath(sys._base_executable or sys.executable))')
 	version=$("$PYTHON" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	release=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' "$here/../version.py")
 	if [ $# -gt 0 ]; then
 		case $* in
 		*:*)
@@ -121,8 +122,8 @@ launcher)
 		set -- "-DRT_TREE=$(literal "$tree")" "-DRT_TREE_UID=$(stat -c %u -- "$tree")" "-DRT_SITES=$sites"
 	fi
 	# shellcheck disable=SC2086
-	$CC $flags "-DRT_PYTHON=$(literal "$base")" "-DRT_VERSION=$(literal "$version")" "$@" \
-		-o "$scratch/out" "$here/../cli/launcher.c"
+	$CC $flags "-DRT_PYTHON=$(literal "$base")" "-DRT_VERSION=$(literal "$version")" \
+		"-DRT_RELEASE=$(literal "$release")" "$@" -o "$scratch/out" "$here"/../cli/*.c
 	;;
 *)
 	echo "build.sh: nothing called $what" >&2

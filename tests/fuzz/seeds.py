@@ -1,4 +1,4 @@
-"""What the fuzzers start from: real plans, and passwd files of images.
+"""What the fuzzers start from: real plans, passwd files of images, and records for the launcher.
 
     python3 tests/fuzz/seeds.py    writes the small set that is kept in tests/fuzz/corpus
 
@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 from lab.plans import compiled, root_config, root_facts, spec_of, user_config, user_facts  # noqa: E402
 
+from rootless_rt.container.shortcut import compiled as compiled_record  # noqa: E402
 from rootless_rt.plan.execute import exec_plan  # noqa: E402
 from rootless_rt.plan.model import Policy  # noqa: E402
 from rootless_rt.plan.ops import MAGIC, OPS, Op, blank, encode  # noqa: E402
@@ -61,6 +62,19 @@ def plans() -> dict[str, bytes]:
     }
 
 
+def records() -> dict[str, bytes]:
+    """Name -> bytes of records that the launcher gets."""
+    state: dict[str, Any] = {
+        "id": "c", "ociVersion": "1.2.0", "phase": "created", "pid": 42, "startTime": "77", "bootId": "b",
+        "bundle": "/b", "rootfs": "/r", "created": "2026-01-01T00:00:00Z", "annotations": {"a": "b"},
+        "ownPid": True, "maker": {}, "degraded": [], "cgroup": {"kind": "none"},
+    }  # fmt: skip
+    cgroup = {"kind": "v1", "paths": {"freezer": "/f/x/c", "cpu": "/c/x/c"}, "parents": ["/f/x", "/c/x"]}
+    found = {"plain": compiled_record(state, HERE.stat())}
+    found["cgroup"] = compiled_record({**state, "cgroup": cgroup}, HERE.stat())
+    return {name: data for name, data in found.items() if data is not None}
+
+
 def write(folder: Path, seeds: dict[str, bytes]) -> None:
     """A file a seed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,3 +85,4 @@ def write(folder: Path, seeds: dict[str, bytes]) -> None:
 if __name__ == "__main__":
     write(CORPUS / "plan_reader", plans())
     write(CORPUS / "passwd", PASSWD)
+    write(CORPUS / "shortcut_record", records())

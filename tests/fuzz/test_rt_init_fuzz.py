@@ -1,4 +1,4 @@
-"""rt-init's readers of bytes under libFuzzer, with ASan and UBSan; and its sources under gcc's analyzer.
+"""The C programs' readers of bytes under libFuzzer, with ASan and UBSan; their sources under gcc's analyzer.
 
 RT_FUZZ_SECONDS makes the runs longer (each is 20 s at most by default). What a run finds is left as a file
 beside its log; put it into tests/fuzz/corpus with the fix.
@@ -12,17 +12,24 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fuzz.seeds import CORPUS, HERE, PASSWD, plans, write
+from fuzz.seeds import CORPUS, HERE, PASSWD, plans, records, write
 from lab.tree import TREE
 
-INIT = TREE / "rootless_rt/init"
+INIT, CLI = TREE / "rootless_rt/init", TREE / "rootless_rt/cli"
 SECONDS = os.environ.get("RT_FUZZ_SECONDS", "20")
 FLAGS = [
-    *("-std=gnu11", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-g", "-O1", f"-I{INIT}"),
+    *("-std=gnu11", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-g", "-O1", f"-I{INIT}", f"-I{CLI}"),
     *("-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
 ]
 WITHOUT_MAIN = sorted(path for path in INIT.glob("*.c") if path.name != "main.c")
-TARGETS = {"plan_reader": ([INIT / "wire.c"], plans), "passwd": (WITHOUT_MAIN, lambda: PASSWD)}
+TARGETS = {
+    "plan_reader": ([INIT / "wire.c"], plans),
+    "passwd": (WITHOUT_MAIN, lambda: PASSWD),
+    "shortcut_record": ([CLI / "shortcut_record.c"], records),
+}
+RUNS = 100_000  # a second, at most: the smallest of the readers has seen it all by then
+# What the build script defines for the launcher.
+DEFINES = [f'-DRT_{name}="x"' for name in ("PYTHON", "VERSION", "RELEASE")]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,13 @@ def test_no_bytes_make_a_reader_misbehave(name: str, clang: str, tmp_path: Path)
     corpus = tmp_path / "corpus"
     shutil.copytree(CORPUS / name, corpus)
     write(corpus / "today", seeds())
-    limits = [f"-max_total_time={SECONDS}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536"]
+    limits = [
+        f"-max_total_time={SECONDS}",
+        f"-runs={RUNS * int(SECONDS)}",
+        "-timeout=10",
+        "-rss_limit_mb=2048",
+        "-max_len=65536",
+    ]
     with (tmp_path / "log").open("wb") as log:
         done = subprocess.run(
             [program, *limits, f"-artifact_prefix={tmp_path}/found-", corpus, corpus / "today"],
@@ -66,7 +79,7 @@ def test_no_bytes_make_a_reader_misbehave(name: str, clang: str, tmp_path: Path)
     assert "Done " in said, "it ran to its end"
 
 
-@pytest.mark.parametrize("path", sorted(INIT.glob("*.c")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*INIT.glob("*.c"), *CLI.glob("*.c")]), ids=lambda path: path.name)
 def test_the_analyzer_has_nothing_to_say(path: Path) -> None:
     gcc = shutil.which("gcc")
     if not gcc:
@@ -80,6 +93,7 @@ def test_the_analyzer_has_nothing_to_say(path: Path) -> None:
         "-Wall",
         "-Wextra",
         "-Werror",
+        *DEFINES,
     ]
     done = subprocess.run(
         [*words, "-fanalyzer", "-c", "-o", os.devnull, path], capture_output=True, text=True, check=False

@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "rootless_rt/word.py").write_text("WORD = 'old'\n\ndef where(): pass\n")
     (tmp_path / "rootless_rt/cli/main.py").write_text(
         "from rootless_rt import word\n"
-        "def main(argv):\n"
+        "def main(argv, held):\n"
         "    loader = type(word.__spec__.loader).__name__\n"
         "    if 'when' in argv:\n"
         "        import sys\n"
@@ -56,7 +56,7 @@ def build(tree: Path, *options: str) -> Path:
 
 def run(tree: Path, *words: str) -> list[str]:
     words = words or ("a", "b")
-    argv = [sys.executable, "-I", "-S", "-B", "-c", launcher_code(), str(tree), *words]
+    argv = [sys.executable, "-I", "-S", "-B", "-c", launcher_code(), str(tree), "", *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.split()
@@ -118,7 +118,7 @@ def test_an_archive_that_is_replaced_meanwhile_is_not_read_with_old_offsets(tree
     main = tree / "rootless_rt/cli/main.py"
     main.write_text(
         "import posix\n"
-        "def main(argv):\n"
+        "def main(argv, held):\n"
         f"    posix.rename({str(out)!r} + '.next', {str(out)!r})\n"
         "    from rootless_rt import word\n"
         "    print(word.WORD, type(word.__spec__.loader).__name__)\n"
