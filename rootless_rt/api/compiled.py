@@ -128,18 +128,19 @@ class Compiled:
         """The plan of run `number` as rt-init reads it."""
         return self._joined(self._all(task), number)
 
-    def plan_of(self, task: Task) -> Plan:
-        """The plan of one run: for messages about its ops, and with degradations of its own."""
+    def plan_of(self, number: int, task: Task) -> Plan:
+        """The plan of one run: for messages about its ops, with descriptors and degradations of its own."""
         ops = self.prepared.plan.ops
         different = self.ops_of(task)
-        return self._with([different.get(index, op) for index, op in enumerate(ops)] if different else ops)
+        ops = [different.get(index, op) for index, op in enumerate(ops)] if different else ops
+        return self._with(number, ops)
 
     def head(self, number: int) -> tuple[bytes, Plan]:
         """A container that waits for its task: the plan as rt-init reads it, and for messages."""
         kept = [index for index in range(self._start) if index != self._places["find"]]
         ops = [self.prepared.plan.ops[index] for index in kept] + _WAIT
         tolerated = self.prepared.plan.tolerated
-        plan = self._with(ops)
+        plan = self._with(number, ops)
         plan.tolerated = {at: tolerated[index] for at, index in enumerate(kept) if index in tolerated}
         return self._joined([self._encoded[index] for index in kept] + _ENCODED_WAIT, number), plan
 
@@ -167,9 +168,11 @@ class Compiled:
             encoded[index] = encode_op(op)
         return encoded
 
-    def _with(self, ops: list[Op]) -> Plan:
+    def _with(self, number: int, ops: list[Op]) -> Plan:
         made = copy.copy(self.prepared.plan)
         made.ops = ops
+        if self.dirs:
+            made.fds = [(kind, self._renamed(text, number)) for kind, text in made.fds]
         made.degradations = list(made.degradations)
         return made
 
@@ -186,8 +189,18 @@ class Compiled:
         prepared = self.prepared
         manager = prepared.cgroup
         if self.has_cgroup:
-            manager = cgroups.load(_renamed(manager.to_state(), self.id_of(0), self.id_of(number)))
+            manager = cgroups.load(self._renamed(manager.to_state(), number))
         return Prepared(prepared.spec, prepared.facts, plan, manager, prepared.limits)
+
+    def _renamed(self, value: Any, number: int) -> Any:
+        """A text, or a manager's state, with the id of a run in place of that of run 0."""
+        if isinstance(value, str):
+            return value.replace(self.id_of(0), self.id_of(number))
+        if isinstance(value, dict):
+            return {key: self._renamed(item, number) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._renamed(item, number) for item in value]
+        return value
 
 
 def direct(prepared: Prepared) -> tuple[Plan, int]:
@@ -198,7 +211,8 @@ def direct(prepared: Prepared) -> tuple[Plan, int]:
     """
     plan, facts = copy.copy(prepared.plan), prepared.facts
     maps = own_maps(prepared)
-    enters = prepared.cgroup.kind != "none" and not facts.cgroup.enter_by_clone
+    by_itself = facts.cgroup.enter_by_clone or facts.cgroup.task_files
+    enters = prepared.cgroup.kind != "none" and not by_itself
     without_maps = plan.uid_map is None or maps is not None
     tolerated = {
         id(op): plan.tolerated[index] for index, op in enumerate(plan.ops) if index in plan.tolerated
@@ -225,7 +239,7 @@ def own_maps(prepared: Prepared) -> tuple[str, str, int] | None:
     None where the helpers of shadow-utils are needed, or there is nothing to map.
     """
     plan, facts = prepared.plan, prepared.facts
-    if plan.uid_map is None or plan.gid_map is None:
+    if plan.uid_map is None or plan.gid_map is None or plan.lent:
         return None
     own = len(plan.uid_map) == len(plan.gid_map) == 1
     own = own and plan.uid_map[0][1:] == (facts.euid, 1) and plan.gid_map[0][1:] == (facts.egid, 1)
@@ -241,14 +255,3 @@ def path_of(env: list[str]) -> str:
         if entry.startswith("PATH="):
             return entry[5:]
     return DEFAULT_PATH
-
-
-def _renamed(state: Any, old: str, new: str) -> Any:
-    """A manager's state with one container's id in place of another's, in whatever text it stands."""
-    if isinstance(state, str):
-        return state.replace(old, new)
-    if isinstance(state, dict):
-        return {key: _renamed(value, old, new) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_renamed(item, old, new) for item in state]
-    return state

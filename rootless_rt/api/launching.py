@@ -15,7 +15,7 @@ from rootless_rt.api.keeper import Keeper, ending
 from rootless_rt.api.measures import measure
 from rootless_rt.api.process import Ending
 from rootless_rt.container import confine, processes
-from rootless_rt.container.create import Ended
+from rootless_rt.container.create import Ended, write_maps_of
 from rootless_rt.container.prepare import open_fds
 from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
@@ -44,7 +44,7 @@ class Run:
     def start(self, task: Task, stdio: tuple[int, int, int], keeper: Keeper) -> None:
         """Make it, up to where its program runs. Raises RtError; then nothing is left of it."""
         wire = self._compiled.wire(self._number, task)
-        self._make(wire, self._compiled.plan_of(task), stdio, keeper)
+        self._make(wire, self._compiled.plan_of(self._number, task), stdio, keeper)
 
     def prepare(self, null: int, keeper: Keeper) -> None:
         """Make it up to where it waits for its task. Raises RtError; then nothing is left of it."""
@@ -144,20 +144,7 @@ class Run:
 
     def _map(self) -> None:
         confine.enter(self._prepared, self._compiled.options, self.pid)
-        plan, facts = self._plan, self._prepared.facts
-        if plan.uid_map is None or plan.gid_map is None:
-            return
-        from idmap.write import write_maps
-
-        write_maps(
-            self.pid,
-            plan.uid_map,
-            plan.gid_map,
-            euid=facts.euid,
-            egid=facts.egid,
-            privileged=facts.can_map_all,
-            setgroups=None if plan.set_groups else "deny",
-        )
+        write_maps_of(self._plan, self.pid, self._prepared.facts)
 
     def _take_back(self) -> None:
         if self._sock is not None:

@@ -26,8 +26,8 @@ def hardened_config(rootfs: str | os.PathLike[str], args: Sequence[str] = ("sh",
 
     The program is uid 1000 without a capability, on a read-only root with small file systems to work in
     (/home, /tmp), without a network, under a seccomp filter and Landlock, with at most 1 GiB of memory and
-    256 processes. An ordinary user's program is that user on the host, root's is nobody. The dict can be
-    changed.
+    256 processes. An ordinary user's program is that user on the host, root's is nobody: there the rootfs must
+    have the places that are mounted on (/home, /var/tmp …). The dict can be changed.
     """
     uid, gid = _own_maps()
     config = hardened_spec([uid], [gid], devices=os.geteuid() == 0 and not in_user_namespace())
@@ -44,7 +44,9 @@ def host_config(directory: str | os.PathLike[str], args: Sequence[str] = ("sh",)
     is in /usr and in this Python's own directories can be read by the program. Raises RtError.
     """
     root = os.path.abspath(directory)
-    mounts = [_bind("/usr")]
+    own = {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
+    bound = ["/usr", *[path for path in _FOUND if os.path.exists(path)]]
+    bound += [path for path in sorted(own) if not path.startswith("/usr")]
     try:
         for name in _PLACES:
             os.makedirs(os.path.join(root, name), exist_ok=True)
@@ -53,14 +55,13 @@ def host_config(directory: str | os.PathLike[str], args: Sequence[str] = ("sh",)
                 if not os.path.lexists(os.path.join(root, name)):
                     os.symlink(os.readlink("/" + name), os.path.join(root, name))
             elif os.path.isdir("/" + name):
-                mounts.append(_bind("/" + name))
+                bound.append("/" + name)
+        for path in bound:
+            _make_place(root + path, os.path.isdir(path))
     except OSError as error:
         raise RtError(f"cannot make {root}: {os.strerror(error.errno or 0).lower()}") from None
-    mounts += [_bind(path) for path in _FOUND if os.path.exists(path)]
-    own = {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
-    mounts += [_bind(path) for path in sorted(own) if not path.startswith("/usr")]
     config = hardened_config(root, args)
-    config["mounts"] += mounts
+    config["mounts"] += [_bind(path) for path in bound]
     return config
 
 
@@ -82,6 +83,13 @@ def _own_maps() -> tuple[dict[str, int], dict[str, int]]:
         return line, dict(line)
     uid, gid = ({"containerID": USER, "hostID": own, "size": 1} for own in (os.geteuid(), os.getegid()))
     return uid, gid
+
+
+def _make_place(path: str, directory: bool) -> None:
+    """Something to mount on: the root of the container may be nobody to this directory."""
+    os.makedirs(path if directory else os.path.dirname(path), exist_ok=True)
+    if not directory and not os.path.exists(path):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
 
 
 def _bind(path: str) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
             from rootless_rt.container.tuning import set_from_outside
 
             set_from_outside(container)
-        _write_maps(container, prepared.facts)
+        write_maps_of(container.plan, container.pid, prepared.facts)
         if prepared.outside is not None:
             prepared.outside.at_maps(container.handle, container.pid, container.pidfd)
             prepared.outside.note(container.state)
@@ -255,19 +255,22 @@ def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
             run_hooks_of(container, hooks, kind, "creating")
 
 
-def _write_maps(container: Container, facts: HostFacts) -> None:
-    plan = container.plan
+def write_maps_of(plan: Plan, pid: int, facts: HostFacts) -> None:
+    """Write the id maps of the new process `pid`, if it has a user namespace of its own.
+
+    Raises IdmapError.
+    """
     if plan.uid_map is None or plan.gid_map is None:
         return
     if plan.lent:
         from idmap.nsresource import lend
 
-        plan.uid_map, plan.gid_map = lend(container.pid)
+        plan.uid_map, plan.gid_map = lend(pid)
         return
     from idmap.write import write_maps
 
     write_maps(
-        container.pid,
+        pid,
         plan.uid_map,
         plan.gid_map,
         euid=facts.euid,
