@@ -26,8 +26,8 @@ def hardened_config(rootfs: str | os.PathLike[str], args: Sequence[str] = ("sh",
 
     The program is uid 1000 without a capability, on a read-only root with small file systems to work in
     (/home, /tmp), without a network, under a seccomp filter and Landlock, with at most 1 GiB of memory and
-    256 processes. An ordinary user's program is that user on the host, root's is nobody: there the rootfs must
-    have the places that are mounted on (/home, /var/tmp …). The dict can be changed.
+    256 processes. An ordinary user's program is that user on the host, root's is nobody: there the rootfs
+    must have the places that are mounted on (/home, /var/tmp …). The dict can be changed.
     """
     uid, gid = _own_maps()
     config = hardened_spec([uid], [gid], devices=os.geteuid() == 0 and not in_user_namespace())
