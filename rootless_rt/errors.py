@@ -13,21 +13,25 @@ class RtError(Exception):
     """Something a user can understand and mend.
 
     `message` is one line without a final full stop; `hint`, when there is one, names the fix;
-    `code` is the exit status of the command that fails with it.
+    `code` is the exit status of the command that fails with it; `id` is what `rt explain` takes to say more,
+    or empty. `closed` is a path that the kernel has denied, for who can say why.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, code: int = 1) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, code: int = 1, id: str = "") -> None:
         # A name out of a config or an image may hold line breaks, or steer a terminal.
         message = message.translate(CONTROLS)
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.code = code
+        self.id = id
+        self.closed = ""
 
 
 class SpecError(RtError):
     """A wrong value in config.json: `path` is its JSON path, such as `process.user.uid`."""
 
-    def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
-        super().__init__(f"config.json: {path}: {problem}" if path else f"config.json: {problem}", hint=hint)
+    def __init__(self, path: str, problem: str, *, hint: str | None = None, id: str = "") -> None:
+        where = f"config.json: {path}" if path else "config.json"
+        super().__init__(f"{where}: {problem}", hint=hint, id=id)
         self.path = path

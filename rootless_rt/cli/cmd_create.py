@@ -10,6 +10,7 @@ from rootless_rt.cli.common import (
     notify_directory,
     store_of,
     tell,
+    tell_of_root,
     with_network,
 )
 from rootless_rt.container import signals
@@ -30,6 +31,8 @@ def run(inv: Invocation) -> int:
     # From here on a signal either takes everything back or finds a container that is made.
     signals.hold()
     container = build(store, prepared, container_id, options)
-    tell(log_of(inv), prepared.plan)
+    log = log_of(inv)
+    tell_of_root(log, store)
+    tell(log, prepared.plan)
     container.handle.close()
     return 0

@@ -11,6 +11,7 @@ from rootless_rt.cli.common import (
     notify_socket,
     store_of,
     tell,
+    tell_of_root,
     with_network,
 )
 from rootless_rt.cli.log import Log
@@ -45,6 +46,7 @@ def run(inv: Invocation) -> int:
     signals.hold()
     container = build(store, prepared, container_id, options)
     log = log_of(inv)
+    tell_of_root(log, store)
     tell(log, prepared.plan)
     # Before the start: whoever sees the program run may signal it through this process.
     wakeup = Wakeup() if options.foreground else None

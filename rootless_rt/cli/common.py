@@ -39,6 +39,24 @@ def store_of(inv: Invocation) -> Store:
     return Store(default_root(paths.environment(), euid, initial), False)
 
 
+def tell_of_root(log: Log, store: Store) -> None:
+    """Say so where new containers are not kept in $XDG_RUNTIME_DIR: other calls may look for them there."""
+    runtime = paths.environment().get("XDG_RUNTIME_DIR", "")
+    if store.given or not runtime or store.root in (runtime + "/rt", "/run/rt"):
+        return
+    try:
+        owner = posix.stat(runtime).st_uid
+        why = f"belongs to uid {owner}, not to you" if owner != posix.geteuid() else "is open to others"
+    except OSError as error:
+        why = posix.strerror(error.errno or 0).lower()
+    usual = f"/run/user/{posix.geteuid()}"
+    log.warning(
+        f"XDG_RUNTIME_DIR {runtime} {why}: containers are kept in {store.root}",
+        f"export XDG_RUNTIME_DIR={usual}" if paths.exists(usual) else "unset XDG_RUNTIME_DIR",
+        "RT-SESSION-RUNTIME-DIR",
+    )
+
+
 def is_strict(inv: Invocation) -> bool:
     """The policy of degradation: what --degrade says, else strict for the real root only."""
     chosen = text(inv.globals, "degrade")
@@ -162,6 +180,6 @@ def with_network(inv: Invocation, store: Store, container_id: str, options: Opti
 def tell(log: Log, plan: Plan) -> None:
     """Announce what differs from what was asked."""
     for degradation in plan.degradations:
-        log.warning(degradation.line(), degradation.fix or None)
+        log.warning(degradation.line(), degradation.fix or None, degradation.id)
     for line in plan.warnings:
         log.warning(line)

@@ -35,14 +35,14 @@ class Log:
         self.level = "debug" if self.debugging else level if isinstance(level, str) else "warning"
         self.prog = prog
 
-    def error(self, message: str, hint: str | None = None) -> None:
-        """Report the error a command ends with: once, as its last word."""
-        self._say("", message, hint)
-        self._record("error", message, hint)
+    def error(self, message: str, hint: str | None = None, id: str = "") -> None:
+        """Report the error a command ends with: once, as its last word. `id`: what `rt explain` takes."""
+        self._say("", message, self._with_id(hint, id))
+        self._record("error", message, hint, id)
 
-    def warning(self, message: str, hint: str | None = None) -> None:
+    def warning(self, message: str, hint: str | None = None, id: str = "") -> None:
         """Report something that differs from what was asked, without failing."""
-        self._remark("warning", message, hint)
+        self._remark("warning", message, hint, id)
 
     def info(self, message: str) -> None:
         """Report what is being done, for --log-level info."""
@@ -60,12 +60,16 @@ class Log:
             # Nobody listens on stderr; the exit status and the log still tell.
             return
 
-    def _remark(self, level: str, message: str, hint: str | None) -> None:
+    def _remark(self, level: str, message: str, hint: str | None, id: str = "") -> None:
         if _LEVELS.index(level) > _LEVELS.index(self.level):
             return
-        self._say(level + ": ", message, hint)
+        self._say(level + ": ", message, self._with_id(hint, id))
         if not self.structured:
-            self._record(level, message, hint)
+            self._record(level, message, hint, id)
+
+    def _with_id(self, hint: str | None, id: str) -> str | None:
+        more = f"{self.prog} explain {id}"
+        return hint if not id else f"{hint} ({more})" if hint else more
 
     def _say(self, label: str, message: str, hint: str | None) -> None:
         text = f"{self.prog}: {label}{printable(message)}\n"
@@ -74,7 +78,7 @@ class Log:
             text += "hint: " + "\n      ".join(map(printable, hint.split("\n"))) + "\n"
         self.plain(text)
 
-    def _record(self, level: str, message: str, hint: str | None) -> None:
+    def _record(self, level: str, message: str, hint: str | None, id: str = "") -> None:
         """Append one record to the file of --log, in one write, so that parallel calls do not mix."""
         if self.path is None:
             return
@@ -82,9 +86,11 @@ class Log:
         if self.structured:
             quote = encode_basestring_ascii
             extra = f',"hint":{quote(hint)}' if hint else ""
+            extra += f',"id":{quote(id)}' if id else ""
             line = f'{{"level":"{level}","msg":{quote(message)},"time":"{now}"{extra}}}\n'
         else:
             extra = f" hint={encode_basestring(hint)}" if hint else ""
+            extra += f" id={id}" if id else ""
             line = f'time="{now}" level={level} msg={encode_basestring(message)}{extra}\n'
         try:
             fd = posix.open(self.path, _APPEND, 0o644)

@@ -99,7 +99,11 @@ def _report(error: BaseException, globals: dict[str, object], prog: str) -> int:
 
         log.plain(f"Incorrect Usage.\n\n{help_text(prog, error.command)}\n")
     if isinstance(error, RtError):
-        log.error(error.message, error.hint)
+        if error.closed:
+            from rootless_rt.host.reach import explained
+
+            error = explained(error)
+        log.error(error.message, error.hint, error.id)
         return error.code
     return _report_other(error, log)
 
@@ -109,7 +113,10 @@ def _report_other(error: BaseException, log: Log) -> int:
     from idmap.errors import IdmapError
 
     if isinstance(error, IdmapError):
-        log.error(error.message, error.hint)
+        from rootless_rt.host.doctor.reasons_errors import OF_MAPS
+        from rootless_rt.host.outer import fix_here
+
+        log.error(error.message, fix_here(error.reason) or error.hint, OF_MAPS.get(error.reason, ""))
         return 1
     exhausted = _exhausted(error)
     if exhausted is not None:

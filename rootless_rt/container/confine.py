@@ -146,4 +146,5 @@ def _set_devices(prepared: Prepared, options: Options) -> None:
     if options.strict and manager.kind == "none":
         prepared.plan.warnings.append(f"{field}: not enforced: {reason}")
         return
-    prepared.plan.degradations.append(Degradation(field, "device rules", "not enforced", reason or ""))
+    found = Degradation(field, "device rules", "not enforced", reason or "", id="RT-BUNDLE-LIMITS")
+    prepared.plan.degradations.append(found)

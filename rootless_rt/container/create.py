@@ -212,8 +212,16 @@ def outcome(container: Container, message: launch.Message) -> None:
             from rootless_rt.container.served import because
 
             degradation = because(degradation, message.err)
+        elif degradation is not None and container.plan.ops[message.op].name == "keyring":
+            from rootless_rt.container.causes import no_keyring
+
+            degradation = no_keyring(degradation, message.err)
         if degradation is not None and container.options.strict and not degradation.always:
-            raise RtError(f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}")
+            raise RtError(
+                f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}",
+                hint=degradation.fix or None,
+                id=degradation.id,
+            )
         if degradation is not None:
             container.plan.degradations.append(degradation)
         return

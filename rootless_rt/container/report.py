@@ -35,9 +35,9 @@ def failure(plan: Plan, message: Message) -> RtError:
     number = message.err
     text, _, detail = message.text.partition("\n")
     if op.name in ("find", "exec") and message.call in ("find", "execve"):
-        from rootless_rt.plan.process import program_error
+        from rootless_rt.plan.program import program_error
 
-        error = program_error(text, number)
+        error = program_error(text, number, detail, posix.uname().machine)
         if op.name == "exec" and number in (errno.EPERM, errno.EACCES):
             error.hint = _label_hint(plan) or error.hint
         return error
@@ -46,7 +46,7 @@ def failure(plan: Plan, message: Message) -> RtError:
             "linux.namespaces (pid): the first process of the joined pid namespace has ended",
             hint="start the container that it belongs to again",
         )
-    if op.name == "clone":
+    if op.name == "clone" or (op.name == "unshare" and number == errno.ENOSPC):
         from rootless_rt.host.userns import clone_failure
 
         return clone_failure(number, op.args[0])
@@ -72,9 +72,14 @@ def failure(plan: Plan, message: Message) -> RtError:
     line = ": ".join(part for part in parts if part)
     if detail.strip():
         line += f" ({_kernel_says(detail)})"
-    hint = (
-        _hint(op, message.call, number) or _root_s_filesystem(plan, op, number) or _restricted(plan, number)
-    )
+    from rootless_rt.container.causes import cause
+
+    found = cause(plan, op, message.call, number, text)
+    if found is not None:
+        return RtError(": ".join([line, found.why][: 2 if found.why else 1]), hint=found.fix, id=found.id)
+    hint = _hint(op, message.call, number) or _root_s_filesystem(plan, op, number)
+    if hint is None and (hint := _restricted(plan, number)):
+        return RtError(line, hint=hint, id="RT-USERNS-APPARMOR")
     return RtError(line, hint=hint)
 
 
@@ -162,16 +167,6 @@ def _hint(op: Op, call: str, number: int) -> str | None:
                 "a fuse mount needs fd=N,rootmode=40000,user_id=N,group_id=N, and an fd that was opened in "
                 "the container's own user namespace"
             )
-        if kind == "proc" and number == errno.EPERM:
-            return (
-                "the host's /proc is partly hidden, as in most containers, so the kernel refuses a new one: "
-                "run the outer container with unmasked paths (podman, docker: "
-                "--security-opt systempaths=unconfined; Kubernetes: procMount: Unmasked)"
-            )
-        if kind == "sysfs" and number == errno.EPERM:
-            return "sysfs needs a network namespace of this user namespace: add one, or bind /sys read-only"
-        if kind == "devpts" and number == errno.EINVAL:
-            return "are the ids of its gid= and uid= options mapped into the user namespace?"
         if kind in ("cgroup", "cgroup2") and number in (errno.EPERM, errno.EBUSY):
             return 'give the mount the type "cgroup": it then shows what there is of the container\'s cgroup'
         if number == errno.ENODEV:
@@ -201,12 +196,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
             return _destination_hint(number)
         if call == "symlinkat" and number == errno.EEXIST:
             return "copy-symlink makes a symlink there: the rootfs has something else at that place"
-        if number == errno.EPERM:
-            return "the mount it comes from belongs to another user namespace, which locks its flags"
         if call == "device":
             return "the host's node is not the device that was asked for"
-    if op.name in ("source", "root") and number == errno.EACCES:
-        return "each directory on the way must be searchable (x) for your user"
     if op.name == "source" and number == errno.EINVAL:
         return "mounts lie below it, and what they cover must stay so in a user namespace: use rbind"
     if op.name == "source" and call == "descriptor":
@@ -223,11 +214,8 @@ def _hint(op: Op, call: str, number: int) -> str | None:
         return f"is the path a namespace file such as /proc/PID/ns/{NAMESPACES[op.args[2]][1]}?"
     if op.name == "proc_file" and number == errno.EXDEV:
         return "labels are only written to /proc itself: umount what lies below it (see /proc/self/mountinfo)"
-    if op.name == "sysctl":
-        if number == errno.EINVAL and "ping_group_range" in op.args[0]:
-            return "are all its groups mapped into the user namespace?"
-        if number in (errno.EROFS, errno.EXDEV):
-            return "/proc/sys is read-only here, as in most containers"
+    if op.name == "sysctl" and number == errno.EINVAL and "ping_group_range" in op.args[0]:
+        return "are all its groups mapped into the user namespace?"
     if op.name == "chdir":
         if not op.args[1]:
             return "the working directory must be there: only a container's own program has it made"

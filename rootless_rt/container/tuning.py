@@ -40,7 +40,8 @@ def set_from_outside(container: Container) -> None:
                 why = f"{message.call}: {posix.strerror(message.err).lower()}"
                 fix = hint(plan.ops[message.op], message.err) or ""
                 asked = plan.ops[message.op].describe()
-                container.plan.degradations.append(Degradation(label, asked, "the caller's", why, fix))
+                found = Degradation(label, asked, "the caller's", why, fix, id="RT-BUNDLE-RLIMITS")
+                container.plan.degradations.append(found)
             elif message.type in (launch.MSG_ERROR, launch.MSG_NOTE):
                 raise failure(plan, message)
             else:

@@ -170,10 +170,7 @@ def start(
                 ],
             )
         except OSError as error:
-            raise RtError(
-                f"cannot start rt-init from memory: {posix.strerror(error.errno or 0).lower()}",
-                hint="/proc must be mounted, and memory files executable: sysctl vm.memfd_noexec (0 or 1)",
-            ) from None
+            raise _not_started(error.errno or 0) from None
         send_plan(ours, wire, fds)
         return ours, pid
     except BaseException:
@@ -193,6 +190,24 @@ def send_plan(sock: socket, wire: bytes, fds: list[int]) -> None:
         _send_plan(sock, [plan, *fds])
     finally:
         posix.close(plan)
+
+
+def _not_started(number: int) -> RtError:
+    """The C library makes processes by clone3(2), and goes back to clone(2) only where that is ENOSYS."""
+    from rootless_rt.host.filtered import is_filtered
+
+    if number == errno.EPERM and is_filtered():
+        from rootless_rt.host.outer import fix_here
+
+        return RtError(
+            "cannot start rt-init: a seccomp filter of the surrounding container forbids clone3(2)",
+            hint=fix_here("seccomp"),
+            id="RT-SECCOMP-CALLS",
+        )
+    return RtError(
+        f"cannot start rt-init from memory: {posix.strerror(number).lower()}",
+        hint="/proc must be mounted, and memory files executable: sysctl vm.memfd_noexec (0 or 1)",
+    )
 
 
 def _send_plan(sock: socket, fds: list[int]) -> None:

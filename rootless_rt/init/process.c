@@ -1,4 +1,4 @@
-/* The process: its ids, capabilities, limits, files, and at last its program. */
+/* The process: its ids, capabilities, limits and files. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -272,45 +272,6 @@ void op_home(struct run *r, const struct op *op)
 	close(fd);
 }
 
-static int executable(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st))
-		return -1;
-	if (S_ISDIR(st.st_mode)) {
-		errno = EISDIR;
-		return -1;
-	}
-	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS);
-}
-
-/* Look the program up in the container, as its user: what cannot be found is an error of create. */
-void op_find(struct run *r, const struct op *op)
-{
-	const char *name = S(op, F_FIND_NAME), *path = S(op, F_FIND_PATH), *end;
-	size_t size = sizeof r->exe;
-	int length;
-
-	if (strchr(name, '/')) {
-		if (executable(name) || strlen(name) >= size)
-			fail(r, "find", name);
-		snprintf(r->exe, size, "%s", name);
-		return;
-	}
-	for (; path; path = *end ? end + 1 : NULL) {
-		end = path + strcspn(path, ":");
-		errno = 0;
-		length = snprintf(r->exe, size, "%.*s/%s", (int)(end - path), path == end ? "." : path, name);
-		if (length > 0 && (size_t)length < size && path != end && !executable(r->exe))
-			return;
-		if (errno == ENOTCONN) /* what served the rootfs has ended */
-			fail(r, "find", r->exe);
-	}
-	errno = ENOENT;
-	fail(r, "find", name);
-}
-
 /*
  * From here on programs of the image may see this process (hooks, exec, whoever shares its namespaces)
  * and what it has open in /proc/PID/fd: the host's /proc and mounts, and by ".." the host's root, must be
@@ -365,38 +326,4 @@ void op_keep_fds(struct run *r, const struct op *op)
 			fail(r, "dup2", "");
 	if (syscall(SYS_close_range, 3 + count, ~0U, CLOSE_RANGE_CLOEXEC))
 		fail(r, "close_range", "");
-}
-
-static int has_home(char **env)
-{
-	for (; *env; env++)
-		if (!strncmp(*env, "HOME=", 5))
-			return 1;
-	return 0;
-}
-
-/*
- * Not 1 where the program is not the first of its pid namespace. Before the filter, which may forbid
- * getpid(2).
- */
-void op_listen_pid(struct run *r)
-{
-	snprintf(r->listen_pid, sizeof r->listen_pid, "LISTEN_PID=%d", (int)getpid());
-}
-
-void op_exec(struct run *r, const struct op *op)
-{
-	char **args = list_strings(&op->f[F_EXEC_ARGS], NULL);
-	char **env = list_strings(&op->f[F_EXEC_ENV], NULL);
-
-	if (args && env && r->home[0] && !has_home(env))
-		env = list_strings(&op->f[F_EXEC_ENV], r->home);
-	if (!args || !env)
-		fail(r, "malloc", "");
-	for (char **item = env; r->listen_pid[0] && *item; item++)
-		if (!strncmp(*item, "LISTEN_PID=", 11))
-			*item = r->listen_pid;
-	umask(r->umask);
-	execve(r->exe, args, env);
-	fail(r, "execve", r->exe);
 }

@@ -55,6 +55,7 @@ struct run {
 	uint32_t made_count;
 	char home[4096];
 	char exe[4096];
+	char program[288]; /* what is known of it, see program.c */
 	char listen_pid[32];
 };
 

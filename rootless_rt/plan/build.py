@@ -90,7 +90,7 @@ def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
 
 def _tell_limits(draft: Draft) -> None:
     for field, asked, why, fix in draft.facts.cgroup.unmet:
-        draft.degrade(field, asked, "no limit", why, fix)
+        draft.degrade(field, asked, "no limit", why, fix, id="RT-BUNDLE-LIMITS")
     for note in draft.facts.cgroup.notes:
         draft.warn(note)
 

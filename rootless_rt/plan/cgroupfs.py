@@ -68,5 +68,6 @@ def _nothing(draft: Draft, dest: str, propagation: list[int], where: str) -> lis
         "the container's cgroup",
         "an empty read-only directory",
         draft.facts.cgroup.reason or "no cgroup of its own can be shown",
+        id="RT-CGROUP-DELEGATED",
     )
     return [empty_op(draft, dest, propagation, where)]

@@ -106,6 +106,7 @@ def _device(draft: Draft, device: dict[str, Any], where: str) -> Op | None:
             "no such device in the container",
             f"the host's {path} {'does not exist' if missing else 'is another device'},"
             " and a user namespace cannot make one",
+            id="RT-BUNDLE-DEVICES",
         )
         return None
     slot = draft.source(path, False, label=where)

@@ -26,5 +26,6 @@ def rule_ops(draft: Draft) -> list[Op]:
         "this kernel has no Landlock (Linux 5.13), it is not among the modules of lsm= at boot, or a"
         " surrounding container's filter hides it",
         "boot with landlock in lsm=",
+        id="RT-BUNDLE-PLAN",
     )
     return [draft.tolerate(made, missing)]

@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 class Degradation:
     """One thing that will differ from what config.json asks, and why.
 
-    `field` is the JSON path, `asked` and `got` are short texts, `why` names the cause, `fix` the remedy.
-    One that is `always` right is no error under --degrade=strict either.
+    `field` is the JSON path, `asked` and `got` are short texts, `why` names the cause, `fix` the remedy, `id`
+    is what `rt explain` takes. One that is `always` right is no error under --degrade=strict either.
     """
 
-    __slots__ = ("always", "asked", "field", "fix", "got", "why")
+    __slots__ = ("always", "asked", "field", "fix", "got", "id", "why")
 
     def __init__(
-        self, field: str, asked: str, got: str, why: str, fix: str = "", *, always: bool = False
+        self, field: str, asked: str, got: str, why: str, fix: str = "", *, id: str, always: bool = False
     ) -> None:
         self.always = always
+        self.id = id
         self.field = field
         self.asked = asked
         self.got = got
@@ -45,8 +46,8 @@ class Degradation:
         return f"{self.field}: {self.asked} -> {self.got}: {self.why}"
 
     def as_dict(self) -> dict[str, str]:
-        """The five parts by name, for `rt plan --format json` and state.json."""
-        return {name: getattr(self, name) for name in ("field", "asked", "got", "why", "fix")}
+        """The six parts by name, for `rt plan --format json` and state.json."""
+        return {name: getattr(self, name) for name in ("field", "asked", "got", "why", "fix", "id")}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Degradation) and self.as_dict() == other.as_dict()
@@ -253,14 +254,15 @@ class Draft:
         self.places[dest] = self.new_slot() if slot is None else slot
         return self.places[dest]
 
-    def degrade(self, field: str, asked: str, got: str, why: str, fix: str = "") -> None:
+    def degrade(self, field: str, asked: str, got: str, why: str, fix: str = "", *, id: str) -> None:
         """Note a safe fall-back, or refuse it when the policy is strict. Raises RtError."""
         if self.policy.strict:
             raise RtError(
                 f"{field}: {asked} is not possible: {why}",
                 hint=(fix + "; " if fix else "") + f"--degrade=warn goes on with: {got}",
+                id=id,
             )
-        self.plan.degradations.append(Degradation(field, asked, got, why, fix))
+        self.plan.degradations.append(Degradation(field, asked, got, why, fix, id=id))
 
     def warn(self, text: str) -> None:
         """Note something odd that changes nothing of what was asked."""

@@ -160,7 +160,10 @@ def _tolerant(draft: Draft, op: Op, mount: dict[str, Any], attributes: Attribute
     if is_soft(attributes):
         asked = ",".join(mount.get("options", []))
         why = "the mount it comes from has some of these flags locked (it is not yours)"
-        draft.tolerate(op, Degradation(f"{where}.options", asked, "the flags of its source", why))
+        degradation = Degradation(
+            f"{where}.options", asked, "the flags of its source", why, id="RT-MOUNT-LOCKED"
+        )
+        draft.tolerate(op, degradation)
     return op
 
 
@@ -198,12 +201,13 @@ def _filesystem(
     )
     if fallback != NO_SLOT:
         why = "the joined namespace belongs to another user namespace"
-        draft.tolerate(op, Degradation(where, f"a new {kind}", what, why))
+        draft.tolerate(op, Degradation(where, f"a new {kind}", what, why, id="RT-MOUNT-OWNER"))
     elif options.copy_up:
         why = "only files, directories, symlinks and FIFOs are copied"
         got = "without the device nodes, sockets and mounts in it"
         draft.spare_fds = COPY_UP_FDS
-        draft.tolerate(op, Degradation(where, f"a copy of {dest}", got, why, always=True))
+        degradation = Degradation(where, f"a copy of {dest}", got, why, id="RT-BUNDLE-PLAN", always=True)
+        draft.tolerate(op, degradation)
     return op
 
 
@@ -360,6 +364,7 @@ def _mapped_option(draft: Draft, word: str, where: str, kind: str) -> bool:
         f"the default owner of {kind}",
         f"{name} {value} is not mapped into the user namespace",
         f"remove {word}, or map {name} {value} (rt spec --rootless --idmap full)",
+        id="RT-IDS-UNMAPPED",
     )
     return False
 
@@ -385,6 +390,7 @@ def _substitute(draft: Draft, kind: str, where: str) -> str | None:
         got,
         f"only the owner of the {owner} namespace may mount {kind}",
         f'add {{"type": "{owner}"}} to linux.namespaces',
+        id="RT-MOUNT-OWNER",
     )
     return path
 

@@ -35,6 +35,7 @@ def namespaces(draft: Draft) -> None:
             "one that maps only your own ids",
             "an ordinary user can make the others only inside one",
             "rt spec --rootless writes such a config",
+            id="RT-BUNDLE-PLAN",
         )
         draft.new["user"] = CLONE_NEWUSER
         draft.plan.uid_map = [(0, facts.euid, 1)]
@@ -100,6 +101,7 @@ def nest_ops(draft: Draft) -> list[Op]:
             "over its own processes and files only",
             f"uid {uid} or gid {gid} is not mapped, so the process gets a further user namespace",
             "map a range of ids (rt spec --rootless --idmap full), or use uid 0",
+            id="RT-IDS-UNMAPPED",
         )
     ops = [Op("dumpable", 1)]  # or its own /proc/self would not be its own
     ops.append(Op("nest", uid, uid_map[0][0], gid, gid_map[0][0], label="process.user"))

@@ -7,7 +7,7 @@ that point and dropped right behind it.
 
 from __future__ import annotations
 
-from rootless_rt.errors import RtError, SpecError
+from rootless_rt.errors import SpecError
 from rootless_rt.plan.model import Degradation, Draft
 from rootless_rt.plan.namespaces import nest_ops
 from rootless_rt.plan.ops import ALWAYS, IF_ALLOWED, NEVER, NO_SLOT, Op
@@ -67,6 +67,7 @@ def _rlimits(draft: Draft) -> list[tuple[int, int, int, str]]:
                 _limit(most),
                 f"the hard limit here is {_limit(most)}",
                 "an admin can raise it in /etc/security/limits.d or with systemctl edit user@.service",
+                id="RT-BUNDLE-RLIMITS",
             )
             soft, hard = min(soft, most), most
         limits.append((number, soft, hard, where))
@@ -87,7 +88,7 @@ def _oom_score_adj(draft: Draft, score: int) -> list[Op]:
         # Going back to where the score was last set with that capability is allowed (engines raise their
         # shims' by one and want containers at 0); where that is, only trying tells.
         why = f"only CAP_SYS_RESOURCE may go below the current {now}"
-        draft.tolerate(op, Degradation(where, str(score), str(now), why))
+        draft.tolerate(op, Degradation(where, str(score), str(now), why, id="RT-BUNDLE-RLIMITS"))
     return [op]
 
 
@@ -104,7 +105,9 @@ def session_ops(draft: Draft, console_slot: int) -> list[Op]:
         name = f"_ses.{draft.policy.container_id}"
         why = "the kernel gives no more keys to this user, or none at all"
         fix = "more keys: sysctl kernel.keys.maxkeys; none wanted: --no-new-keyring"
-        degradation = Degradation("session keyring", "a new one", "the caller's", why, fix)
+        degradation = Degradation(
+            "session keyring", "a new one", "the caller's", why, fix, id="RT-QUOTA-KEYS"
+        )
         keyring = draft.tolerate(Op("keyring", name), degradation)
         if draft.process.get("selinuxLabel"):
             from rootless_rt.plan import lsm
@@ -258,6 +261,7 @@ def _groups_denied(groups: list[int]) -> Degradation:
         ", ".join(map(str, groups)),
         "the caller's own groups",
         "setgroups(2) is denied in the joined user namespace",
+        id="RT-IDS-GROUPS",
     )
 
 
@@ -272,6 +276,7 @@ def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], int]:
                 "the caller's own groups",
                 "those are to be kept, and can only be kept or replaced as a whole",
                 "leave out additionalGids, or what asks to keep the groups",
+                id="RT-IDS-GROUPS",
             )
         return [], NEVER
     if "user" in draft.new and (draft.nested or not draft.plan.set_groups):
@@ -282,7 +287,8 @@ def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], int]:
                 ", ".join(map(str, lost)),
                 "the caller's own groups",
                 "setgroups(2) is denied where only the own group is mapped",
-                "map a range of groups: rt spec --rootless --idmap full",
+                "map a range of groups: rt spec --rootless --idmap full; or keep yours: --keep-groups",
+                id="RT-IDS-GROUPS",
             )
         return [], NEVER
     unmapped = [number for number in asked if not draft.gid_mapped(number)]
@@ -292,7 +298,8 @@ def _groups(draft: Draft, asked: list[int], gid: int) -> tuple[list[int], int]:
             ", ".join(map(str, unmapped)),
             "without them",
             "they are not in linux.gidMappings",
-            "map them, or remove them",
+            "map them, or remove them; those that you have yourself: --keep-groups",
+            id="RT-IDS-GROUPS",
         )
     if not ("user" in draft.new or "user" in draft.joined or draft.facts.may_set_groups):
         return [], NEVER
@@ -334,36 +341,3 @@ def _path(items: list[str]) -> str:
         if item.startswith("PATH="):
             return item[5:]
     return DEFAULT_PATH
-
-
-def program_error(name: str, number: int) -> RtError:
-    """Why a program cannot be started, in the words that engines look for (Go's exec package)."""
-    import errno
-
-    if number == errno.ENOENT and "/" not in name:
-        return RtError(
-            f'exec: "{name}": executable file not found in $PATH',
-            hint="name a program of the rootfs in process.args, or set PATH in process.env",
-        )
-    reason = {
-        errno.ENOENT: "no such file or directory",
-        errno.EACCES: "permission denied",
-        errno.EISDIR: "is a directory: permission denied",  # engines know the second half alone, as 126
-        errno.ENOTDIR: "not a directory",
-        errno.ENOEXEC: "exec format error",
-        errno.ELOOP: "too many levels of symbolic links",
-        errno.E2BIG: "argument list too long",
-        errno.ETXTBSY: "text file busy",
-    }.get(number)
-    if reason is None:
-        import os
-
-        reason = os.strerror(number).lower()
-    verb = f"stat {name}: " if number == errno.ENOENT else ""
-    hints = {
-        errno.ENOENT: "is it in the rootfs, and so are the interpreter of its #! line or its dynamic loader?",
-        errno.EACCES: "make it executable for the container's user (chmod +x), on a mount without noexec",
-        errno.ENOEXEC: "is it a program for this machine's architecture, or a script without its #! line?",
-        errno.ENOTCONN: "fuse-overlayfs, which served the rootfs, has ended: delete the container",
-    }
-    return RtError(f'exec: "{name}": {verb}{reason}', hint=hints.get(number))

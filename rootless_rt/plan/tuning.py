@@ -23,6 +23,7 @@ _CAP_SYS_ADMIN = 1 << CAPABILITIES["CAP_SYS_ADMIN"]
 _OTHER, _FIFO, _RR, _BATCH, _IDLE, _DEADLINE = (
     tuning.POLICIES[f"SCHED_{name}"] for name in ("OTHER", "FIFO", "RR", "BATCH", "IDLE", "DEADLINE")
 )
+_ID = "RT-BUNDLE-RLIMITS"
 _WHO = "only CAP_SYS_NICE outside of every user namespace may"
 
 
@@ -73,6 +74,7 @@ def _scheduler(draft: Draft, asked: dict[str, Any]) -> list[Op]:
                 "the caller's scheduling",
                 f"{_WHO}, or what RLIMIT_RTPRIO and RLIMIT_NICE allow",
                 _fix("rtprio" if wanted in (_FIFO, _RR) else "nice") if wanted != _DEADLINE else "",
+                id=_ID,
             )
             return []
         if not flags & tuning.KEEP_PARAMS and wanted in (_FIFO, _RR):
@@ -103,7 +105,7 @@ def _clamp_priority(draft: Draft, asked: int, now: int) -> int:
     most = max(draft.facts.rlimits[RLIMITS["RLIMIT_RTPRIO"]][0], now)
     if asked > most:
         why = f"RLIMIT_RTPRIO here is {most}"
-        draft.degrade("process.scheduler.priority", str(asked), str(most), why, _fix("rtprio"))
+        draft.degrade("process.scheduler.priority", str(asked), str(most), why, _fix("rtprio"), id=_ID)
     return min(asked, most)
 
 
@@ -111,7 +113,7 @@ def _clamp_nice(draft: Draft, asked: int) -> int:
     least = min(draft.facts.scheduling[1], _least_nice(draft))
     if asked < least:
         why = f"{_WHO} go below {least}"
-        draft.degrade("process.scheduler.nice", str(asked), str(least), why, _fix("nice"))
+        draft.degrade("process.scheduler.nice", str(asked), str(least), why, _fix("nice"), id=_ID)
     return max(asked, least)
 
 
@@ -130,6 +132,7 @@ def _io_priority(draft: Draft, asked: dict[str, Any]) -> Op:
             f"IOPRIO_CLASS_RT {level}",
             "IOPRIO_CLASS_BE 0, the best there is without it",
             f"{_WHO} set the real-time class",
+            id=_ID,
         )
         kind, level = tuning.IO_CLASSES["IOPRIO_CLASS_BE"], 0
     return Op("io_priority", kind, level, label="process.ioPriority")
@@ -142,5 +145,5 @@ def _memory_policy(draft: Draft, asked: dict[str, Any]) -> Op:
     text = asked.get("nodes")
     nodes = tuning.number_list(text, f"{where}.nodes", tuning.MAX_NODES) if text else []
     why = "set_mempolicy(2) is not there, or denied, as Docker does without CAP_SYS_NICE"
-    degradation = Degradation(where, asked["mode"], "the caller's", why)
+    degradation = Degradation(where, asked["mode"], "the caller's", why, id="RT-SECCOMP-CALLS")
     return draft.tolerate(Op("memory_policy", mode | flags, nodes, label=where), degradation)

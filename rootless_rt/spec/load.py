@@ -94,7 +94,7 @@ def _real_directory(bundle: str) -> str:
         finally:
             posix.close(fd)
     except (OSError, ValueError) as exc:
-        raise RtError(f"bundle {jsonio.quote(bundle)}: {_reason(exc)}") from None
+        raise _denied(RtError(f"bundle {jsonio.quote(bundle)}: {_reason(exc)}"), exc, bundle) from None
 
 
 def _joined(bundle: str, path: str) -> str:
@@ -130,8 +130,15 @@ def _read_config(bundle: str, config_path: str | None) -> bytes:
             hint="go to a bundle, name one with --bundle, or make a config here with: rt spec",
         ) from None
     except (OSError, ValueError) as exc:
-        raise RtError(f"cannot read {jsonio.quote(path)}: {_reason(exc)}") from None
+        raise _denied(RtError(f"cannot read {jsonio.quote(path)}: {_reason(exc)}"), exc, path) from None
     return b"".join(chunks)
+
+
+def _denied(error: RtError, cause: Exception, path: str) -> RtError:
+    """The error, with the path for who can say which directory is closed."""
+    if isinstance(cause, PermissionError):
+        error.closed = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
+    return error
 
 
 def check_rootfs(rootfs: str) -> None:
@@ -143,7 +150,8 @@ def check_rootfs(rootfs: str) -> None:
             "root.path", f"{jsonio.quote(rootfs)} does not exist", hint="unpack the image's files there"
         ) from None
     except OSError as exc:
-        raise SpecError("root.path", f"{jsonio.quote(rootfs)}: {_reason(exc)}") from None
+        error = SpecError("root.path", f"{jsonio.quote(rootfs)}: {_reason(exc)}")
+        raise _denied(error, exc, rootfs) from None
     if mode == _SYMLINK:
         raise SpecError(
             "root.path", f"{jsonio.quote(rootfs)} is a symbolic link", hint="name the directory it points to"

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from lab.bundles import Bundle
 from lab.runtime import Runtime
 from lab.users import User
+from rootless_rt.host.doctor.reasons import BY_ID
+
+_SAYS_MORE = re.compile(r" ?\(?\brt explain (RT-[A-Z-]+)\)?$", re.MULTILINE)
 
 
 def problem(done: Any) -> tuple[str, str]:
-    """The line without `rt: `, and the hint's text or "", of a command that failed as it should."""
+    """The line without `rt: `, and the hint's text or "", of a command that failed as it should.
+
+    What the hint says of `rt explain` is checked, and left out: see `named`.
+    """
     assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines and lines[0].startswith("rt: ") and not lines[0].endswith("."), done.stderr
     assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: ")), done.stderr
     assert "Traceback" not in done.stderr and "internal error" not in done.stderr
-    return lines[0][4:], lines[1][6:] if len(lines) == 2 else ""
+    named(done.stderr)
+    return lines[0][4:], _SAYS_MORE.sub("", lines[1][6:]) if len(lines) == 2 else ""
+
+
+def named(stderr: str) -> list[str]:
+    """The ids that the hints name, in their order. Each is one that `rt explain` knows."""
+    ids = _SAYS_MORE.findall(stderr)
+    assert all(id in BY_ID for id in ids) and stderr.count("RT-") == len(ids), stderr
+    return ids
 
 
 def processes(user: User) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from lab.machines.machine import Machine
 
 
@@ -33,7 +34,9 @@ def test_after_su_from_root_the_foreign_runtime_directory_is_told(machine: Machi
     assert found["RT-SYSTEMD-BUS"]["why"] == "/run/user/1000/bus", "the user's own is found behind it"
 
 
+@pytest.mark.explains("RT-SYSTEMD-BUS", "RT-SYSTEMD-LINGER")
 def test_a_user_without_a_manager_is_told_to_linger(machine: Machine) -> None:
     found = look(machine, "setpriv --reuid daemon --regid daemon --clear-groups", "root")
     assert found["RT-SYSTEMD-BUS"]["status"] == "degraded"
     assert found["RT-SYSTEMD-BUS"]["commands"] == ["loginctl enable-linger daemon"]
+    assert found["RT-SYSTEMD-LINGER"]["status"] == "degraded"

@@ -8,6 +8,7 @@ import pytest
 from lab.machines.machine import Machine
 
 
+@pytest.mark.explains("RT-USERNS-CLONE")
 def test_debian_s_switch_is_told_and_the_script_turns_it(machine: Machine) -> None:
     switch = "/proc/sys/kernel/unprivileged_userns_clone"
     if machine.run(f"test -e {switch}").code != 0:

@@ -8,6 +8,7 @@ import os
 from idmap.evidence import ALL_CAPS, CAP_SETGID, CAP_SETUID, status_field
 from idmap.extents import IDENTITY, to_outside
 from idmap.userns import own_map
+from rootless_rt.host import outer
 from rootless_rt.host.doctor.fixes import sysctl
 from rootless_rt.host.doctor.model import Me, Trouble
 from rootless_rt.host.doctor.probe import MAP, PROC, USERNS, Probe, probe
@@ -124,8 +125,7 @@ def check_seccomp(evidence: NamespaceEvidence, me: Me) -> Trouble | str:
         return "a filter that lets user namespaces pass"
     return Trouble(
         f"a seccomp filter forbids it ({_step(evidence)})",
-        "Docker, Podman: --security-opt seccomp=unconfined; Kubernetes: seccompProfile.type: Unconfined;"
-        " systemd: RestrictNamespaces=no",
+        outer.fix("seccomp", evidence.gates.platform),
     )
 
 
@@ -214,8 +214,9 @@ def check_nnp(evidence: NamespaceEvidence, me: Me) -> Trouble | None:
         return None
     return Trouble(
         "it is set, so that newuidmap has no power: only your own ids can be mapped",
-        "start this process without it (Docker, Podman: without --security-opt no-new-privileges; Kubernetes:"
-        " allowPrivilegeEscalation: true; systemd: NoNewPrivileges=no)",
+        outer.fix("no-new-privs", evidence.gates.platform)
+        or "start this process without it (Docker, Podman: without --security-opt no-new-privileges;"
+        " Kubernetes: allowPrivilegeEscalation: true; systemd: NoNewPrivileges=no)",
     )
 
 
@@ -227,7 +228,8 @@ def check_bounding(evidence: NamespaceEvidence, me: Me) -> Trouble | None:
         return None
     return Trouble(
         f"{' and '.join(missing)} cannot be had by newuidmap and newgidmap: only your own ids can be mapped",
-        "Docker, Podman: --cap-add SETUID --cap-add SETGID; Kubernetes: capabilities.add [SETUID, SETGID];"
+        outer.fix("bounding-set", evidence.gates.platform)
+        or "Docker, Podman: --cap-add SETUID --cap-add SETGID; Kubernetes: capabilities.add [SETUID, SETGID];"
         " systemd: CapabilityBoundingSet=",
     )
 

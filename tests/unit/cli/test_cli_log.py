@@ -24,6 +24,21 @@ def test_an_error_is_one_line_and_its_hint_the_next(capfd: pytest.CaptureFixture
     assert err == 'rt: exec: "x": executable file not found in $PATH\nhint: check process.args\n'
 
 
+def test_the_id_of_an_error_stands_behind_its_hint_and_has_a_field_of_its_own_in_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    for form in ("json", "text"):
+        log_to(path, form).error("no room", "make some", "RT-SESSION-HOME")
+        assert capfd.readouterr().err == "rt: no room\nhint: make some (rt explain RT-SESSION-HOME)\n"
+    structured, plain = path.read_text().splitlines()
+    record = json.loads(structured)
+    assert (record["msg"], record["hint"], record["id"]) == ("no room", "make some", "RT-SESSION-HOME")
+    assert plain.endswith(' msg="no room" hint="make some" id=RT-SESSION-HOME')
+    Log({}).warning("less room", None, "RT-SESSION-HOME")
+    assert capfd.readouterr().err == "rt: warning: less room\nhint: rt explain RT-SESSION-HOME\n"
+
+
 def test_an_error_is_exactly_one_json_object_in_the_log(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,7 +79,8 @@ def test_a_command_gets_what_was_parsed(command: ModuleType) -> None:
     [
         (RtError("no such thing", hint="make one"), 1, "rt: no such thing\nhint: make one\n"),
         (RtError("exec failed", code=255), 255, "rt: exec failed\n"),
-        (IdmapError("no map", reason="overlap", hint="mend"), 1, "rt: no map\nhint: mend\n"),
+        (IdmapError("no map", reason="overlap", hint="mend"), 1,
+         "rt: no map\nhint: mend (rt explain RT-BUNDLE-IDS)\n"),
         (OutputClosed(), 141, ""),
         (KeyboardInterrupt(), 130, ""),
         (ZeroDivisionError("by zero"), 1,

@@ -55,7 +55,7 @@ def test_the_json_has_the_same_for_programs(made, capfd):
         assert set(op) - {"op", "for"} == fields
     assert [op["op"] for op in told["ops"]][-1] == "exec"
     mine = [item for item in told["degraded"] if item["field"] == "linux.devices[0]"]
-    assert set(mine[0]) == {"field", "asked", "got", "why", "fix"}
+    assert set(mine[0]) == {"field", "asked", "got", "why", "fix", "id"}
 
 
 @pytest.mark.covers("plan")

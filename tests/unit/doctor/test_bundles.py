@@ -30,7 +30,7 @@ CLOSED = [Step("/", 0o40755), Step("/b", 0o40755), Step("/b/rootfs", 0o40700, 10
 
 
 def degraded(field: str, fix: str = "a fix", always: bool = False) -> Degradation:
-    return Degradation(field, "asked", "got", "because", fix, always=always)
+    return Degradation(field, "asked", "got", "because", fix, id="RT-BUNDLE-PLAN", always=always)
 
 
 def tmpfs(kind: str, flags: str = "rw") -> Mount:

@@ -20,6 +20,7 @@ from lab.plans import (
 )
 
 from rootless_rt.errors import RtError, SpecError
+from rootless_rt.host.doctor.reasons import BY_ID
 from rootless_rt.host.facts import CgroupFacts
 from rootless_rt.plan.mounts import split_data
 from rootless_rt.plan.ops import ANY_DEVICE, IN_PROC, NO_SLOT, PROC_ITSELF
@@ -128,7 +129,8 @@ def test_a_fallback_is_named_by_its_field_and_cause(case):
     assert list(found) == [field] and why in found[field]
     item = made.degradations[0]
     assert item.asked and item.got and item.line().startswith(f"{field}: {item.asked} -> {item.got}: ")
-    assert item.as_dict() == {name: getattr(item, name) for name in ("field", "asked", "got", "why", "fix")}
+    assert list(item.as_dict()) == ["field", "asked", "got", "why", "fix", "id"] and item.id in BY_ID
+    assert item.as_dict() == {name: getattr(item, name) for name in item.as_dict()}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -25,7 +25,8 @@ from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.devices import rdev
 from rootless_rt.plan.mounts import normal
 from rootless_rt.plan.ops import CHROOT, MOVE_ROOT, PIVOT_ROOT
-from rootless_rt.plan.process import DEFAULT_PATH, environment, program_error
+from rootless_rt.plan.process import DEFAULT_PATH, environment
+from rootless_rt.plan.program import program_error
 from rootless_rt.spec.mountopts import ATTR_RDONLY
 from rootless_rt.spec.names import CAPABILITIES, MS_REC, PROPAGATION
 
