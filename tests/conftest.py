@@ -12,6 +12,7 @@ canary  a directory of the host, alice's own, that an attack shall not touch
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -26,6 +27,7 @@ from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_
 from lab.programs import Programs
 from lab.runtime import Runtime, program_problem
 from lab.shortcuts import build_alone
+from lab.simulators import Rig
 from lab.users import User, can_make_users, made_user, own_user, own_user_in_session
 
 MakeBundle = Callable[[list[str] | str], Bundle]
@@ -162,6 +164,13 @@ def toolbox() -> Iterator[Path]:
             yield made / "root"
     except Unavailable as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture
+def rig(rt: Runtime, bundle: MakeBundle, alice: User, place: Path) -> Iterator[Rig]:
+    """What a row of lab.simulators may use."""
+    with contextlib.ExitStack() as stack:
+        yield Rig(rt, bundle(), alice, place, stack)
 
 
 @pytest.fixture

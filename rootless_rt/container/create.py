@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rootless_rt.container.served import Served
     from rootless_rt.container.supervise import Wakeup
     from rootless_rt.host.facts import HostFacts
-    from rootless_rt.plan.model import Plan
+    from rootless_rt.plan.model import Degradation, Plan
     from rootless_rt.spec.load import Spec
 
 _END_SECONDS = 2.0
@@ -216,7 +216,7 @@ def outcome(container: Container, message: launch.Message) -> None:
             from rootless_rt.container.causes import no_keyring
 
             degradation = no_keyring(degradation, message.err)
-        if degradation is not None and container.options.strict and not degradation.always:
+        if degradation is not None and _must_be_had(container, degradation):
             raise RtError(
                 f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}",
                 hint=degradation.fix or None,
@@ -241,6 +241,14 @@ def outcome(container: Container, message: launch.Message) -> None:
     raise Ended(
         "the container's process ended before it could start", hint="was it killed? (out of memory, a signal)"
     )
+
+
+def _must_be_had(container: Container, degradation: Degradation) -> bool:
+    if degradation.always:
+        return False
+    from rootless_rt.plan.model import is_required
+
+    return container.options.strict or is_required(container.spec.data, degradation.field, degradation.asked)
 
 
 def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:

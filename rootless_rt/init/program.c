@@ -52,7 +52,10 @@ static void look_at_program(struct run *r)
 	unsigned char head[1024];
 	const char *interpreter = "";
 	unsigned machine = 0;
-	int fd = open(r->exe, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct stat st;
+	/* A device is not to be opened for that, nor may a pipe hold us up. */
+	int plain = !stat(r->exe, &st) && S_ISREG(st.st_mode);
+	int fd = plain ? open(r->exe, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 	ssize_t n = fd < 0 ? 0 : read(fd, head, sizeof head - 1);
 
 	if (fd >= 0)

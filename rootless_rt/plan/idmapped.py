@@ -31,6 +31,10 @@ def take_slots(draft: Draft) -> None:
         asked = idmap_of(mount, where)
         if asked is None or not _is_bind(mount):
             continue  # that only a bind mount can have one was checked with the config
+        if _changes_nothing(asked.uids, draft.plan.uid_map) and _changes_nothing(
+            asked.gids, draft.plan.gid_map
+        ):
+            continue
         if not draft.facts.capabilities & _CAP_SYS_ADMIN:
             raise RtError(
                 f"config.json: {where}: only root can map the ids of a mount: it takes CAP_SYS_ADMIN in the "
@@ -61,6 +65,23 @@ def source(
         Op("idmap", slot, draft.idmaps[index], 1 if asked.recursive else 0, flag | MS_REC, label=where)
     )
     return slot
+
+
+def _changes_nothing(asked: Asked, own: list[Extent] | None) -> bool:
+    """Whether a map gives every id that the container has as what it is on the file system anyway."""
+    if asked is None or own is None or any(relative for _, relative in asked):
+        return False
+    same = sorted((first, count) for (first, outside, count), _ in asked if first == outside)
+    if len(same) != len(asked):
+        return False
+    for _, at, count in own:
+        end = at + count
+        for first, size in same:
+            if first <= at < first + size:
+                at = first + size
+        if at < end:
+            return False
+    return True
 
 
 def _is_bind(mount: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rootless_rt.errors import RtError
 from rootless_rt.plan.ops import NO_SLOT, Op
-from rootless_rt.spec.names import KEEP_GROUPS
+from rootless_rt.spec.names import KEEP_GROUPS, REQUIRED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,20 @@ class Degradation:
 
     def __repr__(self) -> str:
         return f"Degradation({self.line()!r})"
+
+
+def is_required(config: dict[str, Any], field: str, asked: str) -> bool:
+    """Whether an annotation (names.REQUIRED) says that a field, or a device by its path, must not degrade.
+
+    >>> is_required({"annotations": {REQUIRED: "/dev/kvm, mounts"}}, "linux.devices[0]", "/dev/kvm (10:232)")
+    True
+    """
+    listed = config.get("annotations", {}).get(REQUIRED, "")
+    for item in listed.split(",") if listed else ():
+        name = item.strip()
+        if name and (name in (field, asked.partition(" ")[0]) or field.startswith((name + ".", name + "["))):
+            return True
+    return False
 
 
 class Policy:
@@ -255,13 +269,11 @@ class Draft:
         return self.places[dest]
 
     def degrade(self, field: str, asked: str, got: str, why: str, fix: str = "", *, id: str) -> None:
-        """Note a safe fall-back, or refuse it when the policy is strict. Raises RtError."""
-        if self.policy.strict:
-            raise RtError(
-                f"{field}: {asked} is not possible: {why}",
-                hint=(fix + "; " if fix else "") + f"--degrade=warn goes on with: {got}",
-                id=id,
-            )
+        """Note a safe fall-back, or refuse it when the policy is strict or it is required. Raises RtError."""
+        if self.policy.strict or is_required(self.config, field, asked):
+            other = "without that requirement" if not self.policy.strict else "--degrade=warn"
+            hint = (fix + "; " if fix else "") + f"{other} goes on with: {got}"
+            raise RtError(f"{field}: {asked} is not possible: {why}", hint=hint, id=id)
         self.plan.degradations.append(Degradation(field, asked, got, why, fix, id=id))
 
     def warn(self, text: str) -> None:

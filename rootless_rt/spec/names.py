@@ -54,6 +54,8 @@ HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 KEEP_GROUPS = "run.oci.keep_original_groups"
 # Our own: "nsresource", when the ids outside are systemd-nsresourced's to choose.
 IDMAP = "org.rootless-rt.idmap"
+# What must not degrade, whatever --degrade says: JSON paths and device paths, separated by commas.
+REQUIRED = "org.rootless-rt.required"
 # Our own: the Landlock rules of the container's processes, see `landlock`.
 LANDLOCK = "org.rootless-rt.landlock"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from lab.filters import behind_filter, denying
 from lab.refusals import named, problem, processes
 from lab.runtime import Runtime
 from lab.simulators import ROWS, InSession, Rig, Row, closed_source
-from lab.users import User
-
-
-@pytest.fixture
-def rig(rt: Runtime, bundle: MakeBundle, alice: User, place: Path) -> Iterator[Rig]:
-    with ExitStack() as stack:
-        yield Rig(rt, bundle(), alice, place, stack)
 
 
 @pytest.mark.covers("--degrade", "explain")
