@@ -80,7 +80,7 @@ def _mount(plan: Plan, kind: str, number: int) -> Cause | None:
             "RT-PROC-MASKED",
         )
     if kind == "sysfs" and number == errno.EPERM:
-        own = any(op.name == "clone" and op.args[0] & 0x40000000 for op in plan.ops)
+        own = any(op.name in ("clone", "clone_mapped") and op.args[0] & 0x40000000 for op in plan.ops)
         fix = "the host's /sys is partly hidden, so the kernel refuses a new one: bind /sys read-only"
         return Cause("", fix if own else _SYSFS_OWN, "RT-SYS-MASKED")
     if kind == "devpts" and number == errno.EINVAL:

@@ -41,12 +41,13 @@ def failure(plan: Plan, message: Message) -> RtError:
         if op.name == "exec" and number in (errno.EPERM, errno.EACCES):
             error.hint = _label_hint(plan) or error.hint
         return error
-    if op.name == "clone" and number == errno.ENOMEM and any(kind == "pid" for kind, _ in plan.fds):
+    cloned = op.name in ("clone", "clone_mapped") and message.call == "clone3"
+    if cloned and number == errno.ENOMEM and any(kind == "pid" for kind, _ in plan.fds):
         return RtError(
             "linux.namespaces (pid): the first process of the joined pid namespace has ended",
             hint="start the container that it belongs to again",
         )
-    if op.name == "clone" or (op.name == "unshare" and number == errno.ENOSPC):
+    if cloned or (op.name == "unshare" and number == errno.ENOSPC):
         from rootless_rt.host.userns import clone_failure
 
         return clone_failure(number, op.args[0])

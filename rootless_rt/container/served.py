@@ -61,7 +61,9 @@ class Served:
 def because(degradation: Degradation, number: int) -> Degradation:
     """The note that the kernel refuses, with the kernel's reason."""
     why = f"{degradation.why}: {posix.strerror(number).lower()}"
-    return Degradation(degradation.field, degradation.asked, degradation.got, why, degradation.fix)
+    return Degradation(
+        degradation.field, degradation.asked, degradation.got, why, degradation.fix, id=degradation.id
+    )
 
 
 def serve(container: Container, device: int) -> Served:

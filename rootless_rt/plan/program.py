@@ -92,5 +92,9 @@ def _cause(number: int, seen: str, machine: str) -> tuple[str, str | None, str]:
             )
         return "", "is it a program for this machine, or a script without its #! line?", "RT-EXEC-MISSING"
     if number == errno.ENOTCONN:
-        return "", "fuse-overlayfs, which served the rootfs, has ended: delete the container", "RT-KERNEL-OVERLAY"
+        return (
+            "",
+            "fuse-overlayfs, which served the rootfs, has ended: delete the container",
+            "RT-KERNEL-OVERLAY",
+        )
     return "", None, ""

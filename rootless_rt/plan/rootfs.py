@@ -62,6 +62,7 @@ def overlay_op(draft: Draft, upper: int) -> Op:
             "fuse-overlayfs, which is slower",
             "the kernel refuses one here",
             "Linux 5.11 or newer; no overlay below or above, and extended attributes above (not NFS)",
+            id="RT-KERNEL-OVERLAY",
         ),
     )
 

@@ -24,6 +24,7 @@ def test_its_refusal_is_explained(machine: Machine) -> None:
     assert machine.rt("list", "--quiet", user="bare").stdout == ""
 
 
+@pytest.mark.explains("RT-IDS-NSRESOURCE")
 @pytest.mark.parametrize(("user", "status"), [("bare", "degraded"), ("alice", "ok")])
 def test_the_doctor_minds_it_only_for_those_who_are_granted_nothing(
     user: str, status: str, machine: Machine

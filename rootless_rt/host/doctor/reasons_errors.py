@@ -17,6 +17,7 @@ OF_MAPS = {
     "overlap": "RT-BUNDLE-IDS",
     "too-many-extents": "RT-BUNDLE-IDS",
     "not-in-parent": "RT-BUNDLE-IDS",
+    "nsresource-refused": "RT-IDS-NSRESOURCE",
     "missing-capability": "RT-BUNDLE-IDS",
     "map-write-refused": "RT-BUNDLE-IDS",
     "setgroups-denied": "RT-IDS-GROUPS",
