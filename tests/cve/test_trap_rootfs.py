@@ -129,7 +129,7 @@ def check(made: Bundle, traces: list[tuple[list[str], Path]], folder: Path) -> N
             line.split('"')[1] for call, line in trace.init if call.startswith("exec") and '"' in line
         }
         # Looked at before it is executed, which another failure may forestall.
-        assert strange <= {*programs, made.config["process"]["args"][0]}, (words, strange)
+        assert strange <= {*programs, *words, made.config["process"]["args"][0]}, (words, strange)
         assert all(
             path in ("/bin/sh", "/bin/true", "/bin/sleep")
             or path.startswith(INIT)
