@@ -6,17 +6,11 @@ wait for all of them. Must not know containers.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import posix
-import struct
 
 from rootless_rt.api.process import Ending
 from rootless_rt.errors import RtError
-
-_INFO_SIZE, _STATUS_AT = 64, 60  # struct pidfd_info
-_INFO_EXIT = 1 << 3
-_GET_INFO = 0xC000FF0B | _INFO_SIZE << 16  # _IOWR(0xFF, 11, struct pidfd_info)
+from rootless_rt.host.pidfd import exit_status
 
 
 def reap(pid: int, pidfd: int) -> Ending:
@@ -34,21 +28,3 @@ def reap(pid: int, pidfd: int) -> Ending:
         "nobody can tell how the process ended: this program ignores SIGCHLD, or waits for every child",
         hint="signal.signal(SIGCHLD, SIG_DFL), or use a Sandbox, which has a process of its own to wait",
     )
-
-
-def exit_status(pidfd: int) -> int | None:
-    """The wait status that the kernel keeps with a pidfd (PIDFD_INFO_EXIT); None before Linux 6.15."""
-    info = bytearray(_INFO_SIZE)
-    struct.pack_into("=Q", info, 0, _INFO_EXIT)
-    try:
-        fcntl.ioctl(pidfd, _GET_INFO, info)
-    except OSError:
-        return None
-    mask, status = struct.unpack_from("=Q", info, 0)[0], struct.unpack_from("=i", info, _STATUS_AT)[0]
-    return status if mask & _INFO_EXIT else None
-
-
-def close(fd: int) -> None:
-    """Close a descriptor that may be -1."""
-    if fd >= 0:
-        os.close(fd)

@@ -174,7 +174,7 @@ def until_created(container: Container, console: socket | None, at_sync: Callabl
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
             with signals.let_through():
-                _reap(container.starter)  # somebody may have stopped it
+                reap(container.starter)  # somebody may have stopped it
             container.starter = 0
         elif message.type == launch.MSG_SYNC:
             waiting = message.value
@@ -353,10 +353,10 @@ def end_process(container: Container) -> None:
         posix.kill(container.starter, 9)  # somebody may have stopped it
     # By number: a program that calls us, or that became us, may have other children.
     if container.starter:
-        _reap(container.starter)
+        reap(container.starter)
     # One that `exec` put into a paused container dies when that is resumed: not waited for.
     if container.pid and (container.pidfd < 0 or processes.wait_end(container.pidfd, _END_SECONDS)):
-        _reap(container.pid)
+        reap(container.pid)
     if container.console >= 0:
         posix.close(container.console)
 
@@ -368,7 +368,8 @@ def _still_ours(child: int) -> bool:
         return False
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
+    """Wait for a child."""
     try:
         posix.waitpid(pid, 0)
     except ChildProcessError:

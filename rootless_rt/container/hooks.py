@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import posix
 import select
+import sys
 
+from rootless_rt import paths
 from rootless_rt.container import signals
 from rootless_rt.errors import RtError
 
@@ -25,13 +27,18 @@ def run_hooks(kind: str, hooks: list[dict[str, Any]], state: str, bundle: str, p
 
     With a pidfd, the end of that process is such a failure too: the hook is killed then.
     """
-    if hooks:
+    if hooks and not _is_shared():
         try:
             posix.chdir(bundle)
         except OSError:
             posix.chdir("/")
     for index, hook in enumerate(hooks):
-        _run(f"hooks.{kind}[{index}]", hook, state, pidfd)
+        _run(f"hooks.{kind}[{index}]", hook, state, pidfd, bundle)
+
+
+def _is_shared() -> bool:
+    """Whether other threads of a program around us may rely on its working directory."""
+    return "threading" in sys.modules
 
 
 def _memory_file(name: str, content: bytes) -> int:
@@ -41,27 +48,20 @@ def _memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def _run(where: str, hook: dict[str, Any], state: str, container: int) -> None:
+def _run(where: str, hook: dict[str, Any], state: str, container: int, bundle: str) -> None:
     path: str = hook["path"]
-    env = dict(item.partition("=")[::2] for item in hook.get("env", []))
     given = _memory_file("state", state.encode("utf-8", "surrogateescape"))
     said = _memory_file("output", b"")
     try:
         try:
-            pid = posix.posix_spawn(
-                path,
-                hook.get("args") or [path],
-                env,
-                file_actions=[(posix.POSIX_SPAWN_DUP2, given, 0)]
-                + [(posix.POSIX_SPAWN_DUP2, said, number) for number in (1, 2)],
-                setpgroup=0,
-                setsigmask=[],
-                setsigdef=[number for number in _ALL_SIGNALS if number not in (9, 19, 32, 33)],
-            )
+            pid = (_start_in if _is_shared() else _start)(hook, given, said, bundle)
         except OSError as error:
             raise RtError(f"{where}: {path}: {posix.strerror(error.errno or 0).lower()}") from None
         try:
-            status = _wait(pid, hook.get("timeout"), container)
+            try:
+                status = _wait(pid, hook.get("timeout"), container)
+            except RtError as error:
+                raise RtError(f"{where}: {path}: {error.message}") from None
         except ProcessLookupError:
             raise RtError(
                 f"{where}: {path}: the container's process ended while it ran",
@@ -73,6 +73,47 @@ def _run(where: str, hook: dict[str, Any], state: str, container: int) -> None:
     finally:
         posix.close(given)
         posix.close(said)
+
+
+def _start(hook: dict[str, Any], given: int, said: int, bundle: str) -> int:
+    """Start a hook in our own working directory; its process id. Raises OSError."""
+    return posix.posix_spawn(
+        hook["path"],
+        hook.get("args") or [hook["path"]],
+        dict(item.partition("=")[::2] for item in hook.get("env", [])),
+        file_actions=[(posix.POSIX_SPAWN_DUP2, given, 0)]
+        + [(posix.POSIX_SPAWN_DUP2, said, number) for number in (1, 2)],
+        setpgroup=0,
+        setsigmask=[],
+        setsigdef=[number for number in _ALL_SIGNALS if number not in (9, 19, 32, 33)],
+    )
+
+
+def _start_in(hook: dict[str, Any], given: int, said: int, bundle: str) -> int:
+    """Start a hook in the bundle by rt-init, which goes there and becomes it. Raises OSError and RtError."""
+    from rootless_rt.init import launch
+    from rootless_rt.plan.ops import NO_SLOT, Op, encode
+
+    place = bundle if paths.is_directory(bundle) else "/"
+    plan = [Op("session", NO_SLOT), Op("chdir", place, 0), Op("find", hook["path"], ""), Op("keep_fds", [])]
+    plan.append(Op("exec", hook.get("args") or [hook["path"]], hook.get("env", [])))
+    sock, pid = launch.start(encode(plan), [], (given, said, said))
+    message = launch.receive(sock)
+    sock.close()
+    if message.type == launch.MSG_GONE:
+        return pid
+    _reap(pid, -1)
+    raise OSError(message.err, message.call)
+
+
+def _reap(pid: int, pidfd: int) -> int | None:
+    """The wait status; None where nobody can tell: a program around us ignores SIGCHLD, or waits for all."""
+    try:
+        return posix.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        from rootless_rt.host.pidfd import exit_status
+
+        return exit_status(pidfd)
 
 
 def _wait(pid: int, timeout: int | None, container: int) -> int | None:
@@ -95,8 +136,10 @@ def _wait(pid: int, timeout: int | None, container: int) -> int | None:
     finally:
         if not done:
             posix.killpg(pid, 9)
+        status = _reap(pid, pidfd)
         posix.close(pidfd)
-        status = posix.waitpid(pid, 0)[1]
+    if done and status is None:
+        raise RtError("nobody can tell how it ended: this program ignores SIGCHLD, or waits for every child")
     return status if done else None
 
 

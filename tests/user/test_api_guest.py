@@ -231,3 +231,56 @@ def test_ctrl_c_reaches_the_program_and_not_its_containers(program: Programs, bu
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) == 0
     process.stdout.close()
+
+
+def test_hooks_run_in_the_bundle_and_the_program_stays_where_it_is(
+    program: Programs, bundle: MakeBundle
+) -> None:
+    made = bundle("true")
+    say = "cat >>states; pwd >>places; umask >>umasks; ls -l /proc/self/fd >>opened"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", say], "env": ["PATH=/usr/bin:/bin"]}
+    kinds = ("createRuntime", "poststart", "poststop")
+    made.change(lambda config: config.update(hooks={kind: [hook] for kind in kinds}))
+    program(
+        made.path,
+        """
+        os.chdir("/tmp")
+        secret = os.open(bundle + "/config.json", os.O_RDONLY)
+        os.set_inheritable(secret, True)
+        moved = threading.Event()
+        def watch():
+            while not done.wait(0.0005):
+                if os.getcwd() != "/tmp":
+                    moved.set()
+        done = threading.Event()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        with Runtime(root) as runtime:
+            runtime.run(bundle).check()
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            try:
+                runtime.run(bundle).check()
+            except RtError as error:
+                assert "SIGCHLD" in error.message
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            assert runtime.containers() == []
+            import json, pathlib
+            config = json.loads(pathlib.Path(bundle, "config.json").read_text())
+            config["hooks"] = {"createRuntime": [{"path": "/no/such/hook"}]}
+            try:
+                runtime.run(config, rootfs=bundle + "/rootfs")
+            except RtError as error:
+                assert error.message == "hooks.createRuntime[0]: /no/such/hook: no such file or directory"
+            else:
+                raise AssertionError
+        done.set()
+        watcher.join()
+        assert not moved.is_set()
+        with open(bundle + "/places") as places, open(bundle + "/opened") as opened:
+            assert set(places.read().split()) == {os.path.realpath(bundle)}
+            assert "config.json" not in opened.read()
+        with open(bundle + "/umasks") as umasks:
+            umask = os.umask(0)
+            assert set(umasks.read().split()) == {f"{umask:04o}"}
+        """,
+    )
