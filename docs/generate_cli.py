@@ -13,16 +13,8 @@ TREE = Path(__file__).resolve().parent.parent
 if str(TREE) not in sys.path:
     sys.path.insert(0, str(TREE))
 
-from rootless_rt.cli.table import (  # noqa: E402
-    CHOICE,
-    COMMANDS,
-    FLAG,
-    GLOBAL_OPTIONS,
-    LATER,
-    NUMBER,
-    Command,
-    Option,
-)
+from rootless_rt.cli.option import CHOICE, FLAG, NUMBER, Command, Option  # noqa: E402
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, LATER  # noqa: E402
 
 PAGE = TREE / "docs/cli.md"
 _TOP = """\

@@ -15,15 +15,8 @@ TREE = Path(__file__).resolve().parent.parent
 if str(TREE) not in sys.path:
     sys.path.insert(0, str(TREE))
 
-from rootless_rt.cli.table import (  # noqa: E402
-    COMMANDS,
-    FLAG,
-    GLOBAL_OPTIONS,
-    HELP,
-    NUMBER,
-    Command,
-    Option,
-)
+from rootless_rt.cli.option import FLAG, NUMBER, Command, Option  # noqa: E402
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP  # noqa: E402
 from rootless_rt.version import VERSION  # noqa: E402
 
 _EXIT = """\

@@ -6,18 +6,8 @@ argv.py's alone, so the application carries parameters for help and completion, 
 
 from __future__ import annotations
 
-from rootless_rt.cli.table import (
-    CHOICE,
-    COMMANDS,
-    FLAG,
-    GLOBAL_OPTIONS,
-    HELP,
-    LIST,
-    NUMBER,
-    Command,
-    Option,
-    find,
-)
+from rootless_rt.cli.option import CHOICE, FLAG, LIST, NUMBER, Command, Option
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, find
 from rootless_rt.version import SPEC_VERSION, VERSION, commit
 
 TYPE_CHECKING = False

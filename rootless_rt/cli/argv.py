@@ -9,20 +9,8 @@ is imported when there is one.
 
 from __future__ import annotations
 
-from rootless_rt.cli.table import (
-    CHOICE,
-    COMMANDS,
-    FLAG,
-    GLOBAL_OPTIONS,
-    HELP,
-    LATER,
-    LIST,
-    NUMBER,
-    NUMBER_MAX,
-    Command,
-    Option,
-    find,
-)
+from rootless_rt.cli.option import CHOICE, FLAG, LIST, NUMBER, NUMBER_MAX, Command, Option
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, LATER, find
 from rootless_rt.errors import RtError
 
 # Go's strconv.ParseBool: clients print their booleans with it.

@@ -6,7 +6,8 @@ Must not know what a command does.
 
 from __future__ import annotations
 
-from rootless_rt.cli.table import CHOICE, COMMANDS, FLAG, GLOBAL_OPTIONS, HELP, Command, Option
+from rootless_rt.cli.option import CHOICE, FLAG, Command, Option
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP
 from rootless_rt.spec.names import SIGNALS
 
 SHELLS = ("bash", "zsh", "fish")

@@ -2,77 +2,12 @@
 
 The parser (argv.py), the help and the click application (app.py) are all read from these tuples, so
 an option exists everywhere or nowhere. It knows names, kinds and help texts; it must not know
-what a command does, and it imports nothing: every call of `rt` loads it.
+what a command does, and it imports no more than it is written in: every call of `rt` loads it.
 """
 
 from __future__ import annotations
 
-# Kinds of option. FLAG stands alone (or `=true`, `=false`); the others take a value. LIST may be given again.
-FLAG, TEXT, NUMBER, CHOICE, LIST = range(5)
-
-# No file-descriptor or count on this command line can be larger (a C int).
-NUMBER_MAX = 2**31 - 1
-
-
-class Option:
-    """One option: `key` is where its value is found, `names` are its spellings without dashes.
-
-    `value` names the value in help; `hidden` options are accepted, and left out of help.
-    """
-
-    __slots__ = ("choices", "default", "help", "hidden", "key", "kind", "names", "value")
-
-    def __init__(
-        self,
-        names: str,
-        kind: int,
-        help: str,
-        value: str = "",
-        default: object = None,
-        choices: tuple[str, ...] = (),
-        hidden: bool = False,
-    ) -> None:
-        self.names = tuple(names.split())
-        self.key = self.names[-1].replace("-", "_")
-        self.kind = kind
-        self.help = help
-        self.value = value
-        if kind == FLAG:
-            default = False
-        elif kind == NUMBER:
-            default = 0
-        elif kind == LIST:
-            default = ()
-        self.default = default
-        self.choices = choices
-        self.hidden = hidden
-
-
-class Command:
-    """One command: its options and its positional arguments.
-
-    `arguments` are the names of the positionals, of which the first `required` must be given.
-    With `stops`, the first positional ends the options: what follows belongs to another program.
-    """
-
-    __slots__ = ("arguments", "help", "name", "options", "required", "stops")
-
-    def __init__(
-        self,
-        name: str,
-        help: str,
-        arguments: tuple[str, ...] = (),
-        required: int = 0,
-        options: tuple[Option, ...] = (),
-        stops: bool = False,
-    ) -> None:
-        self.name = name
-        self.help = help
-        self.arguments = arguments
-        self.required = required
-        self.options = options
-        self.stops = stops
-
+from rootless_rt.cli.option import CHOICE, FLAG, LIST, NUMBER, TEXT, Command, Option
 
 HELP = Option("h help", FLAG, "show this help")
 
@@ -333,6 +268,22 @@ COMMANDS = (
             Option("from", TEXT, "start from this config.json instead of the built-in one", "FILE"),
             Option("rootfs-from-host", FLAG, "also make a small rootfs from programs of this host"),
             Option("f file", TEXT, "write to this file instead of config.json of the bundle", "OUT"),
+        ),
+    ),
+    Command(
+        "batch",
+        "run many jobs, each in a container of its own of one bundle; they are JSON lines of FILE, else of"
+        " standard input, and so are the results, as they come",
+        ("FILE",),
+        options=(
+            _BUNDLE,
+            Option("j jobs", NUMBER, "containers at a time (default: as many as there are processors)", "N"),
+            Option("o output", TEXT, "write the results to this file", "FILE"),
+            Option("resume", FLAG, "go on with --output: run only jobs that have no result in it"),
+            Option("timeout", TEXT, "time for each job that does not say, such as 10s", "TIME"),
+            Option("max-output", TEXT, "kill a job that writes more to a stream", "SIZE", default="16m"),
+            Option("overlay", FLAG, "give each job a rootfs of its own, which is thrown away"),
+            Option("no-progress", FLAG, "show no progress on a terminal"),
         ),
     ),
     Command("features", "print what this runtime supports as JSON"),

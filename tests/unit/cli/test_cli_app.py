@@ -9,7 +9,8 @@ import pytest
 
 from rootless_rt.cli.app import application, help_text, version_text
 from rootless_rt.cli.argv import parse
-from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, LATER, Option
+from rootless_rt.cli.option import Option
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, LATER
 
 PAGES = [(None, GLOBAL_OPTIONS)] + [(command.name, command.options) for command in COMMANDS]
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootless_rt.cli.argv import Invocation, UsageError, flag, number, parse, text
-from rootless_rt.cli.table import COMMANDS, FLAG, GLOBAL_OPTIONS, LATER, NUMBER
+from rootless_rt.cli.option import FLAG, NUMBER
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, LATER
 
 # As recorded from podman, buildah, containerd, Docker and BuildKit; then what must be understood:
 # command, positionals, and the options and global options that differ from their defaults.

@@ -220,7 +220,7 @@ OS_FAMILY = {"os", "stat", "posixpath", "genericpath", "_collections_abc", "abc"
              "__future__", "os.path", "zipimport", "_frozen_importlib_external",
              "linecache"}  # fmt: skip
 OWN = {"rootless_rt", "rootless_rt.cli", "rootless_rt.cli.main", "rootless_rt.cli.argv",
-       "rootless_rt.cli.table", "rootless_rt.errors"}  # fmt: skip
+       "rootless_rt.cli.option", "rootless_rt.cli.table", "rootless_rt.errors"}  # fmt: skip
 
 
 def test_a_well_formed_command_line_loads_nothing_but_the_parser() -> None:
