@@ -24,6 +24,8 @@ from rootless_rt.plan.process import environment as last_of_each
 from rootless_rt.spec import rules
 from rootless_rt.spec.load import Spec
 
+Extent = tuple[int, int, int]
+
 _DIGITS = 8
 _HEAD = 16  # of an encoded plan: the magic, its length, the number of ops
 _LATE = 4000  # slots that no plan uses, for the descriptors that come with a task
@@ -71,6 +73,8 @@ class Compiled:
             )
         process = spec.data["process"]
         self.task = Task(process["args"], last_of_each(process.get("env", [])), process["cwd"])
+        # What the keeper's own user namespace is to have, where a helper has to write the maps.
+        self.outer = (self.prepared.plan, self.prepared.facts) if needs_helpers(self.prepared) else None
         self.prepared.plan, self._start = direct(self.prepared)
         self._encoded = [encode_op(op) for op in self.prepared.plan.ops]
         self._own = self.id_of(0).encode()
@@ -236,17 +240,39 @@ def direct(prepared: Prepared) -> tuple[Plan, int]:
 def own_maps(prepared: Prepared) -> tuple[str, str, int] | None:
     """What `clone_mapped` has to write: maps of uids and gids, and whether setgroups is denied.
 
-    None where the helpers of shadow-utils are needed, or there is nothing to map.
+    Where the helpers are needed, that is in a user namespace which has the maps already: each id is itself
+    there. None where there is nothing to map, or this process has to do it.
     """
     plan, facts = prepared.plan, prepared.facts
-    if plan.uid_map is None or plan.gid_map is None or plan.lent:
+    if plan.uid_map is None or plan.gid_map is None or plan.lent or not facts.initial_userns:
         return None
-    own = len(plan.uid_map) == len(plan.gid_map) == 1
-    own = own and plan.uid_map[0][1:] == (facts.euid, 1) and plan.gid_map[0][1:] == (facts.egid, 1)
-    if not own or not facts.initial_userns:
+    if needs_helpers(prepared):
+        same = [[(inside, inside, count) for inside, _, count in plan_map] for plan_map in _maps(plan)]
+        uids, gids = (format_map(lines).decode() for lines in same)
+        return uids, gids, 0 if plan.set_groups else 1
+    if not _are_own(prepared):
         return None
-    uids, gids = (format_map(lines).decode() for lines in (plan.uid_map, plan.gid_map))
+    uids, gids = (format_map(lines).decode() for lines in _maps(plan))
     return uids, gids, 0 if plan.set_groups and facts.can_map_all else 1
+
+
+def needs_helpers(prepared: Prepared) -> bool:
+    """Whether newuidmap and newgidmap have to write the maps."""
+    plan, facts = prepared.plan, prepared.facts
+    if plan.uid_map is None or plan.gid_map is None or plan.lent:
+        return False
+    return facts.initial_userns and not facts.can_map_all and not _are_own(prepared)
+
+
+def _are_own(prepared: Prepared) -> bool:
+    """Whether only the caller's own uid and gid are mapped, which takes no privilege."""
+    uids, gids = _maps(prepared.plan)
+    own = prepared.facts.euid, prepared.facts.egid
+    return len(uids) == len(gids) == 1 and (uids[0][1:], gids[0][1:]) == ((own[0], 1), (own[1], 1))
+
+
+def _maps(plan: Plan) -> tuple[list[Extent], list[Extent]]:
+    return plan.uid_map or [], plan.gid_map or []
 
 
 def path_of(env: list[str]) -> str:

@@ -16,13 +16,19 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKE
 from resource import struct_rusage
 
 from rootless_rt.api.process import Ending
+from rootless_rt.container.create import reap, write_maps_of
+from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
+from rootless_rt.host.facts import HostFacts
 from rootless_rt.init import launch
-from rootless_rt.plan.ops import Op, encode
+from rootless_rt.plan.model import Plan
+from rootless_rt.plan.ops import NO_SLOT, SYNC_CREATED, SYNC_MAPS, Op, encode
+from rootless_rt.spec.names import NAMESPACES
 
 _REQUEST = (200).to_bytes(4, sys.byteorder)
 _TOLD = struct.Struct("=17q")  # keeper.c: the wait status, and the fields of getrusage(2)
 _MICRO = 1_000_000
+_NEWUSER = NAMESPACES["user"][0]
 
 
 class Lost(RtError):
@@ -30,24 +36,52 @@ class Lost(RtError):
 
 
 class Keeper:
-    """One keeper; `dirs` are directories of cgroups to be removed when it ends. Raises RtError."""
+    """One keeper; `dirs` are directories of cgroups to be removed when it ends.
 
-    def __init__(self, dirs: list[str]) -> None:
+    With `outer` (a plan and the facts it was made from) it lives in a user namespace with the plan's maps,
+    for containers in further ones: the helpers of shadow-utils are needed once. Raises RtError, IdmapError.
+    """
+
+    def __init__(self, dirs: list[str], outer: tuple[Plan, HostFacts] | None = None) -> None:
         self._sending = threading.Lock()
         self._made_by = os.getpid()
+        self._pidfd = -1
+        plan = Plan()
+        plan.ops = [Op("clone", _NEWUSER, NO_SLOT), Op("sync", SYNC_MAPS)] if outer else []
+        plan.ops.append(Op("keep", 0, dirs))
         caller = os.pidfd_open(self._made_by)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            plan = encode([Op("keep", 0, dirs)])
-            self._sock, self._pid = launch.start(plan, [caller], (null, null, null))
-            self._pidfd = os.pidfd_open(self._pid)
+            self._sock, starter = launch.start(encode(plan.ops), [caller], (null, null, null))
         finally:
             os.close(caller)
             os.close(null)
-        message = launch.receive(self._sock)
-        if message.type != launch.MSG_SYNC:
+        try:
+            if outer is None:
+                self._pid, self._pidfd = starter, os.pidfd_open(starter)
+            self._wait(plan, starter, outer)
+        except BaseException:
             self.close()
-            raise RtError("the process that was to keep the sandbox has ended", hint="was it killed?")
+            raise
+
+    def _wait(self, plan: Plan, starter: int, outer: tuple[Plan, HostFacts] | None) -> None:
+        """Until it can be asked for something. Raises RtError, IdmapError."""
+        at = 0  # where it waits: it may get there before its starter has told its number
+        while at != SYNC_CREATED:
+            message = launch.receive(self._sock)
+            if message.type == launch.MSG_PID:
+                self._pid, self._pidfd = message.value, message.fd
+                reap(starter)
+            elif message.type == launch.MSG_SYNC:
+                at = message.value
+            elif message.type == launch.MSG_ERROR:
+                raise failure(plan, message)
+            else:
+                raise RtError("the process that was to keep the sandbox has ended", hint="was it killed?")
+            if at == SYNC_MAPS and self._pidfd >= 0 and outer is not None:
+                at = 0
+                write_maps_of(outer[0], self._pid, outer[1])
+                launch.go_on(self._sock, self._pid)
 
     @property
     def lives(self) -> bool:
@@ -85,6 +119,8 @@ class Keeper:
             if self._sock.fileno() < 0:
                 return
             self._sock.close()
+        if self._pidfd < 0:
+            return
         if self._made_by != os.getpid():
             os.close(self._pidfd)
             return

@@ -136,7 +136,7 @@ class Sandbox:
             if self._closed:
                 raise Closed("the sandbox is closed")
             if self._keeper is None or not self._keeper.lives:
-                self._keeper = Keeper(self.compiled.dirs)
+                self._keeper = Keeper(self.compiled.dirs, self.compiled.outer)
             return self._keeper
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import MakeBundle
 from lab.programs import Programs
+from lab.ranges import map_ranges
+from lab.users import User
 
 
 def test_a_run_gives_back_what_the_program_said_and_how_it_ended(
@@ -198,5 +200,33 @@ def test_a_config_can_be_given_as_a_dict(program: Programs, bundle: MakeBundle) 
             assert error.path == "process.cwd"
         else:
             raise AssertionError
+        """,
+    )
+
+
+def test_a_range_of_ids_is_mapped_once_for_all_runs(
+    program: Programs, bundle: MakeBundle, alice: User
+) -> None:
+    """By a user namespace around those of the runs: what is in them is as with the command."""
+    made = map_ranges(bundle("cat /proc/self/uid_map; cat /proc/self/setgroups; id -G"), alice)
+    user = {"uid": 1000, "gid": 1000, "additionalGids": [7]}
+    made.change(lambda config: config["process"].update(user=user))
+    program(
+        made.path,
+        """
+        with Sandbox(bundle) as sandbox, Pool(sandbox, 2) as pool, Runtime(root) as runtime:
+            assert sandbox.compiled.outer
+            theirs = runtime.run(bundle).check().text.splitlines()
+            assert theirs[-2:] == ["allow", "1000 7"]
+            for run in (sandbox.run, pool.run):
+                assert run().check().text.splitlines()[-2:] == ["allow", "1000 7"]
+                script = "id -u; touch /tmp/$$; chown 5:6 /tmp/$$ 2>&1; readlink /proc/self/ns/user"
+                seen = [run(["sh", "-c", script]).text for _ in range(2)]
+                assert seen[0] != seen[1]  # each in a user namespace of its own
+                inner = [line.split() for line in run(["cat", "/proc/self/uid_map"]).text.splitlines()]
+                outer = [line.split() for line in theirs[:-2]]
+                assert [(line[0], line[2]) for line in inner] == [(line[0], line[2]) for line in outer]
+            with sandbox.popen(["sleep", "1000"]) as process:
+                assert os.stat(f"/proc/{process.pid}").st_uid not in (0, os.getuid())  # 1000 of the range
         """,
     )
