@@ -121,6 +121,43 @@ def test_files_are_copied_out_as_the_caller_s(rt: Runtime, left: Bundle, alice: 
     assert copied.read_text() == "text\n" and copied.stat().st_uid == alice.uid
 
 
+@pytest.mark.parametrize("link", ["{host}", "../../../../../../../..{host}"])
+def test_no_link_of_the_image_leads_out_of_it(
+    rt: Runtime, bundle: MakeBundle, place: Path, link: str
+) -> None:
+    """As of CVE-2018-15664: what is copied into an image, or removed from it, is the caller's own file."""
+    made = bundle()
+    host = place / "host"
+    host.mkdir()
+    (host / "file").write_text("mine\n")
+    (made.path / "new").write_text("new\n")
+    (made.path / "tree").mkdir()
+    (made.path / "tree/name").write_text("new\n")
+    root = made.rootfs
+    (root / "home").symlink_to(link.format(host=host))
+    (root / "one").symlink_to(link.format(host=host) + "/file")
+    (root / "tree").mkdir()
+    (root / "tree/name").symlink_to(link.format(host=host) + "/file")
+    (root / "inner").symlink_to("var")
+    rt.user.owns(place)
+    for words in (
+        ["cp", "new", f"{root}/home/made"],
+        ["cp", "new", f"{root}/home"],
+        ["cp", "new", "rootfs/one"],
+        ["cp", f"{root}/home/file", "copy"],
+        ["rm", f"{root}/home/file"],
+        ["chown", "rootfs/tmp/../home/file"],
+    ):
+        done = rt(*words, cwd=str(made.path))
+        assert done.returncode == 1 and "leads out of the root file system" in done.stderr, (words, done)
+    rt.ok("cp", "tree", str(root), cwd=str(made.path))  # onto root/tree
+    assert (root / "tree/name").read_text() == "new\n" and not (root / "tree/name").is_symlink()
+    rt.ok("cp", "new", f"{root}/inner/made", cwd=str(made.path))
+    rt.ok("rm", f"{root}/home", f"{root}/one", cwd=str(made.path))
+    assert (root / "var/made").read_text() == "new\n" and not (root / "home").is_symlink()
+    assert [path.name for path in host.iterdir()] == ["file"] and (host / "file").read_text() == "mine\n"
+
+
 @pytest.mark.covers("delete --purge")
 def test_a_rootfs_goes_with_its_container_when_asked(rt: Runtime, left: Bundle) -> None:
     rt.ok("run", "--detach", "--bundle", str(left.run("exec sleep 1000").path), "box")
