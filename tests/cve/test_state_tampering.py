@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from conftest import MakeBundle
 from lab.attack import Canary
 from lab.runtime import Runtime
+
+from rootless_rt.container import shortcut
 
 PARALLEL = 100
 
@@ -79,6 +82,60 @@ def test_spoiled_state_is_an_error_and_delete_force_cleans_up(
     canary.check()
     if Path(f"/proc/{pid}").exists() and "sleep" in Path(f"/proc/{pid}/cmdline").read_text():
         os.kill(pid, 9)  # who it was could not be known any more
+
+
+def forged(folder: Path, how: str, canary: Canary) -> bytes:
+    """A record for the launcher that belongs to this state.json, and says something else."""
+    kept = folder / "state.json"
+    state = json.loads(kept.read_text())
+    if how == "a stranger's pid":
+        state["pid"] = os.getpid()
+    record = shortcut.compiled(state, os.stat(kept))
+    assert record is not None
+    if how == "a cgroup that is none":
+        # Of the three last texts (freezer, leaves, parents) only the leaves: the canary's directories.
+        leaves = b"".join(os.fsencode(path) + b"\0" for path in (canary.path / "empty", canary.path))
+        lists = [b"", leaves, b""]
+        ends = b"".join(len(text).to_bytes(4, sys.byteorder) + text + b"\0" for text in lists)
+        assert record.endswith(bytes(15)), "this user has no cgroup"
+        body = record[16:-15] + ends
+        flags = int.from_bytes(body[:8], sys.byteorder) | shortcut.FLAGS["CGROUP"]
+        size = (16 + len(body)).to_bytes(8, sys.byteorder)
+        record = shortcut.MAGIC + size + flags.to_bytes(8, sys.byteorder) + body[8:]
+    elif how == "truncated":
+        record = record[:-1]
+    elif how == "noise":
+        record = os.urandom(len(record))
+    return record
+
+
+@pytest.mark.parametrize(
+    "how", ["a stranger's pid", "a cgroup that is none", "truncated", "noise", "link", "fifo", "writable"]
+)
+def test_a_forged_record_of_the_launcher_s_harms_nobody(
+    rt: Runtime, bundle: MakeBundle, place: Path, how: str
+) -> None:
+    canary = Canary(place / "canary")
+    rt.user.owns(canary.path)
+    canary.remember()
+    rt.ok("run", "--detach", "--bundle", str(bundle(["/bin/sleep", "1000"]).path), "c")
+    folder = rt.root / "c"
+    record = folder / shortcut.NAME
+    if how in ("link", "fifo"):
+        record.rename(folder / "other")
+        record.symlink_to("other") if how == "link" else os.mkfifo(record)
+    elif how == "writable":
+        record.chmod(0o666)
+    else:
+        record.write_bytes(forged(folder, how, canary))
+    if os.getuid() == 0:
+        os.lchown(record, rt.user.uid, rt.user.gid)  # and nothing else: state.json is to be as it was
+    assert rt.state("c")["pid"] != os.getpid()
+    rt.ok("kill", "c", "KILL", timeout=20)
+    rt.wait_for("c", "stopped")
+    rt.ok("delete", "--force", "c", timeout=20)
+    assert not folder.exists()
+    canary.check()
 
 
 def test_a_hundred_commands_at_once_on_one_id_do_no_harm(rt: Runtime, bundle: MakeBundle) -> None:
