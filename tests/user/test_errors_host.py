@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
+from lab.leftovers import Ground
 from lab.ranges import map_ranges
 from lab.refusals import refused
 from lab.runtime import Runtime
@@ -34,6 +35,33 @@ def test_a_missing_helper_is_told_with_the_package_to_install(
     hidden = with_mounts(rt, f"mount --bind /dev/null {helper}")
     line, hint = refused(hidden, map_ranges(bundle(), alice))
     assert line.startswith("newuidmap is not installed") and "install" in hint
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "exit 0",
+        "exit 1",
+        "kill -9 $$",
+        "yes | head -c 3000000 >&2; exit 1",
+        "printf '\\033]0;x\\n\\377' >&2; exit 2",
+    ],
+)
+def test_a_helper_that_is_another_program_is_an_error_and_nothing_is_left(
+    rt: Runtime, bundle: MakeBundle, alice: User, place: Path, body: str
+) -> None:
+    """First on the caller's PATH: it maps nothing, whatever it says."""
+    ground = Ground(rt, "replaced")
+    for name in ("newuidmap", "newgidmap"):
+        (place / name).write_text(f"#!/bin/sh\n{body}\n")
+        (place / name).chmod(0o755)
+    environment = {**alice.environment(), "PATH": f"{place}:/usr/bin:/bin"}
+    made = map_ranges(bundle(["/bin/id"]), alice)
+    done = rt("run", "--bundle", str(made.path), "replaced", env=environment, timeout=30)
+    first, *hints = done.stderr.splitlines()
+    assert done.returncode == 1 and done.stdout == "" and first.startswith("rt: "), done
+    assert len(hints) <= 1 and len(done.stderr) < 3000 and "\x1b" not in done.stderr, done
+    ground.clean()
 
 
 def test_a_user_without_a_range_is_told_the_command_that_grants_one(
