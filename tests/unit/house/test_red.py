@@ -72,7 +72,7 @@ def test_the_page_names_the_file_of_every_cve_that_it_speaks_of_and_each_file_is
 def test_the_page_names_only_tests_that_there_are() -> None:
     """Behind a file's name, the names in italics are its tests."""
     text = (TREE / "docs/security.md").read_text()
-    named = re.findall(r"`(tests/[\w/.]+)`((?:\s*\((?:\*\w+\*(?:,\s*)?)+\))?)", text)
+    named = re.findall(r"`(tests/[\w/.]+)`((?:(?::|\s*\()\s*(?:\*\w+\*(?:,\s*)?)+)?)", text)
     assert named
     for file, functions in named:
         path = TREE / file

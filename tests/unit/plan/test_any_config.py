@@ -221,9 +221,25 @@ def test_a_config_becomes_a_plan_that_can_be_read_or_an_error_for_its_user(confi
     assert all(op.describe() for op in made.ops)
     if policy.strict:
         assert made.degradations == []
+    _check_restrictions(spec_of(config), made)
     _check_slots(made)
     if facts.filter is not None:
         assert [op.name for op in made.ops].count("seccomp") == 1
+
+
+NEVER_LESS = ("linux.seccomp", "linux.masked", "linux.readonly", "process.noNew", "process.apparmor")
+
+
+def _check_restrictions(spec, made):
+    """What holds the program back is in the plan as it was asked, and nowhere among what is less."""
+    lessened = [*made.degradations, *made.tolerated.values()]
+    assert not [item for item in lessened if item.field.startswith(NEVER_LESS)]
+    done = {(op.name, op.label) for op in made.ops}
+    for kind, field in (("mask", "maskedPaths"), ("readonly", "readonlyPaths")):
+        for index in range(len(spec.data.get("linux", {}).get(field, []))):
+            assert (kind, f"linux.{field}[{index}]") in done
+    names = {name for name, _ in done}
+    assert "no_new_privs" in names or not spec.data["process"].get("noNewPrivileges")
 
 
 def _check_slots(made):
