@@ -163,7 +163,8 @@ static void check_trust(const char *directory)
 static void check_rooms(const char *site)
 {
 	static const char *const rooms[] = {"/" PACKAGE "/cli", "/" PACKAGE "/container", "/" PACKAGE "/plan",
-		"/" PACKAGE "/cgroups", "/" PACKAGE "/net", "/" PACKAGE "/api", "/" PACKAGE "/init", "/" PACKAGE "/spec", "/" PACKAGE "/host",
+		"/" PACKAGE "/cgroups", "/" PACKAGE "/net", "/" PACKAGE "/api", "/" PACKAGE "/batch",
+		"/" PACKAGE "/init", "/" PACKAGE "/spec", "/" PACKAGE "/host",
 		"/" PACKAGE "/__pycache__", "/idmap"};
 	char path[PATH_MAX];
 	struct stat status;
