@@ -1,6 +1,7 @@
 """The errors `rt` shows to people: one line that says what is wrong and where, one hint with the fix.
 
-Knows nothing of commands, containers or output; every room may import it.
+Knows nothing of commands, containers or output; every room may import it. It imports nothing itself, but to
+explain an error.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ class RtError(Exception):
         self.code = code
         self.id = id
         self.closed = ""
+
+    def explain(self) -> str:
+        """The message, the hint, and what `rt explain` says of the id, if there is one; several lines."""
+        from rootless_rt.host.doctor.explain import explained
+
+        return explained(self.message, self.hint, self.id)
 
 
 class SpecError(RtError):

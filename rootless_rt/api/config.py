@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from rootless_rt.api.errors import told
 from rootless_rt.errors import RtError
 from rootless_rt.spec.load import Spec, check_rootfs, from_bytes, load
 
@@ -89,7 +90,8 @@ def spec_of(bundle: Bundle, rootfs: str | os.PathLike[str] | None = None) -> Spe
         config = dict(bundle)
         base = os.getcwd()
     else:
-        spec = load(os.fspath(bundle))
+        with told():
+            spec = load(os.fspath(bundle))
         if rootfs is None:
             return spec
         config, base = dict(spec.data), spec.bundle

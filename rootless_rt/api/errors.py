@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from idmap.errors import IdmapError
 from rootless_rt.container.store import Handle, Store, check_id, missing
 from rootless_rt.errors import RtError, SpecError
+from rootless_rt.host.doctor.reasons_errors import OF_MAPS
+from rootless_rt.host.outer import fix_here
+from rootless_rt.host.reach import explained
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ class MappingFailed(RtError):
     """The ids of the container cannot be mapped; `reason` is a word for the cause, as of `idmap`."""
 
     def __init__(self, error: IdmapError) -> None:
-        super().__init__(error.message, hint=error.hint)
+        hint, id = fix_here(error.reason) or error.hint, OF_MAPS.get(error.reason, "")
+        super().__init__(error.message, hint=hint, id=id)
         self.reason = error.reason
 
 
@@ -54,6 +58,10 @@ def told() -> Iterator[None]:
         yield
     except IdmapError as error:
         raise MappingFailed(error) from None
+    except RtError as error:
+        if not error.closed:
+            raise
+        raise explained(error) from None
 
 
 def found(store: Store, container_id: str) -> Handle:

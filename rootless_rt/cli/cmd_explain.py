@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from textwrap import wrap
 
 from rootless_rt.cli.argv import Invocation
 from rootless_rt.cli.output import table, write
 from rootless_rt.errors import RtError
-from rootless_rt.host.doctor.fixes import DISTRIBUTIONS, install
-from rootless_rt.host.doctor.reason import Reason
+from rootless_rt.host.doctor.explain import long_form
 from rootless_rt.host.doctor.reasons import BY_ID, REASONS
-
-_WIDTH = 80
 
 
 def run(inv: Invocation) -> int:
@@ -28,16 +24,3 @@ def run(inv: Invocation) -> int:
         raise RtError(f'there is no id "{inv.args[0]}"', hint=hint)
     write(long_form(reason))
     return 0
-
-
-def long_form(reason: Reason) -> str:
-    """The text on one id."""
-    lines = [f"{reason.id}: {reason.what} ({reason.severity} at worst)", "", *wrap(reason.cause, _WIDTH), ""]
-    lines += wrap(f"How it is found: {reason.found}.", _WIDTH)
-    lines += ["", "What helps:"]
-    for fix in reason.fixes:
-        lines += wrap(fix, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
-    if reason.thing:
-        for manager, systems in DISTRIBUTIONS.items():
-            lines.append(f"    {systems + ':':16} {install(reason.thing, manager)[0]}")
-    return "\n".join([*lines, "", f'See docs/rootless.md, "{reason.chapter}"', ""])

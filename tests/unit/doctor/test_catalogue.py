@@ -10,8 +10,8 @@ import pytest
 from lab.tree import TREE
 
 from idmap.diagnose import helper_missing
-from rootless_rt.cli.cmd_explain import long_form
 from rootless_rt.cli.main import run
+from rootless_rt.host.doctor.explain import long_form
 from rootless_rt.host.doctor.fixes import DISTRIBUTIONS, INSTALL, PACKAGES, install, quote, sysctl
 from rootless_rt.host.doctor.model import Finding, Me, Trouble, worst
 from rootless_rt.host.doctor.reasons import BY_ID, REASONS
