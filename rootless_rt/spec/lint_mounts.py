@@ -93,6 +93,8 @@ _OF_KERNEL = {
     "binfmt_misc": "names programs that the host runs for others",
     "devtmpfs": "holds every device of the host",
 }
+# Their source is a word.
+_WITHOUT_SOURCE = ("proc", "sysfs", "tmpfs", "ramfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay")
 _OTHERS_WRITE, _GROUP_WRITES = 0o002, 0o020
 
 
@@ -103,6 +105,18 @@ def _binds(view: View) -> Iterator[tuple[str, str, bool]]:
         bind = mount.get("type") == "bind" or {"bind", "rbind"} & set(options)
         if bind and source.startswith("/") and "remount" not in options:
             yield f"mounts[{index}].source", normal(source), not is_readonly(mount)
+        elif mount.get("type") == "overlay":
+            yield from _layers(index, mount)
+
+
+def _layers(index: int, mount: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """The same of an overlay's layers: only the upper one is written to."""
+    for place, option in enumerate(mount.get("options", [])):
+        kind, _, value = option.partition("=")
+        for layer in value.split(":") if kind in ("lowerdir", "lowerdir+", "datadir+") else [value]:
+            if kind.rstrip("+") in ("lowerdir", "datadir", "upperdir") and layer.startswith("/"):
+                writable = kind == "upperdir" and not is_readonly(mount)
+                yield f"mounts[{index}].options[{place}]", normal(layer), writable
 
 
 def _sockets(view: View) -> Iterator[Hit]:
@@ -133,10 +147,21 @@ def _host_paths(view: View) -> Iterator[Hit]:
 
 
 def _disks(view: View) -> Iterator[Hit]:
-    for path, source, _ in _binds(view):
+    for path, source, _ in (*_binds(view), *_devices(view)):
         name = source.removeprefix("/dev/")
-        if source.startswith("/dev/") and "/" not in name and name.startswith(_DISKS):
+        named = "/" not in name and name.startswith(_DISKS)
+        if source.startswith("/dev/") and (named or name.startswith(("mapper/", "disk/"))):
             yield Hit(path, f"{quote(source)} is a disk of the host")
+
+
+def _devices(view: View) -> Iterator[tuple[str, str, bool]]:
+    """The same of what other file systems lie on."""
+    for index, mount in enumerate(view.config.get("mounts", [])):
+        source = normal(mount.get("source", ""))
+        bind = mount.get("type") == "bind" or {"bind", "rbind"} & set(mount.get("options", []))
+        if bind or mount.get("type") in _WITHOUT_SOURCE:
+            continue
+        yield f"mounts[{index}].source", source, True
 
 
 def _secrets(view: View) -> Iterator[Hit]:
@@ -180,11 +205,11 @@ def _tmpfs(view: View) -> Iterator[Hit]:
 
 def _rootfs(view: View) -> Iterator[Hit]:
     root: dict[str, Any] = view.config.get("root", {})
-    path = root.get("path", "")
-    if path.startswith("/") and any(
-        normal(path) == place for place in ("/", "/etc", "/usr", "/var", "/home", "/root")
-    ):
-        yield Hit("root.path", f"{quote(path)} is a directory of the host itself", HIGH)
+    # A relative one, such as "../../..", as the bundle's place has it.
+    found = {root.get("path", "")} | {place.name for place in view.places if place.kind == "root"}
+    for path in sorted(path for path in found if path.startswith("/")):
+        if normal(path) in ("/", "/etc", "/usr", "/var", "/home", "/root"):
+            yield Hit("root.path", f"{quote(path)} is a directory of the host itself", HIGH)
     if not root.get("readonly"):
         yield Hit("root.readonly", "the rootfs is writable", INFO)
 

@@ -96,6 +96,7 @@ def rule(**fields: Any) -> Change:
 
 
 HERE = "mounts[9].source"
+LAYER = "mounts[9].options[0]"
 NO_LIMIT = (1 << 64) - 1
 # (change, in a user namespace, severity, rule, path)
 DANGEROUS: list[tuple[Change, bool, str, str, str]] = [
@@ -284,6 +285,10 @@ DANGEROUS: list[tuple[Change, bool, str, str, str]] = [
     (mounts(mount("/h", "bind", "/usr/lib")), True, "high", "host-path", HERE),
     (mounts(bind("/h", "/dev/pts")), True, "high", "host-path", HERE),
     (mounts(bind("/h", "/dev/nvme0n1", "ro")), True, "high", "host-disk", HERE),
+    (mounts(mount("/h", "ext4", "/dev/sda1")), False, "high", "host-disk", HERE),
+    (mounts(mount("/h", "ext4", "/dev/disk/by-label/x")), False, "high", "host-disk", HERE),
+    (mounts(mount("/h", "overlay", "o", "lowerdir=/srv/x:/")), False, "medium", "host-path", LAYER),
+    (mounts(mount("/h", "overlay", "o", "upperdir=/etc")), False, "high", "host-path", LAYER),
     (mounts(bind("/h", "/home/me/.ssh/id", "ro")), True, "medium", "home-secrets", HERE),
     (mounts(bind("/h", "/home/me")), True, "high", "home-secrets", HERE),
     (mounts(bind("/h", "/srv/x", "rshared")), True, "medium", "mount-propagation", "mounts[9].options"),
@@ -355,6 +360,8 @@ HARMLESS: list[tuple[Change, bool, str]] = [
     (mounts(bind("/h", "/dev/null")), True, "host-disk"),
     (mounts(mount("/h", "tmpfs", "/etc")), True, "host-path"),
     (mounts(bind("/h", "data")), True, "host-path"),
+    (mounts(mount("/h", "tmpfs", "/dev/sda")), True, "host-disk"),
+    (mounts(mount("/h", "overlay", "/etc", "lowerdir=/srv/a:/srv/b", "workdir=/etc")), False, "host-path"),
     (mounts(bind("/h", "/srv/x", "rslave")), True, "mount-propagation"),
     (mounts(mount("/k", "cgroup", "c", "ro")), True, "kernel-filesystem"),
     (mounts(mount("/t", "tmpfs", "t", "size=1m")), True, "tmpfs-size"),
@@ -414,6 +421,13 @@ def test_a_privileged_container_is_full_of_them():
     config["mounts"].append(bind("/host", "/", "rslave"))
     high = [(name, path) for severity, name, path in found(config) if severity == "high"]
     assert {name for name, _ in high} == {"capability", "readonly-paths", "device-rules", "host-path"}
+
+
+def test_a_rootfs_that_is_the_host_s_is_named_however_the_config_writes_it():
+    """Such as "../../../..": the place is where the bundle's leads to."""
+    place = Place("root", "/", link=False, mode=0o40755, trusted=True)
+    data = from_bytes(json.dumps(hardened()).encode(), "/bundle").data
+    assert [(item.severity, item.path) for item in lint(data, [place])] == [("high", "root.path")]
 
 
 @pytest.mark.parametrize(
