@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from idmap.errors import IdmapError
-from idmap.evidence import CAP_SETFCAP, CAP_SETGID, CAP_SETUID
+from idmap.evidence import CAP_SETFCAP, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN
 from idmap.extents import show
 from idmap.subid import FILES
 
@@ -155,7 +155,22 @@ def _powerless(evidence: Evidence) -> list[IdmapError]:
                 "[SETUID, SETGID]; systemd: both in CapabilityBoundingSet=; or map only the own id",
             )
         )
+    elif setuid_root and not evidence.bounding >> CAP_SYS_ADMIN & 1:
+        # Run as root it is not the owner of the user namespace, who alone needs nothing but CAP_SETUID.
+        found.append(
+            IdmapError(
+                f"{helper} is setuid root, and so needs CAP_SYS_ADMIN, which the bounding set lacks",
+                reason="helper-needs-admin",
+                hint=f"give it a file capability instead, as root: {file_caps_command(helper, word)}; "
+                "or map only the own id",
+            )
+        )
     return found
+
+
+def file_caps_command(helper: str, word: str) -> str:
+    """What has root make a setuid helper one with a file capability; `word` is setuid or setgid."""
+    return f"chmod u-s {helper} && setcap cap_{word}=ep {helper}"
 
 
 def first_not_granted(asked: Sequence[Extent], own: int, granted: Sequence[SubRange]) -> Extent | None:

@@ -11,7 +11,7 @@ class IdmapError(Exception):
 
     - wrong input: `not-a-number`, `bad-extent`, `empty-map`, `overlap`, `too-many-extents`, `not-in-parent`
     - the helpers: `helper-missing`, `helper-not-setuid`, `helper-nosuid`, `no-new-privs`, `bounding-set`,
-      `no-user-name`
+      `helper-needs-admin`, `no-user-name`
     - the grants: `no-subid-entry`, `range-too-small`
     - the target process: `target-gone`, `target-not-dumpable`, `already-mapped`
     - the kernel: `proc-mismatch`, `setgroups-denied`, `apparmor-userns`, `missing-capability`,

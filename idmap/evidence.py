@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from idmap.extents import Extent
     from idmap.subid import SubRange
 
-CAP_SETGID, CAP_SETUID, CAP_SETFCAP = 6, 7, 31  # linux/capability.h
+CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 6, 7, 21, 31  # linux/capability.h
 ALL_CAPS = (1 << 64) - 1
 APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"  # Ubuntu, since 23.10
 

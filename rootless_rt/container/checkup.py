@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 
-from idmap import diagnose as map_diagnose
-from idmap import evidence as map_evidence
 from idmap.extents import to_outside
-from idmap.helpers import find_helper
 from rootless_rt.container.prepare import prepare
 from rootless_rt.errors import RtError
 from rootless_rt.host.doctor.access import Step, Who, allowed, denied, steps
 from rootless_rt.host.doctor.fixes import quote
 from rootless_rt.host.doctor.model import BLOCKED, DEGRADED, Me, Trouble
 from rootless_rt.host.doctor.system import FAR, PLAIN, mount_of, mounts
+from rootless_rt.host.idmaps import causes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ def gather(load: Callable[[], Spec], options: Options, me: Me) -> BundleEvidence
     found.degradations = plan.degradations
     found.uid_map, found.gid_map = plan.uid_map, plan.gid_map
     if me.euid != 0:
-        found.causes = _causes(me, plan.uid_map, plan.gid_map)
+        found.causes = causes(me.uid, me.name, (plan.uid_map, plan.gid_map), (me.euid, me.groups[0]))
     return found
 
 
@@ -112,20 +110,6 @@ def _devices(data: dict[str, Any]) -> dict[str, Step | None]:
             found[path] = None
             continue
         found[path] = Step(path, status.st_mode, status.st_uid, status.st_gid)
-    return found
-
-
-def _causes(me: Me, uid_map: list[Extent] | None, gid_map: list[Extent] | None) -> list[IdmapError]:
-    found: list[IdmapError] = []
-    for kind, extents, own in (("uid", uid_map, me.euid), ("gid", gid_map, me.groups[0])):
-        if not extents or [extent[1:] for extent in extents] == [(own, 1)]:
-            continue  # that map rt writes itself
-        helper = find_helper(f"new{kind}map")
-        evidence = map_evidence.gather(
-            kind, os.getpid(), extents, own, uid=me.uid, name=me.name, helper=helper
-        )
-        evidence.mapped, evidence.dumpable = False, True
-        found += map_diagnose.causes(evidence)
     return found
 
 

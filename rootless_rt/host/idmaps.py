@@ -11,6 +11,8 @@ from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from idmap.errors import IdmapError
+
     Extent = tuple[int, int, int]
 
 KINDS = ("auto", "single", "full", "keep-id", "nsresource")
@@ -83,7 +85,34 @@ def maps_of(kind: str) -> Maps:
             raise RtError(f"--idmap full: {what}", hint=fix)
         alone.reason, alone.fix = what, fix
         return alone
-    return Maps(full(euid, ranges["uid"], inside[0]), full(egid, ranges["gid"], inside[1]))
+    maps = Maps(full(euid, ranges["uid"], inside[0]), full(egid, ranges["gid"], inside[1]))
+    found = [] if euid == 0 else causes(posix.getuid(), name, (maps.uids, maps.gids), (euid, egid))
+    if not found:
+        return maps
+    if kind == "full":
+        raise RtError(f"--idmap full: {found[0]}", hint=found[0].hint)
+    alone.reason, alone.fix = str(found[0]), found[0].hint or ""
+    return alone
+
+
+def causes(
+    uid: int, name: str | None, maps: tuple[list[Extent] | None, list[Extent] | None], own: tuple[int, int]
+) -> list[IdmapError]:
+    """What would keep newuidmap and newgidmap from writing a user's uid and gid map, as far as can be seen.
+
+    A map of the own id alone needs neither.
+    """
+    from idmap import diagnose, evidence
+    from idmap.helpers import find_helper
+
+    found: list[IdmapError] = []
+    for kind, extents, own_id in zip(("uid", "gid"), maps, own, strict=True):
+        if extents and [extent[1:] for extent in extents] != [(own_id, 1)]:
+            helper = find_helper(f"new{kind}map")
+            seen = evidence.gather(kind, posix.getpid(), extents, own_id, uid=uid, name=name, helper=helper)
+            seen.mapped, seen.dumpable = False, True  # of the process that will have the map
+            found += diagnose.causes(seen)
+    return found
 
 
 def lent_maps(reason: str = "", fix: str = "") -> Maps:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
+from lab.inside import refusal, told
 from lab.leftovers import Ground
 from lab.ranges import map_ranges
 from lab.refusals import refused
@@ -118,6 +119,23 @@ def test_a_powerless_helper_is_told_with_its_cause(rt: Runtime, bundle: MakeBund
 def test_a_bounding_set_without_the_capability_is_told(rt: Runtime, bundle: MakeBundle, alice: User) -> None:
     weak = Wrapped(rt, as_root=True, options=("--bounding-set=-setuid",))
     assert "CAP_SETUID is not in this process's bounding set" in refused(weak, map_ranges(bundle(), alice))[0]
+
+
+def test_a_setuid_helper_in_a_container_like_docker_s_is_told(
+    rt: Runtime, bundle: MakeBundle, alice: User
+) -> None:
+    """There root lacks CAP_SYS_ADMIN. `auto` does without the helper then."""
+    weak = Wrapped(rt, as_root=True, options=("--bounding-set=-sys_admin",))
+    if os.stat(shutil.which("newuidmap") or "").st_mode & 0o4000 == 0:
+        pytest.skip("newuidmap has file capabilities here, which are enough")
+    line, hint = refused(weak, map_ranges(bundle(), alice))
+    assert "newuidmap is setuid root, and so needs CAP_SYS_ADMIN" in line
+    assert "chmod u-s /usr/bin/newuidmap && setcap cap_setuid=ep /usr/bin/newuidmap" in hint
+    said, notice = told(weak, bundle(), "tr -s ' ' < /proc/self/uid_map", "--idmap", "auto")
+    assert (
+        said == f"0 {alice.uid} 1" and "only your own ids are mapped: /usr/bin/newuidmap is setuid" in notice
+    )
+    assert "so needs CAP_SYS_ADMIN" in refusal(weak, bundle("true"), "--idmap", "full")
 
 
 def test_switched_off_user_namespaces_are_told_with_the_sysctl(rt: Runtime, bundle: MakeBundle) -> None:

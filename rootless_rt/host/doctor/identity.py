@@ -148,7 +148,7 @@ def check_helper(evidence: IdentityEvidence, me: Me) -> Trouble | str:
 
 def check_rights(evidence: IdentityEvidence, me: Me) -> Trouble | str | None:
     """Can they do their work?"""
-    found = _first(evidence, "helper-not-setuid", "helper-nosuid")
+    found = _first(evidence, "helper-not-setuid", "helper-nosuid", "helper-needs-admin")
     if not found or me.euid == 0:
         return "not needed by root" if me.euid == 0 else None
     commands = []
@@ -156,6 +156,8 @@ def check_rights(evidence: IdentityEvidence, me: Me) -> Trouble | str | None:
         helper = quote(str(evidence.of[kind].helper))
         if error.reason == "helper-not-setuid":
             commands.append(f"chown root:root {helper} && chmod u+s {helper}")
+        elif error.reason == "helper-needs-admin":
+            commands.append(map_diagnose.file_caps_command(helper, f"set{kind}"))
         else:
             commands.append(f'mount -o remount,suid "$(findmnt -no TARGET -T {helper})"')
     first = found[0][1]

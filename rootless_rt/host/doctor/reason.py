@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NEED, HOST, CONTAINER, IDS = "What the host must have", "Mounts", "In a container", "Ids"
-CGROUPS, STATE, UBUNTU, NETWORK = "Cgroups", "Where the state is", "Ubuntu 24.04", "Mounts"
+CGROUPS, STATE, UBUNTU, NETWORK = "Cgroups", "Where the state is", "Ubuntu 24.04", "Networks"
 
 
 class Reason:

@@ -27,12 +27,13 @@ USER = (
         "degraded",
         "rights of newuidmap and newgidmap",
         cause="They must be setuid root, or have cap_setuid and cap_setgid as file capabilities. Copies,"
-        " image"
-        " layers and some packages lose these.",
+        " image layers and some packages lose these. In a container without CAP_SYS_ADMIN, as Docker's are,"
+        " setuid helpers are of no use: it takes the capabilities.",
         found="owner, mode and the security.capability attribute of the files, and their mount's nosuid",
         fixes=(
             "sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap",
-            "or: sudo setcap cap_setuid=ep /usr/bin/newuidmap; sudo setcap cap_setgid=ep /usr/bin/newgidmap",
+            "or: sudo chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap; sudo setcap cap_setuid=ep"
+            " /usr/bin/newuidmap; sudo setcap cap_setgid=ep /usr/bin/newgidmap",
             "on a mount with nosuid: sudo mount -o remount,suid MOUNT",
         ),
         chapter=IDS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from idmap.evidence import Evidence
+from idmap.evidence import ALL_CAPS, Evidence
 from rootless_rt.cgroups import checkup as cgroup_checks
 from rootless_rt.cgroups.checkup import CgroupEvidence
 from rootless_rt.host.doctor import identity, kernel, resources, session, surroundings, userns
@@ -123,6 +123,10 @@ CHECKED: dict[str, Case] = {
     "helpers with file capabilities": (
         identity, lambda: mapping(helper_mode=0o755, helper_caps=0b11000000), "RT-IDS-HELPER-RIGHTS", OK, "",
         "",
+    ),
+    "setuid helpers in a container like Docker's": (
+        identity, lambda: mapping(bounding=ALL_CAPS & ~(1 << 21)),
+        "RT-IDS-HELPER-RIGHTS", DEGRADED, "so needs CAP_SYS_ADMIN", "setcap cap_setuid=ep /usr/bin/newuidmap",
     ),
     "helpers on nosuid": (
         identity, lambda: mapping(nosuid=True), "RT-IDS-HELPER-RIGHTS", DEGRADED, "mounted nosuid",

@@ -38,6 +38,7 @@ def test_a_healthy_system_has_no_cause() -> None:
         ({"nosuid": True}, "helper-nosuid", "nosuid", "remount,suid"),
         ({"no_new_privs": True}, "no-new-privs", "no_new_privs", "allowPrivilegeEscalation: true"),
         ({"bounding": ALL_CAPS & ~(1 << CAP_SETUID)}, "bounding-set", "CAP_SETUID", "--cap-add SETUID"),
+        ({"bounding": ALL_CAPS & ~(1 << 21)}, "helper-needs-admin", "CAP_SYS_ADMIN", "setcap cap_setuid=ep"),
         ({"granted": []}, "no-subid-entry", "/etc/subuid grants alice no uids", "165536-231071 alice"),
         ({"granted": [], "malformed": [2]}, "no-subid-entry", "line 2 for alice", "NAME:START:COUNT"),
         ({"granted": [(100000, 10, 4)]}, "range-too-small", "only 100000:10 (line 4)", "map only those"),
