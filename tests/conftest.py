@@ -16,16 +16,18 @@ import contextlib
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CalledProcessError
 
 import pytest
+from lab import newcomer
 from lab.attack import Canary
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
 from lab.programs import Programs
-from lab.runtime import Runtime, program_problem
+from lab.runtime import TREE, Runtime, program_problem
 from lab.shortcuts import build_alone
 from lab.simulators import Rig
 from lab.users import User, can_make_users, made_user, own_user, own_user_in_session
@@ -183,3 +185,18 @@ def share(alice: User, place: Path) -> Path:
     (path / "run").chmod(0o755)
     alice.owns(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """rt as pip makes it of the source tree, for the machine's own Python."""
+    place = tmp_path_factory.mktemp("wheel")
+    python = shutil.which("python3", path=newcomer.PATH) or pytest.skip("needs python3")
+    for words in (
+        [python, "-m", "venv", str(place / "venv")],
+        [str(place / "venv/bin/pip"), "wheel", "-q", "--no-deps", "-w", str(place), str(TREE)],
+    ):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = place.glob("*.whl")
+    return made

@@ -31,7 +31,7 @@ from setup import BUILD, ROOT, TREE, VENV, SetupError, say
 
 PYTHON_PACKAGES = [
     *("pytest", "pytest-timeout", "hypothesis", "mypy", "ruff"),
-    *("click", "pyseccomp", "jeepney", "pyroute2", "tqdm"),
+    *("click", "pyseccomp", "jeepney", "pyroute2", "tqdm", "pyyaml"),
 ]
 TEST_LIMIT = 240  # seconds for one test
 BUILD_LIMIT = 540  # for one that may have to build a Debian root first
