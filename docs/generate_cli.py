@@ -14,7 +14,7 @@ if str(TREE) not in sys.path:
     sys.path.insert(0, str(TREE))
 
 from rootless_rt.cli.option import CHOICE, FLAG, NUMBER, Command, Option  # noqa: E402
-from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, LATER  # noqa: E402
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS  # noqa: E402
 
 PAGE = TREE / "docs/cli.md"
 _TOP = """\
@@ -37,12 +37,6 @@ def page() -> str:
     """The whole page."""
     parts = [_TOP, "## Global options\n\n" + _options(GLOBAL_OPTIONS), "## Commands\n\n" + _commands()]
     parts += [_command(command) for command in COMMANDS]
-    parts.append(
-        "## Not there yet\n\n"
-        "Commands of other runtimes that `rt` refuses by name for now: "
-        + ", ".join(f"`{name}`" for name in LATER)
-        + ".\n"
-    )
     return "\n".join(parts)
 
 

@@ -19,7 +19,7 @@ TREE = Path(__file__).resolve().parent.parent
 if str(TREE) not in sys.path:
     sys.path.insert(0, str(TREE))
 
-from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, LATER  # noqa: E402
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP  # noqa: E402
 from rootless_rt.spec import schema  # noqa: E402
 from rootless_rt.spec.mountopts import OPTIONS  # noqa: E402
 
@@ -176,8 +176,6 @@ def page() -> str:
     for title, rows in sections.items():
         lines = [f"## {title}\n", "| | as a user | as root | unit |", "|---|---|---|---|"]
         parts.append("\n".join(lines + [_row(row, marked) for row in rows]) + "\n")
-    if LATER:
-        parts.append("Not supported yet: " + ", ".join(f"`{name}`" for name in LATER) + ".\n")
     return "\n".join(parts)
 
 

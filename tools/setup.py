@@ -133,6 +133,7 @@ NETWORKS = ("passt", "slirp4netns")
 PEERS = ("runc", "crun", "bubblewrap")
 FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make", "patch", *NETWORKS)
 # The Debian roots of tests/lab/machines, and a policy for one.
+FOR_CRIU = ("mmdebstrap", "debian-archive-keyring")  # Debian's, unpacked (tests/lab/criu.py)
 FOR_MACHINES = ("mmdebstrap", "debian-archive-keyring", "e2fsprogs", "secilc")
 
 

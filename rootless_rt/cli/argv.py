@@ -10,7 +10,7 @@ is imported when there is one.
 from __future__ import annotations
 
 from rootless_rt.cli.option import CHOICE, FLAG, LIST, NUMBER, NUMBER_MAX, Command, Option
-from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, LATER, find
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, find
 from rootless_rt.errors import RtError
 
 # Go's strconv.ParseBool: clients print their booleans with it.
@@ -111,8 +111,6 @@ def _command(name: str, globals: dict[str, object]) -> Command:
     command = find(name)
     if command is not None:
         return command
-    if name in LATER:
-        raise UsageError(f"not supported yet: command {name}", globals)
     hint = _closest(name, [known.name for known in COMMANDS], "")
     raise UsageError(f'unknown command "{name}"', globals, hint=hint or "`rt help` lists the commands")
 

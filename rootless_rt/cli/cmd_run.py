@@ -23,6 +23,10 @@ from rootless_rt.container.record import has_cgroup, manager
 from rootless_rt.container.store import check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless_rt.container.notify import Proxy
+
 _KILL_SECONDS = 10.0
 _KILLED = 128 + 9
 
@@ -75,10 +79,15 @@ def run(inv: Invocation) -> int:
     if spec.data.get("hooks", {}).get("poststart"):
         wakeup.catch()
     signals.release()
+    return serve(container, log, wakeup, proxy, keep=flag(inv.options, "keep"))
+
+
+def serve(container: Container, log: Log, wakeup: Wakeup, proxy: Proxy | None, *, keep: bool) -> int:
+    """The foreground: serve a container that runs until its process ends; the exit code for the command."""
     code = supervise(container.pid, container.pidfd, container.console, wakeup, proxy)
     if code == _KILLED and has_cgroup(container.state):
         _explain_kill(container, log)
-    if not flag(inv.options, "keep"):
+    if not keep:
         _remove(container, log)
     return code
 

@@ -94,7 +94,7 @@ def container_options(inv: Invocation) -> Options:
         options.overlay = paths.absolute(kept)
     elif given.get("overlay") is True:
         options.overlay = ""
-    options.keep_fds = number(given, "preserve_fds")
+    options.keep_fds = number(given, "preserve_fds") if "preserve_fds" in given else 0
     options.new_keyring = given.get("no_new_keyring") is not True
     options.keep_groups = given.get("keep_groups") is True
     options.pivot = given.get("no_pivot") is not True

@@ -44,8 +44,7 @@ GLOBAL_OPTIONS: tuple[Option, ...] = (
         " or stop (default: warn without root, strict for root)",
         choices=("warn", "strict"),
     ),
-    # Engines may still send it; the checkpoint program is found on PATH.
-    Option("criu", TEXT, "ignored", "PATH", hidden=True),
+    Option("criu", TEXT, "the program criu, for checkpoint and restore (default: the one on PATH)", "PATH"),
     Option("v version", FLAG, "show the version"),
     HELP,
 )
@@ -104,6 +103,23 @@ _CREATE_OPTIONS = (
     _KEEP_GROUPS,
 )
 _ID = ("ID",)
+_CRIU_OPTIONS = (
+    Option("image-path", TEXT, "directory of the images (default: checkpoint, here)", "DIR"),
+    Option("work-path", TEXT, "directory of CRIU's log (default: that of the images)", "DIR"),
+    Option("tcp-established", FLAG, "take established TCP connections along"),
+    Option("ext-unix-sk", FLAG, "allow unix sockets that lead out of the container"),
+    Option("shell-job", FLAG, "allow a terminal of the host"),
+    Option("file-locks", FLAG, "take file locks along"),
+    Option("lazy-pages", FLAG, "fetch the memory only as it is needed (userfaultfd)"),
+    Option("auto-dedup", FLAG, "drop memory from the images that other images have, or that is restored"),
+    Option(
+        "manage-cgroups-mode",
+        CHOICE,
+        "what of the cgroups is saved and restored",
+        choices=("soft", "full", "strict", "ignore"),
+    ),
+    Option("empty-ns", LIST, "leave what is in this namespace (network) to whoever restores", "TYPE"),
+)
 _REGEX_HELP = "the id is a regular expression: all containers with a match of it"
 
 COMMANDS = (
@@ -161,6 +177,46 @@ COMMANDS = (
             Option("ignore-paused", FLAG, "add the program to a paused container too"),
         ),
         stops=True,
+    ),
+    Command(
+        "checkpoint",
+        "save a running container to disk, with CRIU",
+        _ID,
+        1,
+        (
+            *_CRIU_OPTIONS,
+            Option("parent-path", TEXT, "images of a --pre-dump before, as seen from --image-path", "DIR"),
+            Option("leave-running", FLAG, "let the container go on afterwards"),
+            Option("tcp-skip-in-flight", FLAG, "leave out connections that are still being made"),
+            Option("link-remap", FLAG, "give open files that have lost their name one for the time being"),
+            Option(
+                "status-fd", TEXT, "with --lazy-pages, write a zero byte here when pages can be fetched", "N"
+            ),
+            Option("page-server", TEXT, "send the memory to this `criu page-server`", "ADDRESS:PORT"),
+            Option("pre-dump", FLAG, "save the memory only, and let the container go on"),
+        ),
+    ),
+    Command(
+        "restore",
+        "bring a container back to life from a checkpoint",
+        _ID,
+        1,
+        (
+            _BUNDLE,
+            _CONFIG,
+            *_CRIU_OPTIONS,
+            Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
+            Option("d detach", FLAG, _DETACH_HELP),
+            Option("pid-file", TEXT, "write the container's process id to this file", "FILE"),
+            Option("no-subreaper", FLAG, "do not adopt the container's orphaned processes"),
+            Option("no-pivot", FLAG, "accepted: CRIU changes the root as it does", hidden=True),
+            Option(
+                "lsm-profile", TEXT, "AppArmor profile or SELinux label instead of the saved one", "TYPE:NAME"
+            ),
+            Option(
+                "lsm-mount-context", TEXT, "SELinux context of the mounts instead of the saved one", "LABEL"
+            ),
+        ),
     ),
     Command("start", "start the program of a created container", _ID, 1),
     Command("state", "print the state of a container as JSON", _ID, 1),
@@ -355,9 +411,6 @@ COMMANDS = (
     ),
     Command("help", "show help for a command", ("COMMAND",)),
 )
-
-# Commands of other runtimes that `rt` does not have yet: refused by name, not as unknown words.
-LATER = ("checkpoint", "restore")
 
 
 def find(name: str) -> Command | None:

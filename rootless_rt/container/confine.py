@@ -100,6 +100,11 @@ def enter(prepared: Prepared, options: Options, pid: int) -> None:
     """Put the container's process in, unless it was made there. Raises RtError."""
     if prepared.facts.cgroup.enter_by_clone or prepared.facts.cgroup.task_files:
         return
+    add(prepared, options, pid)
+
+
+def add(prepared: Prepared, options: Options, pid: int) -> None:
+    """Put a process in that was not made there. Raises RtError."""
     prepared.cgroup.add(pid)
     if prepared.cgroup.kind == "systemd":
         _set_devices(prepared, options)

@@ -100,7 +100,7 @@ def _build(store: Store, prepared: Prepared, container_id: str, options: Options
             if container.served is not None:
                 container.served.let_go()
         except BaseException:
-            _take_back(container, prepared)
+            take_back(container, prepared)
             raise
         return container
     finally:
@@ -323,7 +323,7 @@ def _listener(handle: Handle) -> int:
     return listener.detach()
 
 
-def _take_back(container: Container, prepared: Prepared) -> None:
+def take_back(container: Container, prepared: Prepared) -> None:
     """Undo what was made, as far as it was made; the error that is under way is the one that counts."""
     if prepared.outside is not None:
         prepared.outside.undo()

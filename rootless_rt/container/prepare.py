@@ -203,7 +203,7 @@ def open_fds(plan: Plan, facts: HostFacts) -> list[int]:
             if kind == "keep":
                 fds.append(posix.dup(int(value)))  # is open: looked at before we opened any
             elif kind in NAMESPACES:
-                fds.append(_namespace_fd(kind, value))
+                fds.append(namespace_fd(kind, value))
             elif kind == "owner":
                 fds.append(_owner_fd(value))
             elif kind == "userns":
@@ -232,7 +232,8 @@ def _owner_fd(path: str) -> int:
         ) from None
 
 
-def _namespace_fd(kind: str, path: str) -> int:
+def namespace_fd(kind: str, path: str) -> int:
+    """Open a namespace of that type. Raises RtError."""
     where = f"linux.namespaces ({kind}): {path}"
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)

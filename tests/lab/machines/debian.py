@@ -32,6 +32,9 @@ PACKAGES = [
 UNREAD = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")]
 # The initrd is our own (kernel.sh).
 NO_INITRD = "--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools"
+# Suites that say how long they are valid: a mirror may be weeks behind. Signatures are checked all the same.
+ROLLING = {"forky"}
+OF_ANY_AGE = '--aptopt=Acquire::Check-Valid-Until "false"'
 MIRROR = "http://deb.debian.org/debian"
 
 
@@ -149,6 +152,7 @@ def _build(image: Image, done: Path) -> None:
             f"--include={','.join(image.packages)}",
         ),
         *(*UNREAD, *([f'--customize-hook=sh {CUSTOMIZE} "$1"'] if image.boot else [])),
+        *([OF_ANY_AGE] if image.suite in ROLLING else []),
         *([NO_INITRD, f'--customize-hook=sh {WITH_KERNEL} "$1"'] if image.kernel else []),
         *(image.suite, str(unfinished / "root"), mirror()),
     ]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rootless_rt.cli.argv import Invocation, UsageError, flag, number, parse, text
 from rootless_rt.cli.option import FLAG, NUMBER
-from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, LATER
+from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS
 
 # As recorded from podman, buildah, containerd, Docker and BuildKit; then what must be understood:
 # command, positionals, and the options and global options that differ from their defaults.
@@ -208,13 +208,6 @@ def test_a_wrong_number_of_arguments_asks_for_the_commands_help(line: str, messa
     assert (caught.value.message, caught.value.command) == (message, line.split()[0])
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_a_command_that_is_still_missing_is_refused_by_name(name: str) -> None:
-    for line in ([name, "--any", "ID"], ["help", name]):
-        with pytest.raises(UsageError, match=f"^not supported yet: command {name}$"):
-            parse(line)
-
-
 def test_an_error_knows_the_log_that_was_named_before_it() -> None:
     with pytest.raises(UsageError) as caught:
         parse(["--log", "L", "--log-format=json", "run", "--bogus", "ID"])
@@ -246,7 +239,7 @@ SPELLINGS = sorted(
 )
 WORDS = (
     st.sampled_from(SPELLINGS)
-    | st.sampled_from([command.name for command in COMMANDS] + list(LATER))
+    | st.sampled_from([command.name for command in COMMANDS])
     | st.sampled_from(["-", "--", "---", "--=", "=", "ID", "9"])
     | st.text(st.characters(codec=None, exclude_characters="\0"), max_size=12)
 )

@@ -8,7 +8,7 @@ import pytest
 from lab.tree import TREE, imports, modules, parsed
 
 LOWER = {"spec", "host", "idmap"}
-WORKERS = {"plan", "cgroups", "net", "init"}
+WORKERS = {"plan", "cgroups", "net", "init", "criu"}
 # room -> rooms that it may import from, besides itself
 ALLOWED = {
     "package": {"api"},  # the package itself, whose names are the API's, and the pytest plugin

@@ -1,0 +1,206 @@
+"""The directory of a checkpoint: who may own it, and what rt writes there beside CRIU's images.
+
+    descriptors.json   what the program's stdin, stdout and stderr were; the same as runc's
+    rt.json            what of the container a restore must find again (Record)
+
+Memory of the container lies in it, and a restore runs what it says with the caller's privileges: so nobody
+else may write to it. Must not know how either is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+from rootless_rt.errors import RtError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFAULT = "checkpoint"
+"""Where images go, below the working directory, when --image-path is not given."""
+DESCRIPTORS, RECORD, INVENTORY = "descriptors.json", "rt.json", "inventory.img"
+_VERSION = 1
+_LIMIT = 4 << 20
+
+
+class Directory:
+    """An open directory of images or logs. A context manager."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    def again(self) -> Directory:
+        """The same directory as this thread's mount namespace has it. Raises RtError."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not os.path.sameopenfile(fd, self.fd):
+            os.close(fd)
+            raise RtError(f"{self.path} has become another directory meanwhile")
+        return Directory(self.path, fd)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        try:
+            os.stat(name, dir_fd=self.fd)
+        except OSError:
+            return False
+        return True
+
+    def read(self, name: str) -> str:
+        """A file's text; empty when it cannot be read."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
+            with open(fd, "rb") as file:
+                return file.read(_LIMIT).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def write(self, name: str, document: object) -> None:
+        """Write a document as JSON, in one step. Raises RtError."""
+        temporary = f".{name}.{os.getpid()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(temporary, flags, 0o600, dir_fd=self.fd), "w", encoding="utf-8") as file:
+                json.dump(document, file)
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            raise RtError(f"cannot write {self.path}/{name}: {(error.strerror or '').lower()}") from None
+
+    def forget(self, *names: str) -> None:
+        """Remove files, if they are there."""
+        for name in names:
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except OSError:
+                pass
+
+
+def make(path: str, option: str) -> Directory:
+    """Open a directory to write into, made when it is missing, for its owner alone. Raises RtError."""
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except FileExistsError:
+        raise RtError(f"{option} {path}: is not a directory") from None
+    except OSError as error:
+        raise RtError(
+            f"{option} {path}: cannot be made: {(error.strerror or '').lower()}",
+            hint=f"name a directory of your own with {option}",
+        ) from None
+    found = find(path, option)
+    if not os.access(path, os.W_OK | os.X_OK):
+        os.close(found.fd)
+        raise RtError(f"{option} {path}: is not writable", hint=f"name a directory of your own with {option}")
+    return found
+
+
+def find(path: str, option: str) -> Directory:
+    """Open a directory that nobody else can write to. Raises RtError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RtError(f"{option} {path}: {(error.strerror or '').lower()}") from None
+    status = os.fstat(fd)
+    problem = ""
+    if status.st_uid != os.geteuid():
+        problem = f"belongs to uid {status.st_uid}"
+    elif stat.S_IMODE(status.st_mode) & 0o022:
+        problem = "can be written by other users"
+    if problem:
+        os.close(fd)
+        raise RtError(
+            f"{option} {path}: {problem}: a checkpoint there could be changed by others",
+            hint=f"use a directory of your own, or: chmod go-w {path}",
+        )
+    return Directory(path, fd)
+
+
+class Record:
+    """What rt knows of a checkpointed container: `data` is the content of rt.json."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
+
+    @property
+    def points(self) -> list[str]:
+        """All mount points."""
+        return [str(point) for point in self.data.get("points", [])]
+
+    @property
+    def files(self) -> dict[str, int]:
+        """CRIU's names of files of the host -> which of stdin, stdout, stderr they were."""
+        return dict(self.data.get("files", {}))
+
+    @property
+    def sources(self) -> dict[str, dict[str, str]]:
+        """Name of each external mount -> where to find it (see mounttable.Source)."""
+        return dict(self.data.get("sources", {}))
+
+
+def new_record(**data: Any) -> Record:
+    """A record to be written."""
+    return Record({"version": _VERSION, **data})
+
+
+def read_record(images: Directory) -> Record | None:
+    """The record of a checkpoint; None for one that another runtime made. Raises RtError."""
+    if not images.has(INVENTORY):
+        raise RtError(
+            f"--image-path {images.path}: there is no checkpoint in it",
+            hint=f"name the directory that `rt checkpoint --image-path` wrote (default: ./{DEFAULT})",
+        )
+    if not images.has(RECORD):
+        if not images.has(DESCRIPTORS):
+            raise RtError(
+                f"--image-path {images.path}: the checkpoint is not complete",
+                hint="a checkpoint that failed, or --pre-dump alone, cannot be restored",
+            )
+        return None
+    data = _json(images, RECORD)
+    if not isinstance(data, dict) or not _is_sound(data):
+        raise RtError(f"{images.path}/{RECORD} is damaged")
+    if data["version"] != _VERSION:
+        raise RtError(f"{images.path}/{RECORD} is of another version of rt: {data['version']}")
+    return Record(data)
+
+
+def _is_sound(data: dict[str, Any]) -> bool:
+    points, sources = data.get("points"), data.get("sources")
+    return (
+        isinstance(data.get("version"), int)
+        and isinstance(data.get("namespaces"), list)
+        and isinstance(points, list)
+        and all(isinstance(point, str) and point.startswith("/") for point in points)
+        and isinstance(data.get("files"), dict)
+        and all(number in (0, 1, 2) for number in data["files"].values())
+        and isinstance(sources, dict)
+        and all(
+            isinstance(source, dict) and all(isinstance(value, str) for value in source.values())
+            for source in sources.values()
+        )
+    )
+
+
+def read_descriptors(images: Directory) -> list[str]:
+    """What stdin, stdout and stderr were. Raises RtError."""
+    data = _json(images, DESCRIPTORS)
+    if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
+        raise RtError(f"{images.path}/{DESCRIPTORS} is damaged")
+    return data
+
+
+def _json(images: Directory, name: str) -> Any:
+    try:
+        return json.loads(images.read(name))
+    except ValueError:
+        raise RtError(f"{images.path}/{name} is damaged") from None

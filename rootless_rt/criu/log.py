@@ -1,0 +1,69 @@
+"""CRIU's log: which of its lines tells why it failed.
+
+CRIU writes `(time) Error (file:line): what`, the cause first and then each level above it that gave up.
+Before its work proper it tries out the kernel, with errors that say no more than what that cannot do.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ERROR = re.compile(r"^(?:\(\d+\.\d+\)\s*)?(?:\s*\d+: )?\s*Error \([^)]*\): (?P<what>.*)$")
+# Lines that are errors to CRIU and yet not why it stopped, and those that only repeat that it did.
+_NOT_WHY = (
+    "will skip",
+    "rlimit: Can't setup RLIMIT_NOFILE",
+    "Can't keep kdat cache",
+    "Dumping FAILED",
+    "Pre-dumping FAILED",
+    "Restoring FAILED",
+    "Failed to open log",
+)
+
+
+# The line with which the work proper begins, of a dump and of a restore.
+_BEGIN = re.compile(r"^\(\d+\.\d+\) (?:Dumping processes|Pre-dumping|Reading image tree)", re.MULTILINE)
+
+
+def reason(text: str) -> str:
+    """The first error of the log as one line without its place; empty when there is none."""
+    begin = _BEGIN.search(text)
+    return (_first(text[begin.start() :]) if begin else "") or _first(text)
+
+
+def _first(text: str) -> str:
+    for line in text.splitlines():
+        found = _ERROR.match(line)
+        if found and not any(word in found["what"] for word in _NOT_WHY):
+            return re.sub(r"\s+", " ", found["what"]).strip().rstrip(".")
+    return ""
+
+
+# What CRIU's own words ask for -> what to do about it with rt.
+HINTS = (
+    (
+        "Can't get 1:16 opt",
+        "CRIU before 4.2 cannot save sockets on Linux 6.16 and later: a newer one is needed",
+    ),
+    ("tcp-established", "give --tcp-established, to checkpoint and to restore"),
+    ("Connected TCP socket", "give --tcp-established, to checkpoint and to restore"),
+    ("In-flight connection", "give --tcp-skip-in-flight"),
+    ("ext-unix-sk", "give --ext-unix-sk: a socket leads out of the container"),
+    ("without peer", "give --ext-unix-sk: a socket leads out of the container"),
+    ("External socket is used", "give --ext-unix-sk: a socket leads out of the container"),
+    ("file-locks", "give --file-locks, to checkpoint and to restore"),
+    ("Some file locks are hold", "give --file-locks, to checkpoint and to restore"),
+    ("shell-job", "give --shell-job: it uses a terminal of the host"),
+    ("path=/dev/pts/", "give --shell-job: it uses a terminal of the host"),
+    ("shell job", "give --shell-job: it uses a terminal of the host"),
+    ("link-remap", "give --link-remap: a file is open that has lost its name"),
+    ("track memory", "this kernel cannot tell which memory has changed (CONFIG_MEM_SOFT_DIRTY)"),
+    ("Tracking memory is not available", "this kernel lacks CONFIG_MEM_SOFT_DIRTY"),
+    ("iptables", "criu needs iptables or nftables to hold connections still"),
+    ("File exists", "is a container of that name, or its cgroup, left from before?"),
+)
+
+
+def hint(said: str) -> str:
+    """What helps against that error, or empty."""
+    return next((fix for word, fix in HINTS if word in said), "")

@@ -1,0 +1,382 @@
+"""The options of checkpoint and restore, each at work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import MakeBundle
+from lab.bundles import Bundle
+from lab.criu import Saver
+
+from rootless_rt.host.abilities import security_modules
+
+BOX = f"option{os.getpid()}"
+TICK = "while :; do echo . >> /ticks; sleep 0.02; done"
+# A program with 4 MiB of memory of its own, that it can show.
+BIG = "import secrets,time\ndata = secrets.token_bytes(4 << 20)\nimport hashlib\n"
+BIG += "while True:\n open('/srv/new','w').write(hashlib.sha256(data).hexdigest())\n"
+BIG += " import os; os.rename('/srv/new','/srv/sum'); time.sleep(0.02)\n"
+SENDER = """
+import socket, time
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sender.connect("PATH")
+number = 0
+while True:
+    number += 1
+    sender.send(b"%d" % number)
+    time.sleep(0.05)
+"""
+
+
+def ticks(box: Bundle) -> int:
+    path = box.rootfs / "ticks"
+    return len(path.read_text()) if path.exists() else 0
+
+
+def wait_until(condition: object, what: str) -> None:
+    assert callable(condition)
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(what)
+
+
+def goes_on(box: Bundle) -> None:
+    before = ticks(box)
+    wait_until(lambda: ticks(box) > before, "it does not go on")
+
+
+def refused(rt: Saver, images: Path, *options: str) -> str:
+    done = rt("checkpoint", "--image-path", str(images), *options, BOX)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 2, done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def python(root_bundle: MakeBundle, toolbox: Path, place: Path) -> Bundle:
+    """A bundle that runs Python scripts with a directory of the host, `share`, at /srv."""
+    made = root_bundle(["/usr/bin/python3", "-c", ""])
+    made.config["root"] = {"path": str(toolbox), "readonly": True}
+    (place / "share").mkdir()
+    source = str(place / "share")
+    made.config["mounts"].append(
+        {"destination": "/srv", "type": "bind", "source": source, "options": ["bind"]}
+    )
+    return made
+
+
+def script(box: Bundle, text: str) -> Bundle:
+    return box.run(["/usr/bin/python3", "-c", text])
+
+
+def summed(place: Path) -> str:
+    """The checksum that the program shows next."""
+    path = place / "share/sum"
+    path.unlink(missing_ok=True)
+    wait_until(lambda: path.exists() and path.read_text(), "no checksum")
+    return path.read_text()
+
+
+@pytest.mark.covers("checkpoint --file-locks", "restore --file-locks")
+def test_file_locks_are_held_on(root_rt: Saver, python: Bundle, images: Path, place: Path) -> None:
+    script(python, "import fcntl\nlock = open('/srv/lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\n" + BIG)
+    root_rt.start(BOX, python.path)
+    before = summed(place)
+    assert "hint: give --file-locks" in refused(root_rt, images)
+    root_rt.save(BOX, images, "--file-locks")
+    root_rt.bring_back(BOX, images, python.path, "--file-locks")
+    assert summed(place) == before
+    with open(place / "share/lock") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.covers("checkpoint --ext-unix-sk", "restore --ext-unix-sk")
+def test_a_socket_that_leads_out_is_connected_again(
+    root_rt: Saver, python: Bundle, images: Path, place: Path
+) -> None:
+    # CRIU sees both ends in one network namespace only, and connects by the path that the other end has.
+    mount = {"destination": str(place), "type": "bind", "source": str(place), "options": ["bind"]}
+    python.config["mounts"] += [{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}, mount]
+    listed = python.config["linux"]["namespaces"]
+    python.config["linux"]["namespaces"] = [item for item in listed if item["type"] != "network"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        path = str(place / "socket")
+        listener.settimeout(20)
+        listener.bind(path)
+        script(python, SENDER.replace("PATH", path))
+        root_rt.start(BOX, python.path)
+        assert listener.recv(100) == b"1"
+        assert "hint: give --ext-unix-sk" in refused(root_rt, images)
+        root_rt.save(BOX, images, "--ext-unix-sk")
+        listener.setblocking(False)
+        heard = [0]
+        try:
+            while True:
+                heard.append(int(listener.recv(100)))
+        except BlockingIOError:
+            pass
+        listener.settimeout(20)
+        root_rt.bring_back(BOX, images, python.path, "--ext-unix-sk")
+        assert int(listener.recv(100)) > heard[-1]
+
+
+@pytest.mark.covers("checkpoint --link-remap")
+def test_an_open_file_that_has_lost_one_of_its_names_is_saved(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle(f"echo kept > /one; ln /one /two; exec 9</one; rm /one; {TICK}")
+    root_rt.start(BOX, box.path)
+    goes_on(box)
+    assert "hint: give --link-remap" in refused(root_rt, images)
+    root_rt.save(BOX, images, "--link-remap")
+    root_rt.bring_back(BOX, images, box.path)
+    goes_on(box)
+    assert root_rt.ok("exec", BOX, "cat", "/proc/1/fd/9") == "kept\n"
+
+
+@pytest.mark.covers("checkpoint --tcp-skip-in-flight")
+def test_connections_that_are_being_made_can_be_left_out(
+    root_rt: Saver, python: Bundle, images: Path, place: Path
+) -> None:
+    script(
+        python,
+        "import socket\n"
+        "server = socket.create_server(('127.0.0.1', 7000))\n"
+        "near = socket.create_connection(('127.0.0.1', 7000))\n"
+        "data = b''\n" + BIG,
+    )
+    root_rt.start(BOX, python.path)
+    before = summed(place)
+    assert "hint: give --tcp-skip-in-flight" in refused(root_rt, images, "--tcp-established")
+    root_rt.save(BOX, images, "--tcp-established", "--tcp-skip-in-flight")
+    root_rt.bring_back(BOX, images, python.path, "--tcp-established")
+    assert summed(place) == before
+
+
+@pytest.mark.covers("checkpoint --manage-cgroups-mode", "restore --manage-cgroups-mode")
+@pytest.mark.parametrize("mode", ["ignore", "soft", "full"])
+def test_whatever_is_saved_of_cgroups_it_is_restored_into_its_own(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, mode: str
+) -> None:
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    goes_on(box)
+    root_rt.save(BOX, images, "--manage-cgroups-mode", mode)
+    pid = root_rt.bring_back(f"{BOX}-b", images, box.path, "--manage-cgroups-mode", mode)
+    goes_on(box)
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    assert all(line.endswith(f"{BOX}-b") for line in lines if "pids" in line or "freezer" in line), lines
+
+
+def test_what_is_there_already_is_not_restored_strictly(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    goes_on(box)
+    root_rt.save(BOX, images, "--manage-cgroups-mode", "strict")
+    words = ["restore", "-d", "--image-path", str(images), "-b", str(box.path)]
+    done = root_rt(*words, "--manage-cgroups-mode", "strict", BOX)
+    assert done.returncode in (0, 1) and "internal error" not in done.stderr
+
+
+@pytest.mark.covers("checkpoint --empty-ns", "restore --empty-ns")
+def test_a_network_that_is_left_empty_has_its_loopback_device(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images, "--empty-ns", "network")
+    root_rt.bring_back(BOX, images, box.path, "--empty-ns", "network")
+    assert "LOOPBACK,UP" in root_rt.ok("exec", BOX, "ip", "link", "show", "lo")
+    done = root_rt("checkpoint", "--image-path", str(images), "--empty-ns", "pid", BOX)
+    assert done.stderr == "rt: --empty-ns 'pid': only network can be left empty\n"
+
+
+@pytest.mark.covers("checkpoint --auto-dedup", "restore --auto-dedup")
+def test_memory_that_is_restored_leaves_the_images(
+    root_rt: Saver, python: Bundle, images: Path, place: Path
+) -> None:
+    script(python, BIG)
+    root_rt.start(BOX, python.path)
+    before = summed(place)
+    root_rt.save(BOX, images, "--auto-dedup")
+
+    def blocks() -> int:
+        return sum(path.stat().st_blocks for path in images.glob("pages-*.img"))
+
+    full = blocks()
+    root_rt.bring_back(BOX, images, python.path, "--auto-dedup")
+    assert summed(place) == before
+    assert blocks() < full / 2
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+@contextmanager
+def helper(rt: Saver, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(rt.criu), *words]
+    with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) as made:
+        yield made
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_listening(port: int) -> None:
+    wanted = f":{port:04X} "
+    wait_until(lambda: wanted in Path("/proc/net/tcp").read_text(), "nobody listens")
+
+
+@pytest.mark.covers("checkpoint --page-server")
+def test_memory_goes_to_a_page_server(root_rt: Saver, python: Bundle, images: Path, place: Path) -> None:
+    script(python, BIG)
+    root_rt.start(BOX, python.path)
+    before = summed(place)
+    images.mkdir(mode=0o700)
+    port = free_port()
+    where = ["--images-dir", str(images), "--address", "127.0.0.1", "--port", str(port)]
+    with helper(root_rt, "page-server", *where) as server:
+        wait_listening(port)
+        meta = place / "meta"
+        root_rt.save(BOX, meta, "--page-server", f"127.0.0.1:{port}")
+        server.wait(20)
+    assert not list(meta.glob("pages-*.img")) and list(images.glob("pages-*.img"))
+    for path in meta.iterdir():
+        path.rename(images / path.name)
+    root_rt.bring_back(BOX, images, python.path)
+    assert summed(place) == before
+
+
+@pytest.mark.parametrize("given", ["nowhere", ":27", "host:", "host:0", "host:70000", "host:x"])
+def test_a_page_server_is_an_address_and_a_port(root_rt: Saver, given: str) -> None:
+    done = root_rt("checkpoint", "--page-server", given, BOX)
+    assert done.returncode == 1 and f"--page-server '{given}': is not ADDRESS:PORT" in done.stderr
+
+
+@pytest.mark.covers("checkpoint --lazy-pages", "checkpoint --status-fd")
+def test_a_descriptor_tells_when_pages_can_be_fetched_and_nobody_has_to_come_for_them(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    # To fetch them takes more of pipes than root may have everywhere: shown in tests/qemu.
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    goes_on(box)
+    mine, theirs = os.pipe()
+    words = ["checkpoint", "--image-path", str(images), "--lazy-pages", "--status-fd", str(theirs)]
+    words += ["--page-server", f"127.0.0.1:{free_port()}", BOX]
+    with ended(root_rt.popen(*words, pass_fds=[theirs])) as source:
+        os.close(theirs)
+        assert os.read(mine, 10) == b"\0"
+        assert os.read(mine, 10) == b"", "it is closed"
+        os.close(mine)
+        assert source.poll() is None, "it serves the pages"
+        source.send_signal(signal.SIGTERM)
+        assert source.wait(20) == 128 + signal.SIGTERM
+    goes_on(box)
+    assert not (images / "rt.json").exists()
+
+
+def test_a_status_descriptor_must_be_open_for_writing(root_rt: Saver) -> None:
+    mine, theirs = os.pipe()
+    for fd, problem in (
+        (mine, "is not open for writing"),
+        (999, "is not open for writing"),
+        ("x", "is not a number"),
+    ):
+        done = root_rt("checkpoint", "--lazy-pages", "--status-fd", str(fd), BOX, pass_fds=[mine, theirs])
+        assert done.returncode == 1 and problem in done.stderr
+    done = root_rt("checkpoint", "--status-fd", str(theirs), BOX, pass_fds=[theirs])
+    assert "--status-fd goes with --lazy-pages" in done.stderr
+    os.close(mine)
+    os.close(theirs)
+
+
+@pytest.mark.covers("checkpoint --pre-dump", "checkpoint --parent-path")
+def test_a_chain_of_three_saves_what_has_changed_or_the_kernel_is_named(
+    root_rt: Saver, python: Bundle, images: Path, place: Path
+) -> None:
+    script(python, BIG)
+    root_rt.start(BOX, python.path)
+    before = summed(place)
+    chain = [place / "first", place / "second", images]
+    done = root_rt("checkpoint", "--pre-dump", "--image-path", str(chain[0]), BOX)
+    if done.returncode:  # the kernel of tests/qemu can
+        assert done.stderr.splitlines()[0] == (
+            "rt: --pre-dump does not work here: the kernel cannot tell which memory has changed"
+            " (CONFIG_MEM_SOFT_DIRTY)"
+        )
+        assert root_rt.state(BOX)["status"] == "running" and not chain[0].exists()
+        return
+    root_rt.save(BOX, chain[1], "--pre-dump", "--parent-path", "../first")
+    root_rt.save(BOX, chain[2], "--parent-path", "../second")
+    sizes = [sum(path.stat().st_size for path in step.glob("pages-*.img")) for step in chain]
+    assert sizes[2] < sizes[0] / 2
+    root_rt.bring_back(BOX, images, python.path)
+    assert summed(place) == before
+
+
+@pytest.mark.covers("--criu")
+def test_the_program_is_named_or_found(root_rt: Saver, root_bundle: MakeBundle, images: Path) -> None:
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    criu = root_rt.criu
+    for path, problem in (
+        (Path("/nowhere/criu"), "is not a program"),
+        (Path("/bin/true"), "does not speak criu"),
+    ):
+        root_rt.criu = path
+        done = root_rt("checkpoint", "--image-path", str(images), BOX)
+        root_rt.criu = criu
+        assert done.returncode == 1 and problem in done.stderr and "hint: " in done.stderr
+    assert not images.exists() and root_rt.state(BOX)["status"] == "running"
+
+
+@pytest.mark.covers("annotations")
+def test_a_config_file_of_criu_prevails(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, place: Path
+) -> None:
+    (place / "criu.conf").write_text("log-file own.log\n")
+    box = root_bundle(TICK)
+    box.config["annotations"] = {"org.criu.config": str(place / "criu.conf")}
+    box.write()
+    root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images)
+    assert (images / "own.log").exists() and not (images / "dump.log").exists()
+    root_rt.bring_back(BOX, images, box.path)
+
+
+@pytest.mark.covers("restore --lsm-profile", "restore --lsm-mount-context")
+def test_the_profile_of_a_security_module_that_is_not_there_is_refused(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    if {"apparmor", "selinux"} & set(security_modules()):
+        pytest.skip("a security module is here")
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images)
+    words = ["restore", "-d", "--image-path", str(images), "-b", str(box.path)]
+    done = root_rt(*words, "--lsm-profile", "apparmor:none-such", BOX)
+    assert done.returncode == 1 and done.stderr.startswith("rt: criu cannot restore it: "), done.stderr
+    # Only SELinux has a use for this.
+    root_rt.bring_back(BOX, images, box.path, "--lsm-mount-context", "system_u:object_r:container_file_t:s0")

@@ -1,0 +1,238 @@
+"""What cannot be saved or restored is refused in one line with the reason, and nothing is left half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import MakeBundle
+from lab.bundles import Bundle
+from lab.criu import Saver
+from lab.leftovers import Ground
+
+BOX = f"refused{os.getpid()}"
+WAIT = "while :; do sleep 0.05; done"
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("rt: ") and len(lines) <= 2, done.stderr
+    assert len(lines) == 1 or lines[1].startswith("hint: ")
+    return lines[0]
+
+
+@pytest.fixture
+def saved(root_rt: Saver, root_bundle: MakeBundle, images: Path) -> Bundle:
+    """The bundle of a container that was saved to `images`."""
+    box = root_bundle(WAIT)
+    root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images)
+    return box
+
+
+def restore(rt: Saver, images: Path, box: Bundle, *options: str) -> str:
+    """The error of a restore, after which nothing is left."""
+    ground = Ground(rt, BOX)
+    words = ["restore", "--detach", "--image-path", str(images), "--bundle", str(box.path), *options]
+    line = one_line(rt(*words, BOX))
+    assert rt.ok("list", "-q") == ""
+    ground.clean()
+    return line
+
+
+def opened_to_others(images: Path) -> None:
+    images.chmod(0o777)
+
+
+def of_another_user(images: Path) -> None:
+    os.chown(images, 12345, 12345)
+
+
+def empty(images: Path) -> None:
+    shutil.rmtree(images)
+    images.mkdir(mode=0o700)
+
+
+def half(images: Path) -> None:
+    (images / "rt.json").unlink()
+    (images / "descriptors.json").unlink()
+
+
+def gone(images: Path) -> None:
+    shutil.rmtree(images)
+
+
+def torn(images: Path) -> None:
+    (images / "rt.json").write_text("{")
+
+
+def odd(images: Path) -> None:
+    (images / "rt.json").write_text('{"version": 1, "points": [7]}')
+
+
+def of_the_future(images: Path) -> None:
+    record = json.loads((images / "rt.json").read_text())
+    (images / "rt.json").write_text(json.dumps({**record, "version": 99}))
+
+
+def without_memory(images: Path) -> None:
+    for path in images.glob("pagemap-*.img"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (opened_to_others, "can be written by other users"),
+        (of_another_user, "belongs to uid 12345"),
+        (empty, "there is no checkpoint in it"),
+        (half, "the checkpoint is not complete"),
+        (gone, "no such file or directory"),
+        (torn, "rt.json is damaged"),
+        (odd, "rt.json is damaged"),
+        (of_the_future, "of another version of rt: 99"),
+        (without_memory, "criu cannot restore it: "),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_directory_that_holds_no_sound_checkpoint_is_refused(
+    root_rt: Saver, saved: Bundle, images: Path, spoil: Callable[[Path], None], problem: str
+) -> None:
+    spoil(images)
+    assert problem in restore(root_rt, images, saved)
+
+
+def test_a_checkpoint_of_another_bundle_is_refused(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, place: Path
+) -> None:
+    box = root_bundle(WAIT)
+    (place / "data").mkdir()
+    mount = {"destination": "/data", "type": "bind", "source": str(place / "data"), "options": ["bind"]}
+    box.config["mounts"].append(mount)
+    box.write()
+    root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images)
+    box.config["mounts"].pop()
+    box.write()
+    assert "its config has no mount at /data" in restore(root_rt, images, box)
+    box.config["mounts"].append({**mount, "source": str(place / "nowhere")})
+    box.write()
+    assert f"the mount at /data was of {place}/nowhere, which does not exist" in restore(root_rt, images, box)
+    box.config["mounts"][-1]["source"] = str(place / "data")
+    kept = box.config["linux"]["namespaces"]
+    box.config["linux"]["namespaces"] = [item for item in kept if item["type"] != "ipc"]
+    box.config["mounts"] = [item for item in box.config["mounts"] if item["type"] != "mqueue"]
+    box.write()
+    assert "linux.namespaces differ: ipc" in restore(root_rt, images, box)
+
+
+def test_a_changed_bundle_is_refused(root_rt: Saver, saved: Bundle, images: Path, place: Path) -> None:
+    (saved.rootfs / "bin/busybox").write_bytes(b"another program")
+    assert "criu cannot restore it: " in restore(root_rt, images, saved)
+    (saved.path / "config.json").unlink()
+    assert "is not a bundle" in restore(root_rt, images, saved)
+
+
+def test_a_link_in_the_place_of_a_mount_leads_nobody_out(
+    root_rt: Saver, saved: Bundle, images: Path, place: Path
+) -> None:
+    (place / "outside").mkdir()
+    (saved.rootfs / "proc").rmdir()
+    (saved.rootfs / "proc").symlink_to(place / "outside")
+    assert "the mount at /proc: /proc is not the place for a mount" in restore(root_rt, images, saved)
+
+
+def test_missing_mount_points_are_made(root_rt: Saver, saved: Bundle, images: Path) -> None:
+    for name in ("proc", "sys", "dev"):
+        (saved.rootfs / name).rmdir()
+    root_rt.bring_back(BOX, images, saved.path)
+    assert root_rt.state(BOX)["status"] == "running"
+
+
+def test_an_id_that_is_taken_is_refused(root_rt: Saver, saved: Bundle, images: Path) -> None:
+    root_rt.bring_back(BOX, images, saved.path)
+    words = ["restore", "-d", "--image-path", str(images), "-b", str(saved.path)]
+    assert "container with given ID already exists" in one_line(root_rt(*words, BOX))
+    assert root_rt.state(BOX)["status"] == "running"
+
+
+def test_what_does_not_run_is_not_saved(root_rt: Saver, root_bundle: MakeBundle, images: Path) -> None:
+    box = root_bundle(WAIT)
+    words = ["checkpoint", "--image-path", str(images)]
+    assert "does not exist" in one_line(root_rt(*words, BOX))
+    root_rt.quiet("create", "-b", str(box.path), BOX)
+    assert f'cannot checkpoint container "{BOX}": it is created' in one_line(root_rt(*words, BOX))
+    root_rt.ok("start", BOX)
+    root_rt.ok("kill", BOX, "KILL")
+    root_rt.wait_for(BOX, "stopped")
+    assert f'cannot checkpoint container "{BOX}": it is stopped' in one_line(root_rt(*words, BOX))
+    assert not images.exists()
+
+
+def test_a_place_that_cannot_take_images_is_refused_and_the_container_goes_on(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, place: Path
+) -> None:
+    box = root_bundle(WAIT)
+    root_rt.start(BOX, box.path)
+    (place / "file").write_text("")
+    for path, problem in (
+        (place / "file", "is not a directory"),
+        (place / "file/below", "cannot be made"),
+        (Path("/proc/images"), "cannot be made"),
+    ):
+        assert problem in one_line(root_rt("checkpoint", "--image-path", str(path), BOX))
+    line = one_line(root_rt("checkpoint", "--image-path", str(images), "--parent-path", "/first", BOX))
+    assert "--parent-path must be relative" in line
+    assert root_rt.state(BOX)["status"] == "running"
+    root_rt.save(BOX, images)
+
+
+def test_a_process_that_exec_added_is_saved_with_the_others(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle(WAIT)
+    root_rt.start(BOX, box.path)
+    root_rt.quiet("exec", "--detach", BOX, "sleep", "4711")
+    root_rt.save(BOX, images)
+    root_rt.bring_back(BOX, images, box.path)
+    assert "sleep 4711" in root_rt.ok("ps", BOX)
+
+
+def test_an_overlay_that_would_be_lost_is_refused(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle(WAIT)
+    root_rt.start(BOX, box.path, "--overlay")
+    assert "on an overlay that rt made" in one_line(root_rt("checkpoint", "--image-path", str(images), BOX))
+
+
+def test_a_hook_that_fails_ends_the_restore(root_rt: Saver, saved: Bundle, images: Path) -> None:
+    saved.config["hooks"] = {"prestart": [{"path": "/bin/false"}]}
+    saved.write()
+    assert "prestart" in restore(root_rt, images, saved)
+
+
+def test_a_signal_ends_a_restore_with_nothing_left(
+    root_rt: Saver, saved: Bundle, images: Path, place: Path
+) -> None:
+    args = ["sh", "-c", f"touch {place}/hook; exec sleep 1000"]
+    saved.config["hooks"] = {"prestart": [{"path": "/bin/sh", "args": args, "env": ["PATH=/bin"]}]}
+    saved.write()
+    ground = Ground(root_rt, BOX)
+    words = ["restore", "--detach", "--image-path", str(images), "--bundle", str(saved.path), BOX]
+    with root_rt.popen(*words) as process:
+        for _ in range(500):
+            if (place / "hook").exists():
+                break
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(20) == 128 + 15
+    assert root_rt.ok("list", "-q") == ""
+    ground.clean()

@@ -1,0 +1,78 @@
+"""CRIU for the tests: that of Debian testing, started through its own loader beside its own libraries.
+
+Debian 12's (3.17) fails on newer kernels, Debian 13's (4.1) on sockets from Linux 6.16 on. Built once on a
+machine, by root, as the machines' roots are (see machines/debian.py); here it is the packages alone, and no
+chroot: CRIU has to see the host.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab.machines.debian import Image, Unavailable, built
+from lab.runtime import Runtime
+from lab.users import User
+
+CRIU = Image("criu", "forky", ("criu",), boot=False)
+CHECK_SECONDS = 60
+
+
+@contextmanager
+def program(place: Path) -> Iterator[Path]:
+    """A program `criu` in the directory `place` that works here. Raises Unavailable."""
+    with built(CRIU) as made:
+        root = made / "root"
+        loaders = sorted((root / "usr/lib").glob("*/ld-linux*.so*"))
+        if not loaders:
+            raise Unavailable(f"no loader in {root}")
+        libraries = loaders[0].parent
+        wrapper = place / "criu"
+        start = f'exec {loaders[0]} --library-path {libraries} {root}/usr/sbin/criu "$@"'
+        wrapper.write_text(f"#!/bin/sh\n{start}\n")
+        wrapper.chmod(0o755)
+        done = subprocess.run(
+            [wrapper, "check"], capture_output=True, text=True, timeout=CHECK_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise Unavailable(f"criu does not work on this kernel: {done.stderr.strip()}")
+        yield wrapper
+
+
+class Saver(Runtime):
+    """`rt` with that criu. What goes on in the background has /dev/null as stdio: CRIU opens files anew."""
+
+    def __init__(self, user: User, root: Path, criu: Path) -> None:
+        super().__init__(user, root)
+        self.criu = criu
+
+    def argv(self, *words: str) -> list[str]:
+        rt, *rest = super().argv(*words)
+        return [rt, "--criu", str(self.criu), *rest]
+
+    def quiet(self, *words: str, **options: Any) -> None:
+        """A command that must succeed without a word in its log."""
+        log = self.root.parent / "log"
+        log.write_text("")
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
+        done = self("--log", str(log), *words, **options)
+        told = log.read_text()
+        assert (done.returncode, told) == (0, ""), (words, told)
+
+    def start(self, container: str, bundle: Path, *options: str, **more: Any) -> int:
+        """Run a container in the background; its process id."""
+        self.quiet("run", "--detach", "--bundle", str(bundle), *options, container, **more)
+        return int(self.state(container)["pid"])
+
+    def save(self, container: str, images: Path, *options: str, **more: Any) -> None:
+        """A checkpoint that must succeed."""
+        self.ok("checkpoint", "--image-path", str(images), *options, container, **more)
+
+    def bring_back(self, container: str, images: Path, bundle: Path, *options: str, **more: Any) -> int:
+        """A restore into the background that must succeed; its process id."""
+        words = ["--image-path", str(images), "--bundle", str(bundle), *options]
+        self.quiet("restore", "--detach", *words, container, **more)
+        return int(self.state(container)["pid"])
