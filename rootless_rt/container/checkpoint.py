@@ -16,7 +16,7 @@ from rootless_rt.container.record import has_cgroup, manager
 from rootless_rt.container.store import Handle, Store, check_id, missing
 from rootless_rt.criu import log, messages, program, rpc
 from rootless_rt.errors import RtError
-from rootless_rt.spec.names import NAMESPACES
+from rootless_rt.spec.names import NAMESPACES, decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,12 +101,35 @@ def checkpoint(store: Store, container_id: str, wanted: Wanted, warn: Warn) -> N
         with image.make(wanted.images, "--image-path") as images:
             _check_parent(images, wanted)
             with _log_directory(wanted, images) as logs:
+                _tell_of_strangers(state, wanted, warn)
                 _dump(handle, state, path, version, wanted, images, logs)
         if not wanted.leave_running and not wanted.pre_dump:
             _wait_gone(state)
             forget(handle, state, warn)
     finally:
         handle.close()
+
+
+def _tell_of_strangers(state: dict[str, Any], wanted: Wanted, warn: Warn) -> None:
+    """Say which processes end with the container without being saved: CRIU goes from parent to child."""
+    if wanted.leave_running or wanted.pre_dump or not has_cgroup(state):
+        return
+    members = set(manager(state).procs())
+    strangers = [pid for pid in sorted(members) if not _descends(pid, state["pid"], members)]
+    if strangers:
+        listed = ", ".join(str(pid) for pid in strangers)
+        warn(f"processes that `exec` has added are not saved: {listed}")
+
+
+def _descends(pid: int, from_pid: int, members: set[int]) -> bool:
+    while pid in members and pid != from_pid:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                parent = decimal(file.read().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            return True  # it has ended
+        pid = parent or 0
+    return pid == from_pid
 
 
 def _wait_gone(state: dict[str, Any]) -> None:

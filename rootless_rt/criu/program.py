@@ -18,7 +18,7 @@ _CHECK_SECONDS = 30
 
 
 def find(given: str | None) -> str:
-    """The path of the `given` program, or of the one on PATH (for root: in the usual places). Raises RtError."""
+    """The path of the `given` program, or of the one on PATH (root: of the usual places). Raises RtError."""
     if given is not None:
         path = os.path.abspath(given) if "/" in given else _search(given)
         if path is None or not os.access(path, os.X_OK) or os.path.isdir(path):

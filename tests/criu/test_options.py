@@ -297,6 +297,17 @@ def test_a_descriptor_tells_when_pages_can_be_fetched_and_nobody_has_to_come_for
     assert not (images / "rt.json").exists()
 
 
+@pytest.mark.covers("restore --lazy-pages")
+def test_memory_that_nobody_fetches_is_named(root_rt: Saver, root_bundle: MakeBundle, images: Path) -> None:
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images)
+    words = ["restore", "-d", "--image-path", str(images), "-b", str(box.path), "--lazy-pages"]
+    done = root_rt(*words, BOX)
+    assert done.returncode == 1 and "criu lazy-pages" in done.stderr, done.stderr
+    assert root_rt.ok("list", "-q") == ""
+
+
 def test_a_status_descriptor_must_be_open_for_writing(root_rt: Saver) -> None:
     mine, theirs = os.pipe()
     for fd, problem in (
