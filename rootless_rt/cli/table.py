@@ -103,6 +103,7 @@ _CREATE_OPTIONS = (
     _KEEP_GROUPS,
 )
 _ID = ("ID",)
+_CGROUP_MODES = ("soft", "full", "strict", "ignore")
 _CRIU_OPTIONS = (
     Option("image-path", TEXT, "directory of the images (default: checkpoint, here)", "DIR"),
     Option("work-path", TEXT, "directory of CRIU's log (default: that of the images)", "DIR"),
@@ -112,12 +113,7 @@ _CRIU_OPTIONS = (
     Option("file-locks", FLAG, "take file locks along"),
     Option("lazy-pages", FLAG, "fetch the memory only as it is needed (userfaultfd)"),
     Option("auto-dedup", FLAG, "drop memory from the images that other images have, or that is restored"),
-    Option(
-        "manage-cgroups-mode",
-        CHOICE,
-        "what of the cgroups is saved and restored",
-        choices=("soft", "full", "strict", "ignore"),
-    ),
+    Option("manage-cgroups-mode", CHOICE, "what is saved of cgroups and restored", choices=_CGROUP_MODES),
     Option("empty-ns", LIST, "leave what is in this namespace (network) to whoever restores", "TYPE"),
 )
 _REGEX_HELP = "the id is a regular expression: all containers with a match of it"
