@@ -109,8 +109,6 @@ class Compiled:
 
     def changed(self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]]) -> Compiled:
         """Compiled anew with other limits and more mounts, under the same name. Raises RtError."""
-        if limits is None and not mounts:
-            return self
         return Compiled(changed(self.spec, limits=limits, mounts=mounts), self.options, self.name)
 
     def ops_of(self, task: Task) -> dict[int, Op]:

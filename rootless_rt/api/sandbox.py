@@ -19,6 +19,8 @@ from rootless_rt.api.result import Result
 from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
 from rootless_rt.container.prepare import Options
 
+_VARIANTS = 16
+
 
 class Sandbox:
     """A container's config, compiled for this host; every run makes a container of it that has no name.
@@ -59,6 +61,7 @@ class Sandbox:
         self._numbers = itertools.count(1)
         self._keeping = threading.Lock()
         self._keeper: Keeper | None = None
+        self._variants: dict[str, Compiled] = {}
         self._closed = False
 
     @property
@@ -82,9 +85,9 @@ class Sandbox:
     ) -> Result:
         """Run a container to its end. Raises RtError when it cannot start.
 
-        `args` stands in for the config's program, `env` sets variables of it (None removes one). `limits` and
-        `mounts` take a little longer: the config is compiled anew. When `timeout` seconds are over, or more
-        than `max_output` bytes come from one pipe, it is killed, and the result says so.
+        `args` stands in for the config's program, `env` sets variables of it (None removes one). New `limits`
+        and `mounts` take a little longer: the config is compiled anew. When `timeout` seconds are over, or
+        more than `max_output` bytes come from one pipe, it is killed, and the result says so.
         """
         process = self.popen(
             args, env=env, cwd=cwd, limits=limits, mounts=mounts, stdin=stdin, stdout=stdout, stderr=stderr
@@ -106,7 +109,7 @@ class Sandbox:
     ) -> Process:
         """Start a container and return while it runs. Raises RtError when it cannot start."""
         begun = time.monotonic()
-        compiled = self.compiled.changed(limits, mounts)
+        compiled = self._variant(limits, mounts)
         task = compiled.with_task(args, env, cwd)
         streams = Streams(stdin, stdout, stderr)
         try:
@@ -117,6 +120,20 @@ class Sandbox:
         except BaseException:
             streams.close()
             raise
+
+    def _variant(self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]]) -> Compiled:
+        """Compiled with other limits and more mounts; the last few are kept."""
+        if limits is None and not mounts:
+            return self.compiled
+        key = repr((limits, mounts))
+        found = self._variants.get(key)
+        if found is None:
+            found = self.compiled.changed(limits, mounts)
+            with self._keeping:
+                while len(self._variants) >= _VARIANTS:
+                    del self._variants[next(iter(self._variants))]
+                self._variants[key] = found
+        return found
 
     def made(self, compiled: Compiled, begin: Callable[[Run, Keeper], None]) -> Run:
         """A new run that `begin` has begun, by a keeper that lives. For `Pool`; raises RtError."""

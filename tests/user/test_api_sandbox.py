@@ -230,3 +230,34 @@ def test_a_range_of_ids_is_mapped_once_for_all_runs(
                 assert os.stat(f"/proc/{process.pid}").st_uid not in (0, os.getuid())  # 1000 of the range
         """,
     )
+
+
+def test_an_overlay_forgets_what_a_run_has_written(program: Programs, bundle: MakeBundle) -> None:
+    program(
+        bundle("echo new >/file && cat /file; ls / | grep -c file").path,
+        """
+        with Sandbox(bundle, overlay=True) as sandbox:
+            try:
+                first = sandbox.run()
+            except RtError as error:
+                assert "overlay" in error.message  # not in a user namespace before Linux 5.11
+            else:
+                assert first.text == "new\\n1\\n" and sandbox.run(["cat", "/file"]).returncode == 1
+        assert not os.path.exists(bundle + "/rootfs/file")
+        """,
+    )
+
+
+def test_limits_that_come_again_are_compiled_once(program: Programs, bundle: MakeBundle) -> None:
+    program(
+        bundle("ulimit -n").path,
+        """
+        with Sandbox(bundle) as sandbox:
+            for number in (50, 51, 50, 51):
+                assert sandbox.run(limits=Limits(open_files=number)).text == f"{number}\\n"
+            assert len(sandbox._variants) == 2
+            for number in range(60, 80):
+                sandbox._variant(Limits(open_files=number), ())
+            assert len(sandbox._variants) <= 16
+        """,
+    )

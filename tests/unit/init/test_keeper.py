@@ -1,0 +1,202 @@
+"""rt-init as the keeper of runs, and plans in two parts: made by hand, in the namespaces of the test."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rootless_rt.api.keeper import Keeper, ending
+from rootless_rt.errors import RtError
+from rootless_rt.init import launch
+from rootless_rt.plan.ops import NO_SLOT, SYNC_CREATED, Op, encode
+
+
+def _missing() -> bool:
+    try:
+        return not launch.program_path()
+    except RtError:
+        return True
+
+
+pytestmark = pytest.mark.skipif(_missing(), reason="rt-init is not built: make build")
+LATE = 4000
+STDIO = (0, 1, 2)
+
+
+def program(*words: str) -> list[Op]:
+    return [Op("find", words[0], "/usr/bin:/bin"), Op("keep_fds", []), Op("exec", list(words), ["A=1"])]
+
+
+def child(*words: str) -> bytes:
+    return encode([Op("clone", 0, NO_SLOT), *program(*words)])
+
+
+@pytest.fixture
+def keeper() -> Iterator[Keeper]:
+    made = Keeper([])
+    yield made
+    made.close()
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def wait_for(status: int) -> None:
+    poll = select.poll()
+    poll.register(status, select.POLLIN)
+    assert poll.poll(20_000)
+
+
+def told(keeper: Keeper, wire: bytes) -> int | None:
+    """The wait status that the keeper tells of a plan; None when it tells nothing."""
+    sock, status = keeper.start(wire, [], STDIO)
+    try:
+        wait_for(status)
+        found = ending(status)
+        return found and found.status
+    finally:
+        sock.close()
+        os.close(status)
+
+
+def test_it_tells_how_each_process_ended(keeper: Keeper) -> None:
+    for code in (0, 1, 77):
+        assert told(keeper, child("sh", "-c", f"exit {code}")) == code << 8
+    assert told(keeper, child("sh", "-c", "kill -9 $$")) == 9
+    assert children(keeper._pid) == []
+
+
+def test_it_tells_nothing_of_what_made_no_process(keeper: Keeper) -> None:
+    assert told(keeper, encode(program("true"))) is None  # the starter itself, which is nobody's container
+    assert told(keeper, b"not a plan at all") is None
+    assert told(keeper, child("/no/such/program")) is not None
+    assert children(keeper._pid) == []
+
+
+def test_usage_is_of_the_process_and_what_it_waited_for(keeper: Keeper) -> None:
+    sock, status = keeper.start(
+        child("sh", "-c", "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"), [], STDIO
+    )
+    wait_for(status)
+    found = ending(status)
+    assert found is not None and found.rusage is not None
+    assert found.rusage.ru_utime + found.rusage.ru_stime > 0 and found.peak_memory >= 4096
+    sock.close()
+    os.close(status)
+
+
+def test_closing_it_ends_every_process_however_many(keeper: Keeper) -> None:
+    runs = [keeper.start(child("sleep", "1000"), [], STDIO) for _ in range(20)]
+    pids = []
+    for sock, _ in runs:
+        message = launch.receive(sock)
+        assert message.type == launch.MSG_PID
+        pids.append(message.value)
+        os.close(message.fd)
+    keeper.close()
+    for sock, status in runs:
+        found = ending(status)
+        assert found is None or found.status == 9
+        sock.close()
+        os.close(status)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_it_removes_the_directories_it_was_given_but_no_files_and_no_links(tmp_path: Path) -> None:
+    """As a cgroup file system has them: rmdir(2) takes a directory with nothing but the kernel's files."""
+    (tmp_path / "sandbox/1/deeper").mkdir(parents=True)
+    (tmp_path / "sandbox/2").mkdir()
+    (tmp_path / "kept/1").mkdir(parents=True)
+    (tmp_path / "kept/file").write_text("x")
+    (tmp_path / "kept/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/inner").mkdir(parents=True)
+    Keeper([str(tmp_path / "sandbox"), str(tmp_path / "kept"), str(tmp_path / "missing")]).close()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "elsewhere",
+        "elsewhere/inner",
+        "kept",
+        "kept/file",
+        "kept/link",
+    ]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=64), count=st.integers(0, 12))
+def test_what_is_no_request_changes_nothing(keeper: Keeper, data: bytes, count: int) -> None:
+    if not data or (count == 5 and data == (200).to_bytes(4, "little")):
+        return
+    fds = [keeper._sock.fileno()] * count
+    rights = [(1, 1, struct.pack(f"={count}i", *fds))] if count else []
+    keeper._sock.sendmsg([data], rights)
+    assert told(keeper, child("true")) == 0
+    assert len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
+
+
+class Waiting:
+    """An rt-init that waits for the rest of its plan."""
+
+    def __init__(self, first: int = LATE) -> None:
+        plan = [Op("wait_start", NO_SLOT), Op("more", first)]
+        self.sock, self.pid = launch.start(encode(plan), [])
+        assert launch.receive(self.sock).value == SYNC_CREATED
+        launch.go_on(self.sock, self.pid)
+
+    def end(self) -> int:
+        self.sock.close()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_the_rest_of_a_plan_brings_its_descriptors() -> None:
+    waiting = Waiting()
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(b"given")
+        given.seek(0)
+        slots = [LATE, LATE + 1, LATE + 1]
+        wire = encode([Op("stdio", slots), *program("cat")])
+        launch.send_plan(waiting.sock, wire, [given.fileno(), said.fileno()])
+        assert launch.receive(waiting.sock).type == launch.MSG_GONE
+        assert waiting.end() == 0
+        said.seek(0)
+        assert said.read() == b"given"
+
+
+@pytest.mark.parametrize(
+    ("wire", "call", "number"),
+    [
+        (b"", "mmap", None),
+        (b"rubbish" * 100, "plan", errno.EBADMSG),
+        (encode(program("true"))[:-1], "plan", errno.EBADMSG),
+        (encode([]), "plan", errno.EBADMSG),
+        (encode([Op("stdio", [LATE + 3])]), "slot", errno.EBADF),
+        (encode([Op("stdio", [1 << 40])]), "slot", errno.EBADF),
+    ],
+)
+def test_a_wrong_rest_is_refused(wire: bytes, call: str, number: int | None) -> None:
+    waiting = Waiting()
+    launch.send_plan(waiting.sock, wire, [])
+    message = launch.receive(waiting.sock)
+    assert message.type == launch.MSG_ERROR and message.call == call
+    assert number is None or message.err == number
+    assert waiting.end() == 1
+
+
+@pytest.mark.parametrize("first", [4096, 4097, 1 << 32, (1 << 64) - 1])
+def test_descriptors_beyond_the_table_are_refused(first: int) -> None:
+    waiting = Waiting(first)
+    launch.send_plan(waiting.sock, encode(program("true")), [0])
+    assert launch.receive(waiting.sock).type == launch.MSG_GONE
+    assert waiting.end() == 1
+
+
+def test_one_that_waits_ends_with_the_program() -> None:
+    assert Waiting().end() == 1
