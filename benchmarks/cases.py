@@ -8,7 +8,7 @@ from contest import Case
 from curves import Existing, MapLines, Mounts
 from lives import Execs, Lives
 from runs import Runs
-from warm import Many, Warm
+from warm import Many, Pools, Warm
 
 CASES = (
     Case("run-own-seccomp", "run: own id, seccomp", Runs, Shape(seccomp=True)),
@@ -18,6 +18,7 @@ CASES = (
     Case("life", "life: own id", Lives),
     Case("exec", "exec of true", Execs),
     Case("api", "API: one container, warm", Warm),
+    Case("pool", "pool: ready container to exec", Pools),
     Case("api-many", "API: 200 containers, 8 in flight", Many),
     Case("doctor", "rt doctor", Doctors),
     Case("run-root", "run: root, with cgroups", Runs, Shape(userns=False), as_root=True),

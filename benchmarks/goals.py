@@ -11,6 +11,7 @@ from typing import Any
 
 WHOLE = "whole life"
 API = "API: one container, warm"
+POOL = "pool: ready container to exec"
 MANY = "API: 200 containers, 8 in flight"
 PSS = "created container, waiting (PSS)"
 
@@ -47,6 +48,7 @@ GOALS = (
     Goal(API, 3),
     Goal(API, 0.25, "crun"),
     Goal(API, 0.5, "bwrap"),
+    Goal(POOL, 0.6),
     Goal(MANY, 5, "crun", times=True),
     Goal("rt doctor", 150),
     Goal("run: root, with cgroups", None, "runc"),

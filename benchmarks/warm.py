@@ -36,7 +36,8 @@ class Warm(Runs):
 
     def start(self, peer: Peer) -> subprocess.Popen[str]:
         """The worker, under the interpreter and with the package that this `rt` starts."""
-        python, *_, sites, _ = imports.python_argv([peer.path, "features"])
+        words = imports.python_argv([peer.path, "features"])
+        python, sites = words[0], words[words.index("-c") + 2]  # -c CODE SITES, of the launcher
         return subprocess.Popen(
             [python, "-I", "-B", str(WORKER), sites, str(self.bundle)],
             env=self.bench.spawner.env,
@@ -75,6 +76,15 @@ class Warm(Runs):
             assert self.worker.stdin
             self.worker.stdin.close()
             self.worker.wait()
+
+
+class Pools(Warm):
+    """From the call to the start of the program, in a container that is ready; no peer has such."""
+
+    entrants = ("rt",)
+
+    def once(self, peer: Peer) -> None:
+        self.add(peer, self.case.title, self.ask("pool"))
 
 
 class Many(Warm):

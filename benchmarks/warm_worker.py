@@ -1,18 +1,20 @@
 """The warm process that holds the API: `warm_worker.py SITES BUNDLE`, driven line by line by warm.py.
 
-Runs under rt's own interpreter, with rt's own package. A line `one` or `many COUNT IN_FLIGHT` is answered by
-milliseconds, or by `!` and what went wrong.
+Runs under rt's own interpreter, with rt's own package. A line `one`, `pool` or `many COUNT IN_FLIGHT` is
+answered by milliseconds, or by `!` and what went wrong.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rootless_rt import Sandbox
+    from rootless_rt import Pool, Sandbox
+
+READY = 4  # containers of the pool
 
 
 def one(sandbox: Sandbox) -> float:
@@ -22,25 +24,50 @@ def one(sandbox: Sandbox) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def many(sandbox: Sandbox, count: int, in_flight: int) -> float:
+def started(pool: Pool) -> float:
+    """A container that is ready, from the call until its program has been executed."""
+    from rootless_rt import DEVNULL
+
+    pool.fill()
+    start = time.perf_counter_ns()
+    with pool.popen(stdout=DEVNULL, stderr=DEVNULL) as process:
+        end = time.perf_counter_ns()
+        process.wait().check()
+    return (end - start) / 1e6
+
+
+async def many(bundle: str, count: int, in_flight: int) -> float:
     """`count` containers, `in_flight` of them at a time."""
-    with ThreadPoolExecutor(in_flight) as threads:
+    from rootless_rt import AsyncSandbox
+
+    async with AsyncSandbox(bundle) as sandbox:
+        (await sandbox.run()).check()
+        left = iter(range(count))
+
+        async def work() -> None:
+            for _ in left:
+                (await sandbox.run()).check()
+
         start = time.perf_counter_ns()
-        for result in threads.map(lambda _: sandbox.run(), range(count)):
-            result.check()
+        await asyncio.gather(*(work() for _ in range(in_flight)))
         return (time.perf_counter_ns() - start) / 1e6
 
 
 def main() -> None:
-    sys.path[1:1] = sys.argv[1].split(":")
-    import rootless_rt
+    sites, bundle = sys.argv[1:3]
+    sys.path[1:1] = sites.split(":")
+    from rootless_rt import Pool, RtError, Sandbox
 
-    with rootless_rt.Sandbox(sys.argv[2]) as sandbox:
+    with Sandbox(bundle) as sandbox, Pool(sandbox, READY) as pool:
         for line in sys.stdin:
             work, *numbers = line.split()
             try:
-                taken = one(sandbox) if work == "one" else many(sandbox, *map(int, numbers))
-            except rootless_rt.RtError as error:
+                if work == "many":
+                    count, in_flight = map(int, numbers)
+                    taken = asyncio.run(many(bundle, count, in_flight))
+                else:
+                    taken = started(pool) if work == "pool" else one(sandbox)
+            except RtError as error:
                 print("!", str(error).partition("\n")[0], flush=True)
             else:
                 print(taken, flush=True)

@@ -12,7 +12,7 @@ from lab.runtime import RT
 from lab.users import can_make_users
 
 RUN = Path(__file__).parents[2] / "benchmarks/run.py"
-CASES = ["run-own", "life", "exec", "api", "doctor", "grow-mounts"]
+CASES = ["run-own", "life", "exec", "api", "pool", "doctor", "grow-mounts"]
 
 
 def test_the_benchmarks_measure_rt_in_each_kind_of_case_and_keep_the_figures(tmp_path: Path) -> None:
