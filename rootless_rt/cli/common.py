@@ -148,19 +148,27 @@ def load_spec(inv: Invocation) -> Spec:
 
     spec = load(text(inv.options, "bundle") or ".", text(inv.options, "config"))
     asked, emulation = text(inv.options, "idmap"), text(inv.options, "uid_emulation")
-    if asked is None and emulation is None:
+    # Not where warn is only the default: nobody expects a container that was given a range to go without.
+    lenient = asked is None and text(inv.globals, "degrade") == "warn" and posix.geteuid() != 0
+    many = lenient and len(spec.data.get("linux", {}).get("uidMappings", [])) > 1
+    if asked is None and emulation is None and not many:
         return spec
-    from rootless_rt.container.remap import with_emulation, with_idmap
+    from rootless_rt.container.remap import less_ids, with_emulation, with_idmap, with_what_is_granted
 
     if emulation is not None:
         spec = with_emulation(spec, emulation)
+    if many:
+        return with_what_is_granted(spec)
     if asked is None:
         return spec
     spec, maps = with_idmap(spec, asked)
     if maps is not None and maps.reason:
         if is_strict(inv):
             raise RtError(f"--idmap {asked}: {maps.reason}", hint=maps.fix)
-        log_of(inv).warning(maps.notice, maps.fix)
+        if maps.lent:
+            log_of(inv).warning(maps.notice, maps.fix)
+        else:
+            spec.changes = [less_ids(f"--idmap {asked}", maps.reason, maps.fix)]
     return spec
 
 
@@ -173,7 +181,9 @@ def with_network(inv: Invocation, store: Store, container_id: str, options: Opti
     from rootless_rt.container.network import with_net
 
     directory = f"{store.root}/{container_id}"
+    changes = spec.changes
     spec, options.network = with_net(spec, kind, ports, directory, host_loopback=host_loopback)
+    spec.changes = changes
     return spec
 
 

@@ -51,6 +51,38 @@ def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
     return changed, maps
 
 
+def with_what_is_granted(spec: Spec) -> Spec:
+    """The spec with the caller's own ids alone, where the maps that it asks for cannot be written here."""
+    import posix
+
+    from idmap.subid import user_name
+    from rootless_rt.host.doctor.reasons_errors import OF_MAPS
+    from rootless_rt.host.idmaps import causes
+
+    linux = spec.data["linux"]
+    uids, gids = (
+        [(line["containerID"], line["hostID"], line["size"]) for line in linux.get(field, [])]
+        for field in ("uidMappings", "gidMappings")
+    )
+    euid, egid = posix.geteuid(), posix.getegid()
+    found = causes(euid, user_name(euid), (uids, gids), (euid, egid))
+    if not found:
+        return spec
+    changed, _ = with_idmap(spec, "single")
+    first = found[0]
+    total = sum(count for _, _, count in uids)
+    changed.changes = [
+        less_ids(f"{total} uids", first.message, first.hint or "", OF_MAPS.get(first.reason, ""))
+    ]
+    return changed
+
+
+def less_ids(asked: str, why: str, fix: str, id: str = "RT-IDS-SUBID") -> dict[str, str]:
+    """The parts of a degradation to the caller's own ids."""
+    field, got = "linux.uidMappings", "your own ids alone"
+    return {"field": field, "asked": asked, "got": got, "why": why, "fix": fix, "id": id}
+
+
 def _lent_instead(maps: Maps, spec: Spec) -> Maps:
     """Ids of systemd-nsresourced where nothing is granted: when the caller's own id is not missed.
 

@@ -51,6 +51,16 @@ void reset_signals(void)
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
+/* Engines' filters deny these two to who lacks CAP_SYS_ADMIN outside: a container can do without. */
+static void set_name(struct run *r, const char *call, int result)
+{
+	if (!result)
+		return;
+	if (errno != EPERM && errno != ENOSYS)
+		fail(r, call, "");
+	note(r, call, "");
+}
+
 static void op_sync(struct run *r, const struct op *op)
 {
 	send_message(r, MSG_SYNC, (int)U(op, F_SYNC_MARKER), 0, "", "", -1);
@@ -111,12 +121,10 @@ static void perform(struct run *r, const struct op *op)
 			fail(r, "unshare", "");
 		break;
 	case OP_HOSTNAME:
-		if (sethostname(S(op, F_HOSTNAME_NAME), op->f[F_HOSTNAME_NAME].n))
-			fail(r, "sethostname", S(op, F_HOSTNAME_NAME));
+		set_name(r, "sethostname", sethostname(S(op, F_HOSTNAME_NAME), op->f[F_HOSTNAME_NAME].n));
 		break;
 	case OP_DOMAINNAME:
-		if (setdomainname(S(op, F_DOMAINNAME_NAME), op->f[F_DOMAINNAME_NAME].n))
-			fail(r, "setdomainname", S(op, F_DOMAINNAME_NAME));
+		set_name(r, "setdomainname", setdomainname(S(op, F_DOMAINNAME_NAME), op->f[F_DOMAINNAME_NAME].n));
 		break;
 	case OP_LOOPBACK: op_loopback(r, op); break;
 	case OP_SYSCTL: op_sysctl(r, op); break;

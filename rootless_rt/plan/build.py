@@ -24,6 +24,8 @@ _SPARE_FDS = 64
 def plan(spec: Spec, facts: HostFacts, policy: Policy) -> Plan:
     """Compile a container. Raises RtError for what cannot be done here, and for degradations if strict."""
     draft = Draft(spec, facts, policy)
+    for change in spec.changes:
+        draft.degrade(**change)
     namespaces.namespaces(draft)
     if draft.linux.get("mountLabel"):
         from rootless_rt.plan import lsm

@@ -10,7 +10,7 @@ into its cgroup: its root is the cgroup at that moment (cgroup_namespaces(7)).
 from __future__ import annotations
 
 from rootless_rt.errors import SpecError
-from rootless_rt.plan.model import Draft
+from rootless_rt.plan.model import Degradation, Draft
 from rootless_rt.plan.ops import SYNC_MAPS, Op
 from rootless_rt.spec.names import IDMAP, NAMESPACES, sysctl_parts
 
@@ -183,13 +183,23 @@ def become_ops(draft: Draft) -> list[Op]:
     return ops
 
 
+def _name_kept(draft: Draft, field: str, name: str) -> Degradation:
+    """A uts namespace of its own gives that right: then only a filter can take it, as those of engines do."""
+    if "uts" not in draft.new:
+        why = "the uts namespace belongs to another user namespace"
+        fix = f"add a uts namespace, or leave out {field}"
+        return Degradation(field, name, "that of the joined namespace", why, fix, id="RT-MOUNT-OWNER")
+    why = f"set{field}(2) is denied here, as by the seccomp filter of a surrounding container"
+    fix = "run that with a profile that allows it, or leave the name out"
+    return Degradation(field, name, "the caller's", why, fix, id="RT-SECCOMP-CALLS")
+
+
 def identity_ops(draft: Draft) -> list[Op]:
     """Host name, domain name, loopback and sysctls."""
     ops = []
-    if name := draft.config.get("hostname"):
-        ops.append(Op("hostname", name))
-    if name := draft.config.get("domainname"):
-        ops.append(Op("domainname", name))
+    for field in ("hostname", "domainname"):
+        if name := draft.config.get(field):
+            ops.append(draft.tolerate(Op(field, name), _name_kept(draft, field, name)))
     if "network" in draft.new:
         ops.append(Op("loopback"))
     for key, value in draft.linux.get("sysctl", {}).items():

@@ -30,9 +30,10 @@ class Spec:
     raw     the bytes that were parsed, for the snapshot of a created container
     rootfs  absolute path of root.path (relative ones start at the bundle)
     notes   (JSON path, text) of what was accepted although the runtime-spec discourages it
+    changes what the document that was given asked for, and this one does not: the parts of a degradation
     """
 
-    __slots__ = ("bundle", "data", "notes", "raw", "rootfs")
+    __slots__ = ("bundle", "changes", "data", "notes", "raw", "rootfs")
 
     def __init__(
         self, bundle: str, data: dict[str, Any], raw: bytes, rootfs: str, notes: tuple[tuple[str, str], ...]
@@ -42,6 +43,7 @@ class Spec:
         self.raw = raw
         self.rootfs = rootfs
         self.notes = notes
+        self.changes: list[dict[str, str]] = []
 
 
 def load(bundle: str, config_path: str | None = None) -> Spec:

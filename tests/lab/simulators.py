@@ -212,6 +212,7 @@ def masked_sys(rig: Rig) -> Runtime:
 
 def filtered(*calls: str, with_errno: int = errno.EPERM, **linux: Any) -> Stage:
     def stage(rig: Rig) -> Runtime:
+        rig.box.change(lambda config: config.update(domainname="example.org"))
         if linux:
             rig.linux(**linux)
         return behind_filter(rig.rt, rig.place, denying(*calls, with_errno=with_errno))
@@ -421,6 +422,8 @@ ROWS = (
           (errno.EPERM, "RT-SECCOMP-CALLS", "keyctl(2) is denied here"),
           (errno.ENOSYS, "RT-SECCOMP-CALLS", "there is no keyctl(2) here"),
           (errno.EDQUOT, "RT-QUOTA-KEYS", "your quota of kernel keys is used up"))),
+    *(Row(f"a filter against {call}", "RT-SECCOMP-CALLS", f"{call}(2) is denied here", "leave the name out",
+          filtered(call), runs=True) for call in ("sethostname", "setdomainname")),
     Row("no keys left", "RT-QUOTA-KEYS", "your quota of kernel keys is used up", "kernel.keys.maxkeys",
         full_keyring, runs=True),
     Row("a low hard limit", "RT-BUNDLE-RLIMITS", "RLIMIT_NOFILE 1048576 -> 1024", "limits.d", low_limit,

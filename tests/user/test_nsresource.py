@@ -123,7 +123,7 @@ def test_auto_keeps_the_own_id_where_it_is_wanted(
         with_mounts(theirs, bind("/mnt", shared))
     said, notice = told(lend(), theirs, MAP, "--idmap", "auto")
     assert said.splitlines()[0] == f"0 {bare.uid} 1"
-    assert "only your own ids are mapped" in notice and "see --idmap nsresource" in notice
+    assert "your own ids alone" in notice and "see --idmap nsresource" in notice
 
 
 @pytest.mark.parametrize(

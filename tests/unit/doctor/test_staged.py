@@ -17,7 +17,6 @@ from rootless_rt.host.doctor.reasons_errors import OF_MAPS
 _OTHER_KERNEL = "it takes another kernel than the one that the tests have"
 # Each of these is shown on evidence made by hand, in tests/unit/doctor.
 UNSTAGED = {
-    "RT-NESTED": "a remark: it is never wrong",
     "RT-KERNEL-VERSION": _OTHER_KERNEL,
     "RT-KERNEL-FEATURES": _OTHER_KERNEL,
     "RT-KERNEL-OVERLAY": _OTHER_KERNEL,
