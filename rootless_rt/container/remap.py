@@ -53,8 +53,6 @@ def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
 
 def with_what_is_granted(spec: Spec) -> Spec:
     """The spec with the caller's own ids alone, where the maps that it asks for cannot be written here."""
-    import posix
-
     from idmap.subid import user_name
     from rootless_rt.host.doctor.reasons_errors import OF_MAPS
     from rootless_rt.host.idmaps import causes
