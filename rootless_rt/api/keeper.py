@@ -16,7 +16,8 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKE
 from resource import struct_rusage
 
 from rootless_rt.api.process import Ending
-from rootless_rt.container.create import reap, write_maps_of
+from rootless_rt.container.create import write_maps_of
+from rootless_rt.container.processes import reap
 from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import HostFacts

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    Later = Callable[[], None] | None
+
     from rootless_rt.container.served import Served
     from rootless_rt.container.supervise import Wakeup
     from rootless_rt.host.facts import HostFacts
@@ -130,6 +132,8 @@ def _make(
     container: Container, prepared: Prepared, options: Options, fds: list[int], console: socket | None
 ) -> None:
     handle, plan = container.handle, container.plan
+    # Its own start goes on beside what follows. It does nothing before it has its plan.
+    container.sock, container.starter = launch.begin(options.stdio, options.sealed)
     handle.write(CONFIG, prepared.spec.raw)
     # Written before there is anything to clean up, so that whoever finds it knows what to look for.
     handle.write_state(container.state)
@@ -144,8 +148,7 @@ def _make(
     confine.fill(fds, plan, prepared.cgroup)
     if ("listener", "") in plan.fds:
         fds[plan.fds.index(("listener", ""))] = _listener(handle)
-    started = launch.start(encode(plan.ops), fds, options.stdio, options.sealed)
-    container.sock, container.starter = started
+    launch.send_plan(container.sock, encode(plan.ops), fds)
     until_created(container, console, lambda marker: _at_sync(container, prepared, marker))
     container.state["degraded"] = [item.as_dict() for item in plan.degradations]
     container.state["phase"] = "created"
@@ -162,8 +165,10 @@ def _make(
         launch.go_on(container.sock, container.pid)
 
 
-def until_created(container: Container, console: socket | None, at_sync: Callable[[int], None]) -> None:
+def until_created(container: Container, console: socket | None, at_sync: Callable[[int], Later]) -> None:
     """Serve rt-init's messages until it waits for start; `at_sync` does what belongs to the sync points.
+
+    What that returns is called when rt-init has been told to go on, and works beside it.
 
     The terminal goes to `console`, or stays with the container. Raises RtError.
     """
@@ -174,7 +179,7 @@ def until_created(container: Container, console: socket | None, at_sync: Callabl
         if message.type == launch.MSG_PID:
             container.pid, container.pidfd = message.value, message.fd
             with signals.let_through():
-                reap(container.starter)  # somebody may have stopped it
+                processes.reap(container.starter)  # somebody may have stopped it
             container.starter = 0
         elif message.type == launch.MSG_SYNC:
             waiting = message.value
@@ -188,9 +193,11 @@ def until_created(container: Container, console: socket | None, at_sync: Callabl
         if waiting and container.pid:
             if waiting == SYNC_CREATED:
                 return
-            at_sync(waiting)
+            later = at_sync(waiting)
             waiting = 0
             launch.go_on(container.sock, container.pid)
+            if later is not None:
+                later()
 
 
 def receive(sock: socket) -> launch.Message:
@@ -251,7 +258,7 @@ def _must_be_had(container: Container, degradation: Degradation) -> bool:
     return container.options.strict or is_required(container.spec.data, degradation.field, degradation.asked)
 
 
-def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
+def _at_sync(container: Container, prepared: Prepared, marker: int) -> Later:
     if marker == SYNC_MAPS:
         container.state.update(processes.identity(container.pid))
         confine.enter(prepared, container.options, container.pid)
@@ -264,11 +271,21 @@ def _at_sync(container: Container, prepared: Prepared, marker: int) -> None:
         if prepared.outside is not None:
             prepared.outside.at_maps(container.handle, container.pid, container.pidfd)
             prepared.outside.note(container.state)
+        if not prepared.spec.data.get("hooks"):
+            return lambda: _save(container)
+        # A hook may hang, when this process has been killed: `delete` must know whom to kill.
         container.handle.write_state(container.state)
     elif marker == SYNC_HOOKS:
         hooks = prepared.spec.data.get("hooks", {})
         for kind in ("prestart", "createRuntime"):
             run_hooks_of(container, hooks, kind, "creating")
+    return None
+
+
+def _save(container: Container) -> None:
+    """Save the state, and lay ready what it is going to be when rt-init has come to the end of its plan."""
+    container.handle.write_state(container.state)
+    container.handle.stage_state({**container.state, "phase": "created"})
 
 
 def write_maps_of(plan: Plan, pid: int, facts: HostFacts) -> None:
@@ -349,31 +366,16 @@ def end_process(container: Container) -> None:
         container.sock.close()
     if container.pidfd >= 0:
         processes.send_signal(container.pidfd, 9)
-    if container.starter and _still_ours(container.starter):
+    if container.starter and processes.is_child(container.starter):
         posix.kill(container.starter, 9)  # somebody may have stopped it
     # By number: a program that calls us, or that became us, may have other children.
     if container.starter:
-        reap(container.starter)
+        processes.reap(container.starter)
     # One that `exec` put into a paused container dies when that is resumed: not waited for.
     if container.pid and (container.pidfd < 0 or processes.wait_end(container.pidfd, _END_SECONDS)):
-        reap(container.pid)
+        processes.reap(container.pid)
     if container.console >= 0:
         posix.close(container.console)
-
-
-def _still_ours(child: int) -> bool:
-    try:
-        return posix.waitpid(child, posix.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return False
-
-
-def reap(pid: int) -> None:
-    """Wait for a child."""
-    try:
-        posix.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # the caller ignores SIGCHLD: the kernel has reaped it
 
 
 def start_now(container: Container, wakeup: Wakeup | None) -> None:

@@ -99,3 +99,19 @@ def wait_end(pidfd: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(int(seconds * 1000)))
+
+
+def is_child(pid: int) -> bool:
+    """Whether a process is a child of ours that has not ended; one that has is put away."""
+    try:
+        return posix.waitpid(pid, posix.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
+
+
+def reap(pid: int) -> None:
+    """Wait for a child."""
+    try:
+        posix.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the caller ignores SIGCHLD: the kernel has reaped it

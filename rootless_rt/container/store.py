@@ -211,12 +211,13 @@ class Store:
 class Handle:
     """The open directory of one container."""
 
-    __slots__ = ("fd", "id", "path", "root")
+    __slots__ = ("_staged", "fd", "id", "path", "root")
 
     def __init__(self, root: str, container_id: str, fd: int) -> None:
         self.root = root
         self.id = container_id
         self.path = f"{root}/{container_id}"
+        self._staged: tuple[str, bytes] | None = None
         self.fd = fd
 
     def lock(self, *, wait: bool = True) -> bool:
@@ -281,10 +282,19 @@ class Handle:
         finally:
             posix.close(fd)
 
-    def write(self, name: str, data: bytes) -> None:
-        """Replace a file in one step. Raises RtError (a full disk, for example)."""
+    def write(self, name: str, data: bytes, *, staged: bool = False) -> None:
+        """Replace a file in one step. Raises RtError (a full disk, for example).
+
+        With `staged` the new one is laid ready only; the next `write` of the same data needs no more than
+        to give it its name.
+        """
         temporary = f".{name}.{posix.getpid()}"
         try:
+            if self._staged == (name, data):
+                self._staged = None
+                posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+                return
+            self._staged = None
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
             fd = posix.open(temporary, flags, 0o600, dir_fd=self.fd)
             try:
@@ -293,6 +303,9 @@ class Handle:
                     view = view[posix.write(fd, view) :]
             finally:
                 posix.close(fd)
+            if staged:
+                self._staged = (name, data)
+                return
             posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             try:
@@ -338,12 +351,16 @@ class Handle:
 
     def write_state(self, state: dict[str, Any], *, shortcut: bool = True) -> None:
         """Replace state.json and, unless told not to, the launcher's record of it. Raises RtError."""
-        self.write(STATE, dumps(state).encode("utf-8", "surrogateescape"))
+        self.write(STATE, _encoded(state))
         if shortcut and state["phase"] == "created":
             try:
                 self._write_shortcut(state)
             except (OSError, RtError):
                 pass  # the one of before is void now, and without one all goes the long way
+
+    def stage_state(self, state: dict[str, Any]) -> None:
+        """Lay state.json ready for a `write_state` of the same. Raises RtError."""
+        self.write(STATE, _encoded(state), staged=True)
 
     def _write_shortcut(self, state: dict[str, Any]) -> None:
         from rootless_rt.container.shortcut import NAME, compiled
@@ -381,6 +398,10 @@ class Handle:
         import shutil
 
         shutil.rmtree(name, dir_fd=self.fd)
+
+
+def _encoded(state: dict[str, Any]) -> bytes:
+    return dumps(state).encode("utf-8", "surrogateescape")
 
 
 def _cannot(verb: str, path: str, error: OSError) -> RtError:

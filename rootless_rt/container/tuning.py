@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import posix
 
-from rootless_rt.container.create import Container, reap, receive
+from rootless_rt.container import processes
+from rootless_rt.container.create import Container, receive
 from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
 from rootless_rt.init import launch
@@ -48,7 +49,7 @@ def set_from_outside(container: Container) -> None:
                 raise RtError("rt-init ended before it had set the scheduling", hint="was it killed?")
     finally:
         sock.close()  # which ends it
-        reap(starter)
+        processes.reap(starter)
 
 
 def hint(op: Op, number: int) -> str | None:

@@ -144,7 +144,18 @@ def _sealed_plan(wire: bytes) -> int:
 def start(
     wire: bytes, fds: list[int], stdio: tuple[int, int, int] | None = None, sealed: int = -1
 ) -> tuple[socket, int]:
-    """Start rt-init on an encoded plan; `fds` fill its first slots (they stay open here).
+    """`begin`, and `send_plan` at once. Raises RtError when the program cannot be started."""
+    sock, pid = begin(stdio, sealed)
+    try:
+        send_plan(sock, wire, fds)
+    except BaseException:
+        sock.close()
+        raise
+    return sock, pid
+
+
+def begin(stdio: tuple[int, int, int] | None = None, sealed: int = -1) -> tuple[socket, int]:
+    """Start rt-init, which waits for its plan; it ends when the connection is closed before.
 
     `stdio` are the descriptors that become its 0, 1 and 2, else it has this process's. `sealed` is a
     descriptor of `sealed_program`, for callers that start more than one.
@@ -171,7 +182,6 @@ def start(
             )
         except OSError as error:
             raise _not_started(error.errno or 0) from None
-        send_plan(ours, wire, fds)
         return ours, pid
     except BaseException:
         ours.close()
@@ -184,7 +194,7 @@ def start(
 
 
 def send_plan(sock: socket, wire: bytes, fds: list[int]) -> None:
-    """Hand over an encoded plan, or the rest of one, with the descriptors of its slots."""
+    """Hand over an encoded plan, or the rest of one, with the descriptors of its slots (they stay open)."""
     plan = _sealed_plan(wire)
     try:
         _send_plan(sock, [plan, *fds])

@@ -86,6 +86,27 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(store: Store) -> None:
     assert os.listdir(handle.path) == ["state.json"]
 
 
+def test_a_file_that_lies_ready_counts_once_the_same_is_written(store: Store) -> None:
+    handle = store.create("c")
+    handle.write("note", b"old")
+    handle.write("note", b"new", staged=True)
+    assert handle.read("note") == b"old"
+    ready = {os.stat(entry).st_ino for entry in os.scandir(handle.path) if entry.name != "note"}
+    handle.write("note", b"new")
+    assert handle.read("note") == b"new"
+    assert {os.stat(entry).st_ino for entry in os.scandir(handle.path)} == ready
+
+
+def test_a_file_that_lies_ready_is_passed_over_when_another_is_written(store: Store) -> None:
+    handle = store.create("c")
+    handle.write("note", b"never to be seen, and longer", staged=True)
+    handle.write("note", b"new")
+    assert handle.read("note") == b"new"
+    handle.write("note", b"never to be seen, and longer")
+    assert handle.read("note") == b"never to be seen, and longer"
+    assert os.listdir(handle.path) == ["note"]
+
+
 def test_a_temporary_name_that_is_a_link_is_not_followed(store: Store, tmp_path: Path) -> None:
     handle = store.create("c")
     (tmp_path / "victim").write_text("mine")
