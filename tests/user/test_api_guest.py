@@ -11,7 +11,7 @@ from conftest import MakeBundle
 from lab.programs import Programs, running
 
 # How many runs are to leave no trace in the program; the usual run is short.
-FLAT = os.environ.get("RT_API_FLAT", "200")
+FLAT = os.environ.get("RT_API_FLAT", "120")
 
 
 def test_nothing_is_left_when_the_program_is_killed(program: Programs, bundle: MakeBundle) -> None:
@@ -217,8 +217,8 @@ def test_ctrl_c_reaches_the_program_and_not_its_containers(program: Programs, bu
         """
         with Sandbox(bundle) as sandbox, sandbox.popen() as process:
             assert process.stdout.readline() == b"up\\n"
-            print("up", flush=True)
             try:
+                print("up", flush=True)
                 time.sleep(60)
             except KeyboardInterrupt:
                 pass
