@@ -15,19 +15,10 @@ from measure import Unable
 from report import milliseconds
 from results import figures, load
 
-try:
-    import matplotlib
-
-    matplotlib.use("svg")  # no display
-    import matplotlib.pyplot as plt
-except ImportError as error:
-    python = sys.executable
-    raise Unable(f"no matplotlib to draw with: {error}\nhint: {python} -m pip install matplotlib") from None
-
 PEERS = ("rt", "runc", "crun", "bwrap")
 COLOURS = {"rt": "#c0392b", "runc": "#7f8c8d", "crun": "#34495e", "bwrap": "#b8a06a"}
 SHADES = {True: "#1e7b34", False: "#b03a2e", None: "#444444"}  # of a goal: met, missed, not known
-STYLE = {
+STYLE: Any = {  # matplotlib types each key by itself
     "svg.fonttype": "none",
     "svg.hashsalt": "rt",
     "font.family": "sans-serif",
@@ -37,16 +28,31 @@ STYLE = {
     "axes.spines.right": False,
 }
 # Inches.
-WIDTH = 10.0
+WIDTH = 11.0
 ROW = 0.24  # one row of the table
 CURVES = 2.5  # a row of curves
 HEAD = 0.6  # the title
 COLUMNS = {"rt": 3.2, "runc": 3.85, "crun": 4.5, "bwrap": 5.15}  # the right edges of the figures
-BARS, GOALS = (5.35, 6.85), 7.05
+BARS, GOALS = (5.35, 6.4), 6.6
+GOAL = 1.45  # the width of one
+
+
+def pyplot() -> Any:
+    """matplotlib's, for files alone. Raises `Unable` without matplotlib."""
+    try:
+        import matplotlib
+
+        matplotlib.use("agg")  # no display
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        hint = f"hint: {sys.executable} -m pip install matplotlib"
+        raise Unable(f"cannot draw: {error}\n{hint}") from None
+    return plt
 
 
 def draw(whole: Mapping[str, Any], path: Path) -> None:
     """Draws a run into a file; its suffix says as what. Raises `Unable` when it cannot be written."""
+    plt = pyplot()
     rows = _rows(whole)
     curves = [curve for case in whole["cases"] for curve in case["curves"] if curve["growth"]]
     down = -(-len(curves) // 2)
@@ -110,7 +116,7 @@ def _table(axes: Any, whole: Mapping[str, Any], rows: Sequence[tuple[str, str, M
             mark = {True: " ✓", False: " ✗", None: ""}[goal["met"]]
             words = f"{goal['figure']} ({goal['goal']}){mark}"
             axes.text(x, number, words, va="center", fontsize=7, color=SHADES[goal["met"]])
-            x += 1.5
+            x += GOAL
 
 
 def _curve(axes: Any, curve: Mapping[str, Any]) -> None:
@@ -134,7 +140,11 @@ def main() -> int:
     if len(sys.argv) != 3:
         print("usage: draw.py RESULTS.json OUT.svg", file=sys.stderr)
         return 2
-    draw(load(Path(sys.argv[1])), Path(sys.argv[2]))
+    try:
+        draw(load(Path(sys.argv[1])), Path(sys.argv[2]))
+    except Unable as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -14,6 +14,7 @@ A cell is {"ms": median, "least": ms, "times": count}, {"kb": number} or {"reaso
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -97,6 +98,13 @@ def changes(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[tuple[str, 
             if "rt" in values and "rt" in before and values.get(peer) and before.get(peer):
                 found.append((measure, peer, before["rt"] / before[peer], values["rt"] / values[peer]))
     return found
+
+
+def insist_writable(path: Path) -> None:
+    """Raises `Unable` when a results file cannot be written there: better before an hour of measuring."""
+    nearest = path if path.exists() else next(one for one in path.absolute().parents if one.exists())
+    if not os.access(nearest, os.W_OK):
+        raise Unable(f"cannot write {path}\nhint: name another file: --results FILE")
 
 
 def save(whole: Mapping[str, Any], path: Path) -> None:

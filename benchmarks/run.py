@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import draw
 import facts
 import report
 import results
@@ -158,8 +159,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the user and the directory go, too
     try:
         if options.draw:
-            import draw  # before the long part: matplotlib may be missing
-
+            draw.pyplot()  # before the long part: it may be missing
+        results.insist_writable(options.results)
         before = options.against or (options.results if options.results.exists() else None)
         then = results.load(before) if before else None
         whole = reported(options)

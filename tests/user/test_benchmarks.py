@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from lab.runtime import RT
-from lab.users import can_make_users
+from lab.users import User, can_make_users
 
 RUN = Path(__file__).parents[2] / "benchmarks/run.py"
 CASES = ["run-own", "life", "exec", "api", "pool", "doctor", "grow-mounts"]
@@ -29,6 +29,20 @@ def test_the_benchmarks_measure_rt_in_each_kind_of_case_and_keep_the_figures(tmp
         for row in [*case["rows"], *case["memory"], *points]:
             assert {"ms", "kb"} & row["peers"]["rt"].keys(), (case["case"], row)
     assert "goals" in done.stdout
+
+
+def test_a_place_for_the_figures_that_cannot_be_written_is_named_before_anything_is_measured(
+    alice: User, tmp_path: Path
+) -> None:
+    if not can_make_users():
+        pytest.skip("needs root, to be another user")
+    options = ["--rt", RT, "--only", "run-own", "--results", "/proc/none/results.json"]
+    done = subprocess.run(
+        [sys.executable, "-B", str(RUN), *options], capture_output=True, text=True, check=False, cwd="/",
+        user=alice.uid, group=alice.gid, extra_groups=[],
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("not measured: cannot write /proc/none/results.json\nhint: ")
 
 
 def test_an_interpreter_that_the_benchmarks_user_cannot_use_is_named_with_a_way_out(tmp_path: Path) -> None:
