@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rootless_rt.api import children
-from rootless_rt.api.config import Environment, Limits, environment, words
+from rootless_rt.api.config import Bundle, Environment, Limits, environment, words
 from rootless_rt.api.errors import Expired, found, told
 from rootless_rt.api.measures import measure
 from rootless_rt.api.process import Ending, Process
@@ -270,6 +270,44 @@ class Container:
             self._returncode = os.waitstatus_to_exitcode(children.reap(self._pid, pidfd).status)
         finally:
             os.close(pidfd)
+
+    def checkpoint(self, images: str | os.PathLike[str], **options: Any) -> None:
+        """Save it to the directory `images`, with CRIU, as root; then it is gone. Raises RtError.
+
+        Keywords are the options of `rt checkpoint`: leave_running and pre_dump (it goes on), parent, work,
+        criu (the program), tcp_established, file_locks, ext_unix_sk, shell_job, link_remap, auto_dedup,
+        tcp_skip_in_flight, cgroup_mode.
+        """
+        from rootless_rt.api.saving import save
+
+        save(self._runtime._store, self.id, images, options)
+        if self._pidfd >= 0 and not options.get("leave_running") and not options.get("pre_dump"):
+            self._reap()
+
+    @classmethod
+    def restore(
+        cls,
+        runtime: Runtime,
+        bundle: Bundle,
+        images: str | os.PathLike[str],
+        container_id: str,
+        *,
+        stdin: Source = DEVNULL,
+        stdout: Target = None,
+        stderr: Target = None,
+        **options: Any,
+    ) -> Container:
+        """Make a container of a bundle from a checkpoint of it; it runs. Raises RtError.
+
+        The streams take the place of those it was saved with. Keywords as of `checkpoint`, as far as `rt
+        restore` has them.
+        """
+        from rootless_rt.api.saving import bring_back
+
+        streams = (stdin, stdout, stderr)
+        made = bring_back(runtime._store, runtime.options(), bundle, images, container_id, streams, options)
+        made.handle.close()
+        return cls(runtime, container_id, pidfd=made.pidfd, pid=made.pid)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove it when it has stopped, or with `force` in any state. Raises RtError."""

@@ -10,6 +10,7 @@ from rootless_rt.cgroups import checkup as cgroup_checks
 from rootless_rt.cli.argv import Invocation, flag, text
 from rootless_rt.cli.common import is_strict, load_spec, manager_of
 from rootless_rt.cli.output import printable, write
+from rootless_rt.criu import checkup as criu_checks
 from rootless_rt.host.doctor.examine import examine
 from rootless_rt.host.doctor.model import BLOCKED, DEGRADED, OK, RANK, Finding, Me, diagnose, worst
 from rootless_rt.host.doctor.reasons import REASONS
@@ -29,6 +30,7 @@ def run(inv: Invocation) -> int:
     findings = examine(me, bus)
     seen = cgroup_checks.gather("", me, bus, has_package("jeepney"))
     findings += diagnose(cgroup_checks.CHECKS, seen, me)
+    findings += diagnose(criu_checks.CHECKS, criu_checks.gather(text(inv.globals, "criu")), me)
     if text(inv.options, "bundle"):
         findings += _bundle(inv, me)
     order = {reason.id: at for at, reason in enumerate(REASONS)}

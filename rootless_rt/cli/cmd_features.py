@@ -6,8 +6,9 @@ import os
 from importlib.util import find_spec
 
 from rootless_rt import cgroups
-from rootless_rt.cli.argv import Invocation
+from rootless_rt.cli.argv import Invocation, text
 from rootless_rt.cli.output import write
+from rootless_rt.criu import checkup
 from rootless_rt.host import abilities, seccomp
 from rootless_rt.spec.features import features
 from rootless_rt.spec.jsonio import dumps
@@ -23,7 +24,7 @@ def run(inv: Invocation) -> int:
         commit=commit(),
         libseccomp=_library_version(library),
         seccomp_flags=abilities.seccomp_flags(),
-        host=_host(),
+        host={**_host(), "checkpoint": _checkpoint(text(inv.globals, "criu"))},
         systemd=bus,
         systemd_user=bus,
         net_devices=find_spec("pyroute2") is not None,
@@ -43,6 +44,12 @@ def _host() -> dict[str, str]:
         "landlock": str(abilities.landlock_version()),
         "resctrl": "true" if abilities.resource_control() else "false",
     }
+
+
+def _checkpoint(criu: str | None) -> str:
+    """true, or false with the reason."""
+    reason = checkup.reason(checkup.gather(criu))
+    return f"false: {reason}" if reason else "true"
 
 
 def _library_version(library: str | None) -> str:

@@ -14,7 +14,7 @@ from rootless_rt.container import image, mounttable, processes, signals, stdio
 from rootless_rt.container.lifecycle import config_of, forget, lock_in_time, status_of
 from rootless_rt.container.record import has_cgroup, manager
 from rootless_rt.container.store import Handle, Store, check_id, missing
-from rootless_rt.criu import log, messages, program, rpc
+from rootless_rt.criu import log, messages, privilege, program, rpc
 from rootless_rt.errors import RtError
 from rootless_rt.spec.names import NAMESPACES, decimal
 
@@ -56,6 +56,7 @@ class Wanted:
         "status_fd",
         "tcp_established",
         "tcp_skip_in_flight",
+        "unprivileged",
         "work",
     )
 
@@ -79,6 +80,7 @@ class Wanted:
         self.shell_job = False
         self.tcp_established = False
         self.tcp_skip_in_flight = False
+        self.unprivileged = False
 
 
 def checkpoint(store: Store, container_id: str, wanted: Wanted, warn: Warn) -> None:
@@ -86,6 +88,7 @@ def checkpoint(store: Store, container_id: str, wanted: Wanted, warn: Warn) -> N
 
     Without `leave_running` and `pre_dump` the container is gone afterwards, as after `delete`.
     """
+    wanted.unprivileged = privilege.is_unprivileged()
     path = program.find(wanted.criu)
     version = rpc.version(path)
     handle = store.open(check_id(container_id))
@@ -272,6 +275,8 @@ def fill(
     options.manage_cgroups_mode = messages.CGROUP_MODES[wanted.cgroup_mode]
     for name in ("shell_job", "tcp_established", "ext_unix_sk", "file_locks", "auto_dedup", "lazy_pages"):
         setattr(options, name, getattr(wanted, name))
+    if wanted.unprivileged:
+        options.unprivileged = True
     # What is in a network namespace is whoever's has made it: rt's, a hook's or an engine's.
     options.empty_ns = _NEWNET
     chosen = config.get("annotations", {}).get(CONFIG_ANNOTATION, CONFIG_FILE)

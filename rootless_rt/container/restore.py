@@ -18,7 +18,7 @@ from rootless_rt.container.checkpoint import EXTERNAL, Wanted, failure, fill, is
 from rootless_rt.container.create import Container, connect_to, run_hooks_of, send, take_back
 from rootless_rt.container.record import new_state
 from rootless_rt.container.store import CONFIG, Handle, Store
-from rootless_rt.criu import messages, mounts, program, rpc
+from rootless_rt.criu import messages, mounts, privilege, program, rpc
 from rootless_rt.errors import RtError
 from rootless_rt.plan.mounts import normal
 
@@ -66,6 +66,7 @@ def restore(
     store: Store, prepared: Prepared, container_id: str, options: Options, wanted: Wanted
 ) -> Container:
     """Bring the container back; it runs when this returns. Raises RtError, having taken everything back."""
+    wanted.unprivileged = privilege.is_unprivileged()
     path = program.find(wanted.criu)
     rpc.version(path)
     with open_images(wanted) as images:
@@ -151,7 +152,7 @@ def _make(
 
             def start() -> tuple[image.Directory, image.Directory, rpc.Worker]:
                 directories = images.directory.again(), logs.again()
-                return *directories, rpc.Worker(path, fds, (0, 1, 2), signals.let_through)
+                return *directories, rpc.Worker(path, fds, options.stdio or (0, 1, 2), signals.let_through)
 
             image_dir, work_dir, worker = mounts.with_root(prepared.spec.rootfs, root, start)
             with image_dir, work_dir, worker:

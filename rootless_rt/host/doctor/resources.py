@@ -42,7 +42,7 @@ class ResourceEvidence:
         self.ping: tuple[int, int] | None = (0, 2147483647)
         self.ports: int | None = 1024
         self.devices: dict[str, Step] = {path: Step(path, 0o020666) for path in _DEVICES}
-        self.programs: dict[str, str | None] = {name: f"/usr/bin/{name}" for name in (*_NETWORK, "criu")}
+        self.programs: dict[str, str | None] = {name: f"/usr/bin/{name}" for name in _NETWORK}
         self.library: str | None = "/usr/lib/libseccomp.so.2"
         self.bindings = True
         self.group: dict[int, str] = {}
@@ -70,7 +70,7 @@ def gather(root: str, me: Me, find: FindProgram) -> ResourceEvidence:
             continue
         found.devices[path] = Step(path, status.st_mode, status.st_uid, status.st_gid)
         found.group[status.st_gid] = _group(root, status.st_gid)
-    found.programs = {name: find(name) for name in (*_NETWORK, "criu")}
+    found.programs = {name: find(name) for name in _NETWORK}
     found.library = seccomp.library_file()
     from importlib.util import find_spec
 
@@ -254,11 +254,6 @@ def check_seccomp(found: ResourceEvidence, me: Me) -> Trouble | str:
     return found.library
 
 
-def check_criu(found: ResourceEvidence, me: Me) -> str:
-    """For checkpoints."""
-    return found.programs.get("criu") or f"not installed; for checkpoints: {install('criu', me.manager)[0]}"
-
-
 CHECKS: tuple[Check, ...] = (
     ("RT-QUOTA-KEYS", check_keys),
     ("RT-QUOTA-INOTIFY", check_inotify),
@@ -270,5 +265,4 @@ CHECKS: tuple[Check, ...] = (
     ("RT-DEV-FUSE", check_fuse),
     ("RT-DEV-KVM", check_kvm),
     ("RT-TOOL-SECCOMP", check_seccomp),
-    ("RT-TOOL-CRIU", check_criu),
 )

@@ -70,6 +70,7 @@ def test_features_tell_of_the_host_in_annotations_and_ask_the_kernel(capfd):
     found = json.loads(said(capfd, "features"))
     host = {name.removeprefix(HOST): value for name, value in found["annotations"].items() if HOST in name}
     assert host["kernel"] == os.uname().release
+    assert host["checkpoint"].partition(": ")[0] in ("true", "false")
     assert "mount" in host["namespaces"].split(",") and host["cgroup"] in ("v1", "v2", "hybrid", "none")
     with open("/proc/sys/kernel/seccomp/actions_avail", encoding="ascii") as file:
         kernel = {name.replace("user_notif", "notify") for name in file.read().split()}

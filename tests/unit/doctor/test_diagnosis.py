@@ -11,6 +11,8 @@ import pytest
 from idmap.evidence import ALL_CAPS, Evidence
 from rootless_rt.cgroups import checkup as cgroup_checks
 from rootless_rt.cgroups.checkup import CgroupEvidence
+from rootless_rt.criu import checkup as criu_checks
+from rootless_rt.criu.checkup import CriuEvidence
 from rootless_rt.host.doctor import identity, kernel, resources, session, surroundings, userns
 from rootless_rt.host.doctor.access import Step, Who, allowed, denied, parse_acl
 from rootless_rt.host.doctor.identity import IdentityEvidence
@@ -236,8 +238,18 @@ CHECKED: dict[str, Case] = {
         resources, lambda: changed(ResourceEvidence(), bindings=False),
         "RT-TOOL-SECCOMP", DEGRADED, "no bindings", "pip install",
     ),
-    "no criu": (resources, lambda: changed(ResourceEvidence(), programs={}), "RT-TOOL-CRIU", OK,
-    "apt install", ""),
+    "no criu": (criu_checks, lambda: CriuEvidence(""), "RT-TOOL-CRIU", OK, "apt install", ""),
+    "criu is not for users": (
+        criu_checks, lambda: changed(CriuEvidence(), refused="for root"), "RT-TOOL-CRIU", OK, "for root", "",
+    ),
+    "criu without protobuf": (
+        criu_checks, lambda: changed(CriuEvidence(), library=False), "RT-TOOL-CRIU", DEGRADED, "no protobuf",
+        "pip install",
+    ),
+    "criu that fails on the kernel": (
+        criu_checks, lambda: changed(CriuEvidence(), complaint="Kernel too old"), "RT-TOOL-CRIU", DEGRADED,
+        "Kernel too old", "a newer criu",
+    ),
     "hybrid cgroups": (
         cgroup_checks, lambda: CgroupEvidence("hybrid", None), "RT-CGROUP-VERSION", DEGRADED, "hybrid",
         "boot",

@@ -270,10 +270,12 @@ def test_below_a_root_directory_no_child_is_made_and_nothing_is_asked(tmp_path: 
 
 def test_all_subjects_give_the_ids_of_the_catalogue_and_no_others(tmp_path: Path) -> None:
     from rootless_rt.container import checkup
+    from rootless_rt.criu import checkup as criu_checks
     from rootless_rt.host.doctor.reasons import REASONS
     from rootless_rt.host.doctor.reasons_errors import ERRORS
 
-    tables = (kernel, userns, surroundings, identity, session, resources, cgroup_checks, checkup)
+    subjects = (kernel, userns, surroundings, identity, session, resources)
+    tables = (*subjects, cgroup_checks, checkup, criu_checks)
     ids = [id for table in tables for id, _ in table.CHECKS]
     assert sorted(ids) == sorted({reason.id for reason in REASONS} - {reason.id for reason in ERRORS})
 
