@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from rootless_rt.errors import RtError
+from rootless_rt.errors import RtError, SpecError
 from rootless_rt.host.idmaps import KINDS, Maps, as_mappings, lent_maps, maps_of
 from rootless_rt.spec import jsonio, schema
 from rootless_rt.spec.emulation import UID_EMULATION
@@ -47,7 +47,14 @@ def with_idmap(spec: Spec, asked: str) -> tuple[Spec, Maps | None]:
             own = {"uid": _kept(maps.uids), "gid": _kept(maps.gids)}
             config["process"] = {**config["process"], "user": {**user, **own}}
     # The saved config is what exec goes by: it has to say the same.
-    changed = from_bytes(jsonio.dumps(config).encode("utf-8", "surrogateescape"), spec.bundle)
+    try:
+        changed = from_bytes(jsonio.dumps(config).encode("utf-8", "surrogateescape"), spec.bundle)
+    except SpecError as error:
+        if asked in KINDS or not error.path.startswith(("linux.uidMappings", "linux.gidMappings")):
+            raise
+        # What is wrong stands in the file, not in the config.
+        said = error.message.removeprefix("config.json: ").replace("linux.", "")
+        raise RtError(f"{asked}: {said}", hint=error.hint) from None
     return changed, maps
 
 

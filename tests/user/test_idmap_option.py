@@ -11,6 +11,8 @@ from lab.inside import output, refusal, set_namespace, subordinate, told
 from lab.runtime import Runtime
 from lab.users import User, can_make_users
 
+ONE = '{"containerID": 0, "hostID": 5, "size": 9}'
+TWICE = f'{{"uidMappings": [{ONE}, {ONE}], "gidMappings": [{ONE}]}}'
 MAP = "tr -s ' ' < /proc/self/uid_map"
 
 
@@ -89,6 +91,7 @@ def test_a_plan_shows_them(rt: Runtime, bundle: MakeBundle, alice: User) -> None
         ("{}", "uidMappings: required"),
         ('{"uidMappings": [], "gidMappings": []}', "at least one mapping"),
         ('{"uidMappings": [{"containerID": 0, "hostID": "0", "size": 1}], "gidMappings": []}', "hostID"),
+        (TWICE, "maps.json: uidMappings[1]: its containerID range overlaps that of uidMappings[0]"),
     ],
 )
 def test_a_wrong_file_is_named(

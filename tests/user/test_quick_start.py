@@ -86,6 +86,8 @@ def test_a_fresh_user_gets_from_nothing_to_a_container(newcomer: User, wheel: Pa
 )
 def test_a_whole_distribution_is_made_without_root(newcomer: User, wheel: Path, place: Path) -> None:
     (script,) = commands("full")
+    # Mirrors that are copies may be older than their lists say they are valid.
+    script = script.replace("mmdebstrap ", "mmdebstrap --aptopt='Acquire::Check-Valid-Until \"false\"' ")
     install = typed(newcomer, wheel, place).split("mkdir ~/hello")[0]
     done = login(newcomer, install + script)
     assert done.returncode == 0 and "uid=1(daemon)" in done.stdout and "\napt " in done.stdout, done.stdout
