@@ -57,8 +57,7 @@ class Run:
         wire, ops = self._compiled.tail(self._number, task)
         self._plan.ops = self._plan.ops + ops
         try:
-            launch.go_on(self._sock, self.pid)
-            launch.send_plan(self._sock, wire, list(stdio))
+            launch.send_plan(self._sock, wire, list(stdio), self.pid)
             self._serve()
         except BaseException:
             self._take_back()

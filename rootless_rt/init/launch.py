@@ -193,10 +193,15 @@ def begin(stdio: tuple[int, int, int] | None = None, sealed: int = -1) -> tuple[
                 posix.close(fd)
 
 
-def send_plan(sock: socket, wire: bytes, fds: list[int]) -> None:
-    """Hand over an encoded plan, or the rest of one, with the descriptors of its slots (they stay open)."""
+def send_plan(sock: socket, wire: bytes, fds: list[int], pid: int = 0) -> None:
+    """Hand over an encoded plan, or the rest of one, with the descriptors of its slots (they stay open).
+
+    With `pid`, rt-init is told to go on right before: so it has not to wait twice.
+    """
     plan = _sealed_plan(wire)
     try:
+        if pid:
+            go_on(sock, pid)
         _send_plan(sock, [plan, *fds])
     finally:
         posix.close(plan)
