@@ -38,7 +38,7 @@ exec "$@"
 
 
 def login(
-    user: User, script: str, cwd: Path | None = None, **variables: str
+    user: User, script: str, seconds: float = 200, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script as the user types it after a login: bash, up to the first error; stderr in stdout."""
     words = ["setpriv", "--reuid", str(user.uid), "--regid", str(user.gid), "--init-groups"]
@@ -49,7 +49,7 @@ def login(
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=200,
+        timeout=seconds,
         cwd=user.home,
         env={**user.environment(), "PATH": PATH, **variables},
     )

@@ -89,7 +89,7 @@ def test_a_whole_distribution_is_made_without_root(newcomer: User, wheel: Path, 
     # Mirrors that are copies may be older than their lists say they are valid.
     script = script.replace("mmdebstrap ", "mmdebstrap --aptopt='Acquire::Check-Valid-Until \"false\"' ")
     install = typed(newcomer, wheel, place).split("mkdir ~/hello")[0]
-    done = login(newcomer, install + script)
+    done = login(newcomer, install + script, seconds=800)
     assert done.returncode == 0 and "uid=1(daemon)" in done.stdout and "\napt " in done.stdout, done.stdout
     gone = login(newcomer, "export PATH=~/.local/rt/bin:$PATH; rt rm ~/debian/rootfs; ls ~/debian")
     assert "rootfs" not in gone.stdout.split(), gone.stdout
