@@ -125,6 +125,14 @@ def test_named_containers_of_root_are_measured_too(root_program: Programs, root_
                     assert container.status == "paused"
                     container.resume()
                     assert container.status == "running" and container.stats()["pids"]["current"] == 1
+                    container.update(Limits(pids=50))
+                    assert container.stats()["pids"]["limit"] == 50
+                    try:
+                        container.update(Limits(open_files=50))
+                    except ValueError as error:
+                        assert "while it runs" in str(error)
+                    else:
+                        raise AssertionError
         """,
     )
 

@@ -131,3 +131,43 @@ def test_nothing_is_left_of_one_that_cannot_start(program: Programs, bundle: Mak
             runtime.delete("c", force=True)
         """,
     )
+
+
+def test_every_method_of_a_container_is_one_of_the_runtime_by_id(
+    program: Programs, bundle: MakeBundle
+) -> None:
+    program(
+        bundle("exec sleep 1000").path,
+        """
+        with Runtime(root, degrade="warn") as runtime:
+            made = runtime.create(bundle, "c", limits=Limits(memory=1 << 26))
+            assert [item["field"] for item in made.degradations] in ([], ["linux.resources.memory.limit"])
+            runtime.start("c")
+            assert runtime.state("c")["status"] == "running"
+            assert runtime.exec("c", ["echo", "x"], user=(0, 0)).check().text == "x\\n"
+            runtime.kill("c", 9)
+            assert made.wait(30) == -9 and made.pid == 0
+            runtime.delete("c")
+            for call in (runtime.state, runtime.start, runtime.get, runtime.kill, runtime.delete):
+                try:
+                    call("c")
+                except ContainerNotFound:
+                    pass
+                else:
+                    raise AssertionError(call)
+            runtime.delete("c", force=True)  # fine, as with the command
+            for wrong in ("", "../c", "a b"):
+                try:
+                    runtime.get(wrong)
+                except RtError as error:
+                    assert "invalid container id" in error.message
+                else:
+                    raise AssertionError
+        try:
+            Runtime(root, degrade="maybe")
+        except ValueError:
+            pass
+        else:
+            raise AssertionError
+        """,
+    )
