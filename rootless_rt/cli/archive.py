@@ -142,12 +142,13 @@ def install(
 
     site: the directory that holds the package.  path, fd: of the archive; the descriptor is closed.  base:
     where its head ends.  argv: the words of the command line. With --debug nothing is imported at once: the
-    modules of the sets have no line numbers, and an error's traceback is to have them.
+    modules of the sets have no line numbers, and an error's traceback is to have them. And so it is under
+    -X importtime, which would not see them.
     """
     importer = ArchiveImporter(site, path, base, posix.fstat(fd), entries)
     sys.meta_path.insert(0, importer)
     for word in argv:
-        if word == "--debug":
+        if word == "--debug" or "importtime" in sys._xoptions:
             break
         if word in sets:
             importer.load(_piece(fd, base, sets[word]) or [])

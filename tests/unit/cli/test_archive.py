@@ -107,6 +107,13 @@ def test_with_debug_the_modules_keep_their_line_numbers(tree: Path) -> None:
     assert run(tree, "run", "--debug", "when")[-2:] == ["True", "False"]  # of a program in a container
 
 
+def test_who_measures_imports_sees_them_one_by_one(tree: Path) -> None:
+    build(tree, "--checked")
+    argv = [sys.executable, "-I", "-S", "-B", "-X", "importtime", "-c", launcher_code(), str(tree), "run"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert "rootless_rt.word" in done.stderr and "rootless_rt.cli.cmd_run" not in done.stderr
+
+
 def test_a_changed_source_ends_the_import_at_once(tree: Path) -> None:
     build(tree, "--checked")
     (tree / "rootless_rt/word.py").write_text("WORD = 'new'\n\ndef where(): return 1\n")

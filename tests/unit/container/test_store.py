@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import stat
 import subprocess
 import sys
@@ -36,6 +37,17 @@ def test_a_new_container_is_locked_and_its_id_taken(store: Store) -> None:
         store.create("c")
     handle.unlock()
     assert opened(store).lock(wait=False)
+
+
+def test_the_way_to_one_container_does_not_lead_past_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("a").close()
+    for name in ("scandir", "listdir"):
+        monkeypatch.delattr(posix, name)
+    store.create("b").close()
+    store.open("a").close()
+    assert store.find("none") is None
 
 
 def test_the_lock_of_a_removed_container_is_worth_nothing(store: Store) -> None:
