@@ -16,7 +16,7 @@ static int place(struct run *r, const struct field *fds)
 {
 	for (uint32_t i = 0; i < fds->n; i++) {
 		uint64_t slot = vector_item(fds, i);
-		if (slot != NO_SLOT && dup2(r->slots[slot], (int)i) < 0)
+		if (slot != NO_SLOT && dup2(slot_fd(r, slot), (int)i) < 0)
 			return -1;
 	}
 	return (int)syscall(SYS_close_range, fds->n > 3 ? fds->n : 3, ~0U, CLOSE_RANGE_CLOEXEC);

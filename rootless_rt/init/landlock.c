@@ -105,5 +105,5 @@ void op_landlock(struct run *r, const struct op *op)
 	if (syscall(SYS_landlock_restrict_self, slot_fd(r, U(op, F_LANDLOCK_SLOT)), 0))
 		fail(r, "landlock_restrict_self", "");
 	close(slot_fd(r, U(op, F_LANDLOCK_SLOT)));
-	r->slots[U(op, F_LANDLOCK_SLOT)] = -1;
+	set_slot(r, U(op, F_LANDLOCK_SLOT), -1);
 }

@@ -18,13 +18,18 @@
 
 static struct run state;
 
+int fills_slot(const struct run *r, uint64_t slot)
+{
+	return slot < MAX_SLOTS && r->slots[slot] > 0;
+}
+
 int slot_fd(struct run *r, uint64_t slot)
 {
-	if (slot >= MAX_SLOTS || r->slots[slot] < 0) {
+	if (!fills_slot(r, slot)) {
 		errno = EBADF;
 		fail(r, "slot", "");
 	}
-	return r->slots[slot];
+	return r->slots[slot] - 1;
 }
 
 void set_slot(struct run *r, uint64_t slot, int fd)
@@ -33,7 +38,7 @@ void set_slot(struct run *r, uint64_t slot, int fd)
 		errno = EBADF;
 		fail(r, "slot", "");
 	}
-	r->slots[slot] = fd;
+	r->slots[slot] = fd + 1;
 }
 
 /*
@@ -68,6 +73,16 @@ static void op_sync(struct run *r, const struct op *op)
 		_exit(1); /* the runtime has gone: nothing is left half-made */
 }
 
+/* Gives the pages below this frame back: paths of earlier ops lie there, and it may wait for days. */
+static void trim_stack(void)
+{
+	enum { PAGE = 4096, DEEPEST = 16 * PAGE, NEAR = PAGE };
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	/* What is below the stack's own mapping is refused, after the rest was given back. */
+	madvise((void *)((here - NEAR) / PAGE * PAGE - DEEPEST), DEEPEST, MADV_DONTNEED);
+}
+
 /*
  * The plan is performed up to here by `create`. From now on the container belongs to no living
  * runtime: `start` connects to the listener, and its "go on" makes its connection the place for
@@ -86,6 +101,7 @@ static void op_wait_start(struct run *r, const struct op *op)
 		return;
 	close(r->sock);
 	r->sock = -1;
+	trim_stack();
 	for (;;) {
 		fd = accept4(slot_fd(r, listener), NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0 && errno != EINTR && errno != ECONNABORTED)
@@ -97,7 +113,7 @@ static void op_wait_start(struct run *r, const struct op *op)
 	}
 	r->sock = fd;
 	close(slot_fd(r, listener));
-	r->slots[listener] = -1;
+	set_slot(r, listener, -1);
 }
 
 static void perform(struct run *r, const struct op *op)
@@ -202,13 +218,15 @@ static int64_t microseconds(void)
 void clear_run(struct run *r, int sock)
 {
 	mode_t own = r->umask;
+	char *bytes = (char *)r;
 
-	memset(r, 0, sizeof *r);
+	/* Most of it is zero already, and a page that is not written to costs a waiting container nothing. */
+	for (size_t i = 0; i < sizeof *r; i++)
+		if (bytes[i])
+			bytes[i] = 0;
 	r->umask = own;
 	r->sock = sock;
 	r->keeper = r->proc = -1;
-	for (int i = 0; i < MAX_SLOTS; i++)
-		r->slots[i] = -1;
 }
 
 /* Take a plan from the runtime: its ops come behind those that have been performed. */

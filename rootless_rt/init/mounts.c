@@ -162,7 +162,7 @@ int tree_of(struct run *r, uint64_t slot, const char *path)
 /* A config may mask more paths than there may be descriptors: only the slot's own stays open. */
 void give_back(struct run *r, uint64_t slot, int fd)
 {
-	if (slot >= MAX_SLOTS || r->slots[slot] != fd)
+	if (!fills_slot(r, slot) || slot_fd(r, slot) != fd)
 		close(fd);
 }
 
@@ -314,7 +314,7 @@ void op_mask(struct run *r, const struct op *op)
 		give_back(r, U(op, F_MASK_NULL), null);
 		return;
 	}
-	if (tmpfs >= MAX_SLOTS || r->slots[tmpfs] < 0)
+	if (!fills_slot(r, tmpfs))
 		set_slot(r, tmpfs, mask_tmpfs(r, "", path));
 	tree = tree_of(r, tmpfs, path);
 	attach(r, tree, at, path, &none);

@@ -180,7 +180,7 @@ void op_enter_cgroups(struct run *r, const struct op *op)
 		if (write(slot_fd(r, slot), "0", 1) != 1)
 			fail(r, "write", "tasks");
 		close(slot_fd(r, slot));
-		r->slots[slot] = -1;
+		set_slot(r, slot, -1);
 	}
 }
 

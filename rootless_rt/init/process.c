@@ -295,8 +295,8 @@ void op_close_others(struct run *r, const struct op *op)
 	} while (next != UINT_MAX);
 	r->proc = -1;
 	for (int i = 0; i < MAX_SLOTS; i++)
-		if (r->slots[i] >= 0 && fcntl(r->slots[i], F_GETFD) < 0)
-			r->slots[i] = -1;
+		if (fills_slot(r, (uint64_t)i) && fcntl(slot_fd(r, (uint64_t)i), F_GETFD) < 0)
+			set_slot(r, (uint64_t)i, -1);
 }
 
 /*
@@ -313,7 +313,7 @@ void op_keep_fds(struct run *r, const struct op *op)
 		high = fcntl(slot_fd(r, slot), F_DUPFD_CLOEXEC, 3 + count);
 		if (high < 0)
 			fail(r, "dup", "");
-		r->slots[slot] = high;
+		set_slot(r, slot, high);
 	}
 	if (count && r->sock < 3 + count) {
 		high = fcntl(r->sock, F_DUPFD_CLOEXEC, 3 + count);

@@ -23,7 +23,7 @@ void op_proc_write(struct run *r, const struct op *op)
 	uint64_t slot = U(op, F_PROC_WRITE_SLOT);
 	int fd = slot_fd(r, slot);
 
-	r->slots[slot] = -1;
+	set_slot(r, slot, -1);
 	if (write_whole(fd, S(op, F_PROC_WRITE_TEXT)))
 		fail(r, "write", S(op, F_PROC_WRITE_TEXT));
 }

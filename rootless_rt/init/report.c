@@ -103,7 +103,7 @@ int receive_plan(struct run *r, int *plan_fd, uint64_t first)
 			if (*plan_fd < 0)
 				*plan_fd = fds[i];
 			else if (at < slots)
-				r->slots[first + at++] = fds[i];
+				set_slot(r, first + at++, fds[i]);
 			else
 				return -1;
 		}

@@ -49,7 +49,7 @@ struct run {
 	uint32_t end;	/* the index behind its last op */
 	int32_t pid;	/* of this process, as the runtime sees it */
 	mode_t umask;	/* of what it executes: the caller's until `ids` sets another */
-	int slots[MAX_SLOTS];
+	int slots[MAX_SLOTS]; /* each a descriptor plus one, or 0: a page that no slot needs stays untouched */
 	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
 	dev_t made[MAX_MADE];		   /* of the filesystems that are the container's own */
 	uint32_t made_count;
@@ -177,6 +177,7 @@ void clear_run(struct run *r, int sock);
 void take_plan(struct run *r, uint64_t first);
 
 void reset_signals(void);
+int fills_slot(const struct run *r, uint64_t slot);
 int slot_fd(struct run *r, uint64_t slot);
 void set_slot(struct run *r, uint64_t slot, int fd);
 

@@ -9,14 +9,19 @@
 #include "rt.h"
 
 /* What main.c has, which cannot be linked here. */
+int fills_slot(const struct run *r, uint64_t slot)
+{
+	return r->slots[slot] > 0;
+}
+
 int slot_fd(struct run *r, uint64_t slot)
 {
-	return r->slots[slot];
+	return r->slots[slot] - 1;
 }
 
 void set_slot(struct run *r, uint64_t slot, int fd)
 {
-	r->slots[slot] = fd;
+	r->slots[slot] = fd + 1;
 }
 
 void reset_signals(void)
@@ -39,8 +44,8 @@ static int file = -1;
 
 static void clean(void)
 {
-	unlinkat(state.slots[0], "etc/passwd", 0);
-	unlinkat(state.slots[0], "etc", AT_REMOVEDIR);
+	unlinkat(slot_fd(&state, 0), "etc/passwd", 0);
+	unlinkat(slot_fd(&state, 0), "etc", AT_REMOVEDIR);
 	rmdir(folder);
 }
 
@@ -51,12 +56,12 @@ static void set_up(void)
 	if (!mkdtemp(folder))
 		abort();
 	state.proc = open("/proc", O_PATH | O_DIRECTORY);
-	state.slots[0] = open(folder, O_PATH | O_DIRECTORY);
+	set_slot(&state, 0, open(folder, O_PATH | O_DIRECTORY));
 	snprintf(path, sizeof path, "%s/etc", folder);
 	mkdir(path, 0755);
 	snprintf(path, sizeof path, "%s/etc/passwd", folder);
 	file = open(path, O_RDWR | O_CREAT, 0644);
-	if (file < 0 || state.proc < 0 || state.slots[0] < 0)
+	if (file < 0 || state.proc < 0 || slot_fd(&state, 0) < 0)
 		abort();
 	atexit(clean);
 }
