@@ -46,7 +46,7 @@ def with_net(
     and SpecError.
     """
     ports = user_mode.parse_ports(publish)
-    if kind not in user_mode.PACKAGES and (ports or host_loopback):
+    if kind not in user_mode.PROGRAMS and (ports or host_loopback):
         option = "--publish" if ports else "--host-loopback"
         raise RtError(f"{option}: needs --net pasta or --net slirp4netns", hint="add one of them")
     config = dict(spec.data)
@@ -57,7 +57,7 @@ def with_net(
     if kind != "host":
         linux["namespaces"].append({"type": "network"})
         linux["sysctl"] = _sysctls(linux)
-    if kind in user_mode.PACKAGES:
+    if kind in user_mode.PROGRAMS:
         files = _files(spec, notes)
         mounts = [_mount(place, f"{directory}/{name}") for name, place in files.items()]
         config["mounts"] = [*config.get("mounts", []), *mounts]

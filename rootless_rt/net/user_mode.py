@@ -33,8 +33,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PACKAGES = {"pasta": "passt", "slirp4netns": "slirp4netns"}
-"""The programs, and Debian's package of each."""
+PROGRAMS = ("pasta", "slirp4netns")
+HELPER = "RT-NET-HELPER"  # for `rt explain`
 ADDRESS, GATEWAY, NAME_SERVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
 DEVICE = "eth0"
 API_SOCKET = "slirp4netns.sock"
@@ -105,7 +105,12 @@ def check(kind: str, ports: Iterable[Port]) -> str:
 
     program = find_helper(kind)
     if program is None:
-        raise RtError(f"--net {kind}: {kind} is not installed", hint=f"sudo apt install {PACKAGES[kind]}")
+        from idmap.evidence import os_release
+        from rootless_rt.host.doctor.fixes import install
+        from rootless_rt.host.doctor.system import manager
+
+        fix, _ = install(kind, manager(os_release()))
+        raise RtError(f"--net {kind}: {kind} is not installed", hint=fix, id=HELPER)
     try:
         posix.close(posix.open(TUN, posix.O_RDWR | posix.O_CLOEXEC))
     except OSError as error:
@@ -114,6 +119,7 @@ def check(kind: str, ports: Iterable[Port]) -> str:
             hint=f"sudo chmod 0666 {TUN}"
             if error.errno in (errno.EACCES, errno.EPERM)
             else "sudo modprobe tun",
+            id=HELPER,
         ) from None
     for port in ports:
         _check_port(port)
@@ -142,7 +148,8 @@ def _cannot_publish(port: Port, number: int) -> RtError:
         errno.EADDRNOTAVAIL: "the host has no such address: ip address lists them",
     }
     reason = {errno.EADDRINUSE: "the port is in use"}.get(number) or posix.strerror(number).lower()
-    return RtError(f"--publish {port}: {reason}", hint=hints.get(number))
+    id = "RT-NET-PORTS" if number == errno.EACCES else ""
+    return RtError(f"--publish {port}: {reason}", hint=hints.get(number), id=id)
 
 
 def command(

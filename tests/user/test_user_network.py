@@ -20,7 +20,10 @@ from lab.runtime import Runtime
 from lab.user_networks import HELPERS, Host, host, need, udp, with_python
 from lab.users import User
 
+from idmap.evidence import os_release
 from rootless_rt.container import processes
+from rootless_rt.host.doctor.fixes import install
+from rootless_rt.host.doctor.system import manager
 
 TCP_SERVER = "while :; do echo from-the-container | nc -l -p 80 >/dev/null; done"
 # With its end kept open for a while: pasta of Debian 12 may lose what comes after the other one closed.
@@ -369,10 +372,12 @@ def test_a_port_in_use_is_said_before_anything_happens(here, machine, bundle, he
     assert f"--publish 8080:80/{protocol}: the port is in use" in said
 
 
+@pytest.mark.explains("RT-NET-PORTS")
 @pytest.mark.parametrize("helper", HELPERS)
 def test_a_low_port_is_refused_with_the_sysctl_that_would_allow_it(here, bundle, helper):
     need(helper)
     said = refusal(here, bundle(), "--net", helper, "-p", "80:80")
+    assert "(rt explain RT-NET-PORTS)" in said
     assert "permission denied" in said and "sudo sysctl net.ipv4.ip_unprivileged_port_start=80" in said
 
 
@@ -402,7 +407,9 @@ def test_a_helper_that_is_not_installed_is_named_with_its_package(
     done = machine.sh(f"for d in /usr/bin /bin; do mount --bind {empty} $d/{helper}; done")
     assert done.returncode == 0, done.stderr
     said = refusal(here, bundle(), "--net", helper)
-    assert said == f"rt: --net {helper}: {helper} is not installed\nhint: sudo apt install {package}\n"
+    hint = install(helper, manager(os_release()))[0]
+    assert package in hint or manager(os_release()) != "apt"
+    assert said == f"rt: --net {helper}: {helper} is not installed\nhint: {hint} (rt explain RT-NET-HELPER)\n"
 
 
 @pytest.mark.parametrize(

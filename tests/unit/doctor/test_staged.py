@@ -30,7 +30,6 @@ UNSTAGED = {
     "RT-PYTHON": "needs another interpreter",
     "RT-QUOTA-INOTIFY": "the sysctl is the whole host's",
     "RT-NET-PING": "the initial network namespace's sysctl is the whole host's",
-    "RT-NET-PORTS": "a remark: it is never wrong",
     "RT-DEV-KVM": "a remark: it is never wrong",
     "RT-TOOL-CRIU": "a kernel on which criu fails, or a Python without protobuf, is not the tests' to make",
     "RT-TOOL-SECCOMP": "the libraries of the host are not the tests' to remove",
