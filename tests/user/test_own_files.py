@@ -121,6 +121,47 @@ def test_files_are_copied_out_as_the_caller_s(rt: Runtime, left: Bundle, alice: 
     assert copied.read_text() == "text\n" and copied.stat().st_uid == alice.uid
 
 
+def test_odd_files_are_copied_as_what_they_are(rt: Runtime, place: Path, alice: User) -> None:
+    source = place / "odd"
+    source.mkdir()
+    (source / "new\nline").write_text("x")
+    (source / "-rf").write_text("dash")
+    (source / "dangling").symlink_to("/nosuch")
+    os.mkfifo(source / "pipe")
+    with open(source / "sparse", "wb") as file:
+        file.truncate(1 << 30)
+    alice.owns(place)
+    rt.ok("cp", str(source), str(place / "copy"))
+    copy = place / "copy"
+    assert {path.name for path in copy.iterdir()} == {"new\nline", "-rf", "dangling", "pipe", "sparse"}
+    assert os.readlink(copy / "dangling") == "/nosuch" and (copy / "pipe").is_fifo()
+    size = (copy / "sparse").stat()
+    assert size.st_size == 1 << 30 and size.st_blocks < 1000, "the holes stay"
+    rt.ok("rm", str(copy / "new\nline"), str(copy / "-rf"), str(copy / "dangling"))
+    assert {path.name for path in copy.iterdir()} == {"pipe", "sparse"}
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("cp", "/dev/null", "{place}/node"), "Operation not permitted"),
+    (("cp", "{place}/none", "{place}/x"), "No such file"),
+    (("cp", "{place}/own", "/usr/rt-test"), "Permission denied"),
+    (("cp", "{place}/own", "{place}/own"), "the same file"),
+    (("rm", "/etc/passwd"), "Permission denied"),
+    (("rm", "{place}/.."), "refusing to remove"),
+    (("chown", "/etc/passwd"), "Operation not permitted"),
+])  # fmt: skip
+def test_what_is_not_the_user_s_stays(
+    rt: Runtime, place: Path, alice: User, words: tuple[str, ...], said: str
+) -> None:
+    if alice.uid == 0:
+        pytest.skip("needs an ordinary user")
+    (place / "own").write_text("mine")
+    alice.owns(place)
+    done = rt(*(word.format(place=place) for word in words))
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    assert (place / "own").read_text() == "mine" and Path("/etc/passwd").exists()
+
+
 @pytest.mark.parametrize("link", ["{host}", "../../../../../../../..{host}"])
 def test_no_link_of_the_image_leads_out_of_it(
     rt: Runtime, bundle: MakeBundle, place: Path, link: str
