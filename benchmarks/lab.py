@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,16 +86,20 @@ def _insist(command: list[str]) -> None:
         raise Unable(f"{command[0]}: {done.stderr.strip()}")
 
 
-def insist_reachable(user: User, script: Path) -> None:
-    """Raises `Unable` when this user cannot run this interpreter or read this benchmark. Needs root.
+def insist_reachable(user: User, script: Path, programs: Sequence[str]) -> None:
+    """Raises `Unable` when this user cannot run this interpreter or `programs`, or read `script`. Needs root.
 
     The measuring process is a fork of this one with the user's ids: the user must be able to read what it
     imports late.
     """
-    code = "import sys, json, socket, traceback; open(sys.argv[1]).close()"
+    code = (
+        "import sys, os, json, socket, traceback; open(sys.argv[1]).close()\n"
+        "for path in sys.argv[2:]:\n"
+        " if not os.access(path, os.X_OK): sys.exit('Permission denied: ' + path)"
+    )
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-B", "-c", code, str(script)],
+            [sys.executable, "-I", "-B", "-c", code, str(script), *programs],
             user=user.uid,
             group=user.gid,
             extra_groups=[],
@@ -112,7 +116,7 @@ def insist_reachable(user: User, script: Path) -> None:
             return
     raise Unable(
         f"the ordinary user that the benchmark makes cannot use {sys.executable} on {script}: {why}\n"
-        "hint: take an interpreter and a directory that everyone can read: "
+        "hint: take an interpreter, an rt and a directory that everyone can read: "
         "/usr/bin/python3 benchmarks/run.py, not below /root"
     )
 

@@ -85,7 +85,7 @@ def measure_as_root(cases: Sequence[Case], peers: Sequence[Peer], rounds: int) -
     if ordinary:
         user = add_user()
         try:
-            insist_reachable(user, Path(__file__))
+            insist_reachable(user, Path(__file__), [peer.path for peer in peers])
             measured += measure_cases(ordinary, peers, user, rounds, lambda work: as_user(user, work))
         finally:
             remove_user(user)

@@ -45,20 +45,23 @@ def test_a_place_for_the_figures_that_cannot_be_written_is_named_before_anything
     assert done.stderr.startswith("not measured: cannot write /proc/none/results.json\nhint: ")
 
 
-def test_an_interpreter_that_the_benchmarks_user_cannot_use_is_named_with_a_way_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["interpreter", "rt"])
+def test_what_the_benchmarks_user_cannot_reach_is_named_with_a_way_out(tmp_path: Path, what: str) -> None:
     if not can_make_users():
         pytest.skip("needs root, to measure as another user")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    python = closed / "python3"
-    python.symlink_to(Path(sys.executable).resolve())
-    options = ["--rt", RT, "--rounds", "1", "--only", "run-own", "--results", str(tmp_path / "none.json")]
+    programs = {"interpreter": str(Path(sys.executable).resolve()), "rt": RT}
+    (closed / what).symlink_to(programs[what])
+    programs[what] = str(closed / what)
+    kept = tmp_path / "none.json"
+    options = ["--rt", programs["rt"], "--rounds", "1", "--only", "run-own", "--results", str(kept)]
     done = subprocess.run(
-        [str(python), "-B", str(RUN), *options], capture_output=True, text=True, check=False
+        [programs["interpreter"], "-B", str(RUN), *options], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     first, hint = done.stderr.splitlines()
     assert first.startswith("not measured: the ordinary user that the benchmark makes cannot use")
-    assert str(python) in first and "Permission denied" in first
+    assert programs[what] in first and "Permission denied" in first
     assert hint.startswith("hint: ")
-    assert not (tmp_path / "none.json").exists()
+    assert not kept.exists()
