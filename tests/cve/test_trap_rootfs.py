@@ -83,6 +83,11 @@ def trap(made: Bundle) -> Bundle:
     for name in LIBRARIES.split():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, root / name)
+    # What the commands read and write themselves.
+    (made.path / "own").mkdir()
+    (made.path / "own/jobs").write_text(
+        '{"id": "1", "args": ["/bin/true"]}\n{"id": "é", "args": ["no-such"]}\n'
+    )
     return made
 
 
@@ -90,7 +95,7 @@ def trap(made: Bundle) -> Bundle:
 # destinations of mounts, masks and devices, the working directory and passwd. Else nothing of it.
 MAY_BE_NAMED = re.compile(
     r"""/ | /proc | /dev/\w+ | /sys(/.*)? | \. | \.\.
-    | self/.* | thread-self/.* | sys/net/ipv4/.*
+    | self/.* | thread-self/.* | sys/net/ipv4/.* | \d+/(uid_map|gid_map|setgroups)
     | (\./)?(proc|sys|dev|tmp|run)(/.*)? | null | zero | full | random | urandom | tty | console | ptmx | pts
     | shm | mqueue | fd | stdin | stdout | stderr | core | cgroup
     | etc/passwd | bin | etc""",
@@ -163,6 +168,9 @@ def of_a_container(bundle: Path) -> list[tuple[int | None, list[str]]]:
         (None, ["events", "--stats", "c"]),
         (None, ["pause", "c"]),
         (None, ["resume", "c"]),
+        (None, ["checkpoint", "--image-path", f"{bundle}/own/image", "--leave-running", "c"]),
+        (None, ["restore", *here, "--image-path", f"{bundle}/own/image", "--detach", "r"]),
+        (0, ["delete", "--force", "r"]),
         (0, ["kill", "c", "WINCH"]),
         (0, ["kill", "--all", "c", "KILL"]),
         (0, ["delete", "--force", "c"]),
@@ -177,6 +185,7 @@ def without_one(bundle: Path) -> list[tuple[int | None, list[str]]]:
     own = bundle / "own"
     return [
         (0, ["plan", *here]),
+        (None, ["batch", *here, f"{own}/jobs"]),
         (None, ["lint", *here]),
         (None, ["doctor", *here]),
         (0, ["explain"]),
@@ -217,7 +226,6 @@ def trace(rt: Runtime, made: Bundle, place: Path, commands: list[tuple[int | Non
 
 def test_no_command_touches_what_the_image_lays_out(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
     made = trap(bundle())
-    (made.path / "own").mkdir()
     rt.user.owns(made.path)
     trace(rt, made, place, of_a_container(made.path) + without_one(made.path))
 
@@ -227,7 +235,6 @@ def test_nor_do_those_with_a_tool_of_the_host_s(
 ) -> None:
     """Of a user without a range: under strace newuidmap has no rights."""
     made = trap(bundle())
-    (made.path / "own").mkdir()
     map_ids(made, (0, bare.uid, 1), gids=((0, bare.gid, 1),))
     bare.owns(made.path)
     bare.owns(rt.root)
@@ -236,7 +243,6 @@ def test_nor_do_those_with_a_tool_of_the_host_s(
 
 def test_nor_does_any_as_root(root_rt: Runtime, root_bundle: MakeBundle, place: Path) -> None:
     made = trap(root_bundle())
-    (made.path / "own").mkdir()
     trace(root_rt, made, place, of_a_container(made.path) + without_one(made.path) + on_files(made.path))
 
 
