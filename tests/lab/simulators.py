@@ -94,10 +94,21 @@ def no_user_namespaces(rig: Rig) -> Runtime:
     return _in_a_user_namespace(rig, "echo 0 > /proc/sys/user/max_user_namespaces")
 
 
+def with_one_of(kind: str, flag: str) -> str:
+    """A script that allows one namespace of a kind, has somebody hold one, and goes on with "$@"."""
+    return f"""
+        echo 1 > /proc/sys/user/max_{kind}_namespaces
+        unshare {flag} sleep 60 & holder=$!
+        own=$(readlink /proc/self/ns/{kind})
+        while [ "$(readlink /proc/$holder/ns/{kind})" = "$own" ]; do sleep 0.02; done
+        code=0; "$@" || code=$?
+        kill $holder; exit $code
+    """
+
+
 def no_more_user_namespaces(rig: Rig) -> Runtime:
     rig.as_root_of_a_user_namespace()
-    script = 'echo 1 > /proc/sys/user/max_user_namespaces; unshare -U sleep 30 & sleep 0.3; c=0; "$@" || c=$?'
-    return Wrapped(rig.rt, "unshare", "-Ur", "sh", "-c", f"{script}; kill $!; exit $c", "sh")
+    return Wrapped(rig.rt, "unshare", "-Ur", "sh", "-c", with_one_of("user", "-U"), "sh")
 
 
 def none_of_a_kind(kind: str) -> Stage:
@@ -110,8 +121,7 @@ def none_of_a_kind(kind: str) -> Stage:
 
 def no_more_of_a_kind(rig: Rig) -> Runtime:
     rig.every_namespace()
-    script = 'echo 1 > /proc/sys/user/max_uts_namespaces; unshare -u sleep 30 & sleep 0.3; c=0; "$@" || c=$?'
-    return Wrapped(rig.rt, "unshare", "-Ur", "sh", "-c", f"{script}; kill $!; exit $c", "sh")
+    return Wrapped(rig.rt, "unshare", "-Ur", "sh", "-c", with_one_of("uts", "-u"), "sh")
 
 
 def chrooted(rig: Rig) -> Runtime:
