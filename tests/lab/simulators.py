@@ -102,7 +102,7 @@ def with_one_of(kind: str, flag: str) -> str:
         own=$(readlink /proc/self/ns/{kind})
         while [ "$(readlink /proc/$holder/ns/{kind})" = "$own" ]; do sleep 0.02; done
         code=0; "$@" || code=$?
-        kill $holder; exit $code
+        kill $holder; wait $holder 2> /dev/null; exit $code
     """
 
 
@@ -424,8 +424,10 @@ ROWS = (
       for number in (errno.EPERM, errno.ENOSYS)),
     *(Row(f"a filter against {call} ({errno.errorcode[number]})", "RT-SECCOMP-CALLS",
           f"{call}", "seccomp", filtered(call, with_errno=number))
-      for call in ("fsopen", "fsmount", "move_mount", "open_tree", "mount_setattr", "pivot_root")
-      for number in (errno.EPERM, errno.ENOSYS)),
+      for call, number in (
+          ("fsopen", errno.EPERM), ("fsopen", errno.ENOSYS), ("fsmount", errno.EPERM),
+          ("move_mount", errno.ENOSYS), ("open_tree", errno.EPERM), ("mount_setattr", errno.ENOSYS),
+          ("pivot_root", errno.EPERM))),
     *(Row(f"a filter against keyctl ({errno.errorcode[number]})", id, seen, "--no-new-keyring",
           filtered("keyctl", with_errno=number), runs=True)
       for number, id, seen in (
