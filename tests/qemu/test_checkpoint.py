@@ -11,13 +11,19 @@ HOLDER = (
 )
 
 
+def background(machine: Machine, command: str) -> None:
+    """Start a container with /dev/null as stdio: CRIU opens files anew."""
+    errors = "/run/background-errors"
+    machine.ok(f"{command} </dev/null >/dev/null 2>{errors} || {{ cat {errors} >&2; exit 1; }}")
+
+
 def ticks(machine: Machine, path: str) -> int:
-    return int(machine.ok(f"wc -l < {path}/rootfs/ticks").strip())
+    return int(machine.ok(f"cat {path}/rootfs/ticks 2>/dev/null | wc -l").strip())
 
 
 def goes_on(machine: Machine, path: str) -> None:
     before = ticks(machine, path)
-    lines = f"$(wc -l < {path}/rootfs/ticks)"
+    lines = f"$(cat {path}/rootfs/ticks 2>/dev/null | wc -l)"
     machine.ok(f"for i in $(seq 300); do [ {lines} -gt {before} ] && exit; sleep 0.2; done; exit 1")
     assert machine.ok(f"sort -u {path}/rootfs/ticks") == "2000000\n"
 
@@ -25,7 +31,7 @@ def goes_on(machine: Machine, path: str) -> None:
 @pytest.mark.covers("checkpoint --pre-dump", "checkpoint --parent-path")
 def test_a_chain_of_three_saves_what_has_changed(machine: Machine) -> None:
     path = machine.bundle(HOLDER, user="root").path
-    machine.ok(f"rt run -d -b {path} chain </dev/null >/dev/null 2>&1")
+    background(machine, f"rt run -d -b {path} chain")
     goes_on(machine, path)
     machine.ok(f"rt checkpoint --pre-dump --image-path {path}/first chain")
     goes_on(machine, path)
@@ -37,14 +43,14 @@ def test_a_chain_of_three_saves_what_has_changed(machine: Machine) -> None:
         for step in ("first", "second", "third")
     ]
     assert sizes[0] > 2_000_000 > 1_000_000 > sizes[1] and sizes[2] < 1_000_000, sizes
-    machine.ok(f"rt restore -d --image-path {path}/third -b {path} chain </dev/null >/dev/null 2>&1")
+    background(machine, f"rt restore -d --image-path {path}/third -b {path} chain")
     goes_on(machine, path)
 
 
 @pytest.mark.covers("checkpoint --lazy-pages", "checkpoint --status-fd", "restore --lazy-pages")
 def test_memory_is_fetched_as_it_is_needed(machine: Machine) -> None:
     path = machine.bundle(HOLDER, user="root").path
-    machine.ok(f"rt run -d -b {path} lazy </dev/null >/dev/null 2>&1")
+    background(machine, f"rt run -d -b {path} lazy")
     goes_on(machine, path)
     where = f"--page-server --address 127.0.0.1 --port 7788 -D {path}/images -W {path}/work"
     script = f"""
