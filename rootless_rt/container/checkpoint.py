@@ -307,8 +307,9 @@ def path_of(config: dict[str, Any], kind: str) -> str:
 
 
 def namespaces_of(config: dict[str, Any]) -> list[str]:
-    """The types of the namespaces that the container has or joins, sorted."""
-    return sorted(item["type"] for item in config.get("linux", {}).get("namespaces", []))
+    """The types of the namespaces that the container has or joins, sorted; CRIU adds that of time itself."""
+    listed = config.get("linux", {}).get("namespaces", [])
+    return sorted(item["type"] for item in listed if item["type"] != "time")
 
 
 def failure(verb: str, error: rpc.Failed, logs: image.Directory, name: str) -> RtError:

@@ -10,17 +10,28 @@ yet; what fails up to there is taken back. Must not know how a checkpoint is mad
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 from rootless_rt.cgroups.fs import read_bytes
 from rootless_rt.cgroups.host import own_of
 from rootless_rt.container import confine, image, mountpoints, mounttable, processes, signals
-from rootless_rt.container.checkpoint import EXTERNAL, Wanted, failure, fill, is_file, key_of, path_of
+from rootless_rt.container.checkpoint import (
+    EXTERNAL,
+    Wanted,
+    failure,
+    fill,
+    is_file,
+    key_of,
+    namespaces_of,
+    path_of,
+)
 from rootless_rt.container.create import Container, connect_to, run_hooks_of, send, take_back
 from rootless_rt.container.record import new_state
 from rootless_rt.container.store import CONFIG, Handle, Store
 from rootless_rt.criu import messages, mounts, privilege, program, rpc
 from rootless_rt.errors import RtError
 from rootless_rt.plan.mounts import normal
+from rootless_rt.spec.jsonio import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +96,7 @@ def _check_same(images: Images, prepared: Prepared) -> None:
     config, then = prepared.spec.data, images.record.data
     where = f"{images.directory.path} is not a checkpoint of this bundle"
     hint = "name the bundle that it was made of, or one that differs in nothing but paths of the host"
-    now = sorted(item["type"] for item in config.get("linux", {}).get("namespaces", []))
+    now = namespaces_of(config)
     if then["namespaces"] != now:
         differ = ", ".join(sorted(set(then["namespaces"]) ^ set(now)))
         raise RtError(f"{where}: linux.namespaces differ: {differ}", hint=hint)
@@ -150,9 +161,14 @@ def _make(
     try:
         with _log_directory(wanted, images) as logs:
 
+            def waiting() -> AbstractContextManager[object]:
+                # Once it runs, signals are for it: whoever serves it passes on what has been held back.
+                runs = container.state["phase"] == "created"
+                return nullcontext() if runs else signals.let_through()
+
             def start() -> tuple[image.Directory, image.Directory, rpc.Worker]:
                 directories = images.directory.again(), logs.again()
-                return *directories, rpc.Worker(path, fds, options.stdio or (0, 1, 2), signals.let_through)
+                return *directories, rpc.Worker(path, fds, options.stdio or (0, 1, 2), waiting)
 
             image_dir, work_dir, worker = mounts.with_root(prepared.spec.rootfs, root, start)
             with image_dir, work_dir, worker:
@@ -235,6 +251,7 @@ class Steps:
         self._hold(pid)
         container.state.update(processes.identity(pid))
         container.state["degraded"] = [item.as_dict() for item in container.plan.degradations]
+        _note_time(container)
         container.state["phase"] = "created"
         container.handle.write_state(container.state)
         if container.options.pid_file:
@@ -244,6 +261,17 @@ class Steps:
             container.pid_file = container.options.pid_file
         with signals.let_through():
             pass  # the last moment to end with nothing left: what comes from here on finds a container
+
+
+def _note_time(container: Container) -> None:
+    """CRIU gives what it restores clocks of its own, which go on where they were: `exec` is to enter them."""
+    listed = container.spec.data["linux"]["namespaces"]
+    inside, here = (os.stat(f"/proc/{who}/ns/time").st_ino for who in (container.pid, "self"))
+    if inside == here or any(item["type"] == "time" for item in listed):
+        return
+    data = {**container.spec.data, "linux": {**container.spec.data["linux"]}}
+    data["linux"]["namespaces"] = [*listed, {"type": "time"}]
+    container.handle.write(CONFIG, dumps(data).encode("utf-8", "surrogateescape"))
 
 
 def _log_directory(wanted: Wanted, images: Images) -> image.Directory:

@@ -115,6 +115,8 @@ def test_a_restored_container_takes_every_command(
     root_rt.save(BOX, images)
     root_rt.bring_back(BOX, images, box.path)
     assert [row["id"] for row in json.loads(root_rt.ok("list", "-f", "json"))] == [BOX]
+    time_inside = ["exec", BOX, "sh", "-c", "readlink /proc/1/ns/time; readlink /proc/$$/ns/time"]
+    assert len(set(root_rt.ok(*time_inside).split())) == 1, "further processes have its clocks"
     assert root_rt.ok("exec", BOX, "sh", "-c", "echo $$ in; cat /proc/1/comm").endswith(" in\nsh\n")
     assert len(json.loads(root_rt.ok("ps", "-f", "json", BOX))) >= 1
     root_rt.ok("pause", BOX)
