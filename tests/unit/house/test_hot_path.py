@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import sysconfig
@@ -129,7 +130,10 @@ def test_a_whole_life_imports_only_what_is_allowed(container):
     bundle = str(container.bundle)
     assert stray(container("create", "--bundle", bundle, BOX)) == []
     assert stray(container("state", BOX)) == []
+    pidfd = os.pidfd_open(json.loads((container.place / "state" / BOX / "state.json").read_text())["pid"])
     assert stray(container("start", BOX)) == []
+    assert select.select([pidfd], [], [], 60)[0]
+    os.close(pidfd)
     # It has ended by itself: what explains that is the one thing more.
     assert stray(container("kill", BOX, "KILL", status=1)) == []
     assert stray(container("delete", "--force", BOX)) == []
