@@ -7,6 +7,7 @@ import os
 import select
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,8 +48,14 @@ def keeper() -> Iterator[Keeper]:
     made.close()
 
 
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def has_no_child(pid: int) -> bool:
+    """It puts starters away a moment after it has told of the process itself."""
+    patience = time.monotonic() + 20
+    while Path(f"/proc/{pid}/task/{pid}/children").read_text():
+        if time.monotonic() > patience:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def wait_for(status: int) -> None:
@@ -73,14 +80,14 @@ def test_it_tells_how_each_process_ended(keeper: Keeper) -> None:
     for code in (0, 1, 77):
         assert told(keeper, child("sh", "-c", f"exit {code}")) == code << 8
     assert told(keeper, child("sh", "-c", "kill -9 $$")) == 9
-    assert children(keeper._pid) == []
+    assert has_no_child(keeper._pid)
 
 
 def test_it_tells_nothing_of_what_made_no_process(keeper: Keeper) -> None:
     assert told(keeper, encode(program("true"))) is None  # the starter itself, which is nobody's container
     assert told(keeper, b"not a plan at all") is None
     assert told(keeper, child("/no/such/program")) is not None
-    assert children(keeper._pid) == []
+    assert has_no_child(keeper._pid)
 
 
 def test_usage_is_of_the_process_and_what_it_waited_for(keeper: Keeper) -> None:
