@@ -126,6 +126,7 @@ PRESENT: dict[str, Callable[[], bool]] = {
     "qemu-system-x86": lambda: _command("qemu-system-x86_64"),
     "bubblewrap": lambda: _command("bwrap"),
     "iproute2": lambda: _command("ip"),
+    "iptables": lambda: _command("iptables-restore"),
     "passt": lambda: _command("pasta"),
 }
 FOR_RT = ("python3-venv", "gcc", "libc6-dev", "musl-tools", "uidmap", "busybox-static", "libseccomp2")
@@ -133,7 +134,7 @@ NETWORKS = ("passt", "slirp4netns")
 PEERS = ("runc", "crun", "bubblewrap")
 FOR_TESTS = (*FOR_RT, *PEERS, "procps", "util-linux", "iproute2", "strace", "make", "patch", *NETWORKS)
 # The Debian roots of tests/lab/machines, and a policy for one.
-FOR_CRIU = ("mmdebstrap", "debian-archive-keyring")  # Debian's, unpacked (tests/lab/criu.py)
+FOR_CRIU = ("mmdebstrap", "debian-archive-keyring", "iptables")  # Debian's, unpacked (tests/lab/criu.py)
 FOR_MACHINES = ("mmdebstrap", "debian-archive-keyring", "e2fsprogs", "secilc")
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import stat
 
+from rootless_rt.criu import mounts
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
@@ -46,6 +47,21 @@ class Directory:
             os.close(fd)
             raise RtError(f"{self.path} has become another directory meanwhile")
         return Directory(self.path, fd)
+
+    def with_ids(self, userns: int) -> Directory:
+        """The same directory with root's files as those of a user namespace's root, where that can be."""
+        fd = mounts.with_ids(f"/proc/self/fd/{self.fd}", userns) if userns >= 0 else -1
+        return Directory(self.path, fd if fd >= 0 else os.dup(self.fd))
+
+    def let_group_read(self) -> None:
+        """Let root's group read it all, where it is of that group. Raises OSError."""
+        if os.fstat(self.fd).st_gid != 0:
+            return
+        os.fchmod(self.fd, stat.S_IMODE(os.fstat(self.fd).st_mode) | 0o050)
+        for name in os.listdir(self.fd):
+            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and status.st_gid == 0:
+                os.chmod(name, stat.S_IMODE(status.st_mode) | 0o040, dir_fd=self.fd)
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -166,12 +166,11 @@ def _make(
                 runs = container.state["phase"] == "created"
                 return nullcontext() if runs else signals.let_through()
 
-            def start() -> tuple[image.Directory, image.Directory, rpc.Worker]:
-                directories = images.directory.again(), logs.again()
-                return *directories, rpc.Worker(path, fds, options.stdio or (0, 1, 2), waiting)
+            def start() -> tuple[image.Directory, rpc.Worker]:
+                return logs.again(), rpc.Worker(path, fds, options.stdio or (0, 1, 2), waiting)
 
-            image_dir, work_dir, worker = mounts.with_root(prepared.spec.rootfs, root, start)
-            with image_dir, work_dir, worker:
+            work_dir, worker = mounts.with_root(prepared.spec.rootfs, root, start)
+            with work_dir, worker, _readable(images.directory, prepared) as image_dir:
                 request = worker.options()
                 fill(request, wanted, image_dir, work_dir, prepared.spec.data, _LOG)
                 request.root = root
@@ -186,6 +185,23 @@ def _make(
         for fd in fds:
             os.close(fd)
         os.rmdir(_ROOT, dir_fd=handle.fd)
+
+
+def _readable(images: image.Directory, prepared: Prepared) -> image.Directory:
+    """The images as the container's own root can read them too."""
+    plan = prepared.plan
+    if plan.uid_map is None or plan.gid_map is None:
+        return images.with_ids(-1)
+    from rootless_rt.container.holder import open_userns
+
+    # CRIU reads them as the host's root, without its privileges, and as the container's: by group and owner.
+    images.let_group_read()
+    lines = "".join(f"{inside} {here} {count}\n" for inside, here, count in plan.uid_map)
+    userns = open_userns(f"{lines};0 0 1\n", prepared.facts)
+    try:
+        return images.with_ids(userns)
+    finally:
+        os.close(userns)
 
 
 def _enter_cgroup(container: Container, prepared: Prepared, pid: int, request: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +17,8 @@ from rootless_rt.errors import RtError
 
 _NEWNS = 0x00020000  # linux/sched.h
 _BIND, _REC, _SLAVE = 0x1000, 0x4000, 1 << 19  # linux/mount.h
+_OPEN_TREE, _MOUNT_SETATTR = 428, 442  # the same on every architecture
+_AT_FDCWD, _EMPTY_PATH, _CLONE, _IDMAP = -100, 0x1000, 1, 0x00100000  # fcntl.h, linux/mount.h
 
 Made = TypeVar("Made")
 
@@ -45,6 +48,23 @@ def with_root(directory: str, point: str, action: Callable[[], Made]) -> Made:
     if errors:
         raise errors[0]
     return done[0]
+
+
+def with_ids(directory: str, userns: int) -> int:
+    """A descriptor of `directory` in which root's files belong to root of a user namespace.
+
+    CRIU opens images from within that namespace as well (mount_setattr(2), MOUNT_ATTR_IDMAP). -1 where the
+    file system cannot do that.
+    """
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    tree: int = syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(directory), _CLONE | os.O_CLOEXEC)
+    if tree < 0:
+        return -1
+    attributes = struct.pack("=4Q", _IDMAP, 0, 0, userns)
+    if syscall(_MOUNT_SETATTR, tree, b"", _EMPTY_PATH, attributes, len(attributes)):
+        os.close(tree)
+        return -1
+    return tree
 
 
 def _check(failed: int, what: str) -> None:

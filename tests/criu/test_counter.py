@@ -95,7 +95,7 @@ def test_twenty_times_in_a_row_leave_nothing_behind(
     box = root_bundle(COUNT)
     ground = Ground(root_rt, BOX)
     running(root_rt, box)
-    for turn in range(20 if os.environ.get("RT_LONG") == "1" else 4):
+    for turn in range(20 if os.environ.get("RT_LONG") == "1" else 3):
         images = place / f"images{turn}"
         root_rt.save(BOX, images)
         ground.clean()
