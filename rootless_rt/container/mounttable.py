@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Source = dict[str, str]
     """Where a restore finds what stands for an external mount. One of
     {"mount": the destination of a mount in the config}, {"within": a name, "path": below its source},
-    {"cgroup": controllers}, {"host": a path}, {"own": a name in the state directory}."""
+    {"cgroup": controllers of v1, or ""}, {"host": a path}, {"own": a name in the state directory}."""
 
 MASK = "/dev/null"
 _LIMIT = 8 << 20
@@ -125,7 +125,7 @@ def _from_host(
 ) -> bool:
     if mount.device not in devices:
         return False
-    if mount.kind == "cgroup":
+    if mount.kind in ("cgroup", "cgroup2"):
         namespaces = {item["type"] for item in config.get("linux", {}).get("namespaces", [])}
         return "cgroup" not in namespaces
     if mount.kind in _VIEWS:
@@ -152,8 +152,8 @@ def _source(
         return {"mount": mount.point}
     if _is_mask(mount, config):
         return {"host": MASK}
-    if mount.kind == "cgroup":
-        return {"cgroup": mount.options}
+    if mount.kind in ("cgroup", "cgroup2"):
+        return {"cgroup": mount.options if mount.kind == "cgroup" else ""}
     place = _host_path(mount, host)
     for dest, bind in binds.items():
         # A destination behind a symbolic link of the image: known by what is mounted there.
@@ -181,7 +181,9 @@ def _host_path(mount: Mount, host: list[Mount]) -> str | None:
 
 def controllers(options: str) -> list[str]:
     """The controllers of a v1 hierarchy, by the options of its mount."""
-    return [word for word in options.split(",") if word not in ("rw", "ro", "xattr", "clone_children")]
+    return [
+        word for word in options.split(",") if word and word not in ("rw", "ro", "xattr", "clone_children")
+    ]
 
 
 def mount_id(fdinfo: str) -> int | None:

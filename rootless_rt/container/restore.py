@@ -380,7 +380,7 @@ def _of_config(prepared: Prepared) -> dict[str, str]:
 def _cgroup_dir(options: str, prepared: Prepared) -> str:
     """The container's directory in the hierarchy of these controllers."""
     known = prepared.facts.cgroup.container_dirs
-    for name in mounttable.controllers(options):
+    for name in mounttable.controllers(options) or [""]:
         if name in known:
             return known[name]
     raise RtError(

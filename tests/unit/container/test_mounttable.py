@@ -70,6 +70,9 @@ def test_cgroups_are_the_host_s_but_in_a_cgroup_namespace():
     line = "90 80 0:36 /c /sys/fs/cgroup/pids ro - cgroup cgroup rw,pids\n"
     assert sorted_out(line)["/sys/fs/cgroup/pids"] == {"cgroup": "rw,pids"}
     assert "/sys/fs/cgroup/pids" not in sorted_out(line, namespaces=[{"type": "cgroup"}])
+    v2 = "90 80 0:36 /c /sys/fs/cgroup ro master:6 - cgroup2 cgroup2 rw,nsdelegate\n"
+    assert sorted_out(v2)["/sys/fs/cgroup"] == {"cgroup": ""}
+    assert controllers("") == []
     assert controllers("rw,xattr,name=systemd") == ["name=systemd"]
 
 
