@@ -90,7 +90,7 @@ LANES = (
     _pytest("unit"),
     _pytest("user"),
     _pytest("root", root=True),
-    _pytest("cve"),
+    _pytest("cve", beside=True),
     _pytest("criu", root=True, needs=setup.FOR_CRIU, uses=("protobuf",), beside=True),
     _pytest("fuzz", needs=("clang", "libclang-rt-dev"), beside=True),
     _machine("systemd"),
