@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from lab.machines.machine import Machine
 
-# 2 MB of memory that stays as it is.
-HOLDER = (
-    "kept=$(head -c 2000000 /dev/zero | tr '\\0' a); while :; do echo ${#kept} >> /ticks; sleep 0.2; done"
-)
+# 2 MB of memory that is not touched until its length is asked for.
+HOLDER = "kept=$(head -c 2000000 /dev/zero | tr '\\0' a); while :; do echo . >> /ticks; sleep 0.2;"
+HOLDER += " [ -e /ask ] && echo ${#kept} > /told; done"
 
 
 def background(machine: Machine, command: str) -> None:
@@ -25,7 +24,12 @@ def goes_on(machine: Machine, path: str) -> None:
     before = ticks(machine, path)
     lines = f"$(cat {path}/rootfs/ticks 2>/dev/null | wc -l)"
     machine.ok(f"for i in $(seq 300); do [ {lines} -gt {before} ] && exit; sleep 0.2; done; exit 1")
-    assert machine.ok(f"sort -u {path}/rootfs/ticks") == "2000000\n"
+
+
+def holds(machine: Machine, path: str) -> None:
+    """The restored program has its memory."""
+    wait = f"for i in $(seq 100); do [ -s {path}/rootfs/told ] && break; sleep 0.2; done"
+    assert machine.ok(f"touch {path}/rootfs/ask; {wait}; sort -u {path}/rootfs/told") == "2000000\n"
 
 
 @pytest.mark.covers("checkpoint --pre-dump", "checkpoint --parent-path")
@@ -45,6 +49,7 @@ def test_a_chain_of_three_saves_what_has_changed(machine: Machine) -> None:
     assert sizes[0] > 2_000_000 > 1_000_000 > sizes[1] and sizes[2] < 1_000_000, sizes
     background(machine, f"rt restore -d --image-path {path}/third -b {path} chain")
     goes_on(machine, path)
+    holds(machine, path)
 
 
 @pytest.mark.covers("checkpoint --lazy-pages", "checkpoint --status-fd", "restore --lazy-pages")
@@ -67,4 +72,5 @@ def test_memory_is_fetched_as_it_is_needed(machine: Machine) -> None:
     """
     machine.ok(f"set -e; {script}", timeout=100)
     goes_on(machine, path)
+    holds(machine, path)
     assert machine.ok("rt list -q") == "moved\n"
