@@ -163,7 +163,7 @@ def emulation_of(spec: Spec) -> SeccompFilter | None:
         return None
     from rootless_rt.host import seccomp
 
-    profile = noop_profile(asked)
+    profile = noop_profile(asked, posix.uname().machine)
     return seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
 
 

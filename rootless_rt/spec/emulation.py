@@ -22,11 +22,26 @@ _CHANGES = (
     *("setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32"),
     *("setfsuid", "setfsgid", "setfsuid32", "setfsgid32"),
 )
+# Of a machine by its name in uname(2): what else its kernel may run. Calls of an architecture that a profile
+# does not name would be killed.
+_X86, _ARM = ("X86_64", "X86", "X32"), ("AARCH64", "ARM")
+_ARCHITECTURES = {
+    "x86_64": _X86,
+    "i686": _X86,
+    "aarch64": _ARM,
+    "armv8l": _ARM,
+    "s390x": ("S390X", "S390"),
+    "ppc64": ("PPC64", "PPC"),
+}
 
 
-def noop_profile(asked: str) -> dict[str, Any]:
-    """The seccomp profile for a value of the annotation that is not "off". Raises SpecError for others."""
+def noop_profile(asked: str, machine: str) -> dict[str, Any]:
+    """The seccomp profile for a value of the annotation that is not "off"; `machine` is uname(2)'s.
+
+    Raises SpecError for values other than "noop".
+    """
     if asked != "noop":
         raise SpecError(f"annotations[{quote(UID_EMULATION)}]", f"expected off or noop, got {quote(asked)}")
     done = {"names": list(_CHANGES), "action": "SCMP_ACT_ERRNO", "errnoRet": 0}
-    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [done]}
+    archs = [f"SCMP_ARCH_{name}" for name in _ARCHITECTURES.get(machine, ())]
+    return {"defaultAction": "SCMP_ACT_ALLOW", "architectures": archs, "syscalls": [done]}

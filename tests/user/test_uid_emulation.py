@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
+from lab.elf import i386_chown
 from lab.inside import output, refusal, told
 from lab.runtime import Runtime
 from lab.users import User
@@ -69,6 +72,19 @@ def test_where_ids_are_mapped_they_are_changed_for_real(rt: Runtime, bundle: Mak
     )
     said, notice = told(rt, made, CHANGE, *NOOP, "--idmap", "full")
     assert said == "5:34" and "has no effect" in notice
+
+
+def test_a_program_of_32_bits_has_it_too(rt: Runtime, bundle: MakeBundle) -> None:
+    made = bundle()
+    program = made.rootfs / "bin/narrow"
+    program.write_bytes(i386_chown("/tmp/f", 33))
+    program.chmod(0o755)
+    (made.rootfs / "tmp/f").touch()
+    rt.user.owns(made.rootfs / "tmp/f")
+    plain = rt("run", "--bundle", str(made.run("narrow").path), "plain")
+    if plain.returncode != errno.EINVAL:
+        pytest.skip("this kernel runs no programs for i386")
+    assert output(rt, made, "narrow; echo $?; stat -c %u /tmp/f", *NOOP).split() == ["0", "0"]
 
 
 def test_an_archive_with_owners_is_extracted(rt: Runtime, bundle: MakeBundle) -> None:
