@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rootless_rt.plan.model import Plan
     from rootless_rt.plan.ops import Op
 
+# The label of ops for a program of the host's that the command line names.
+COMMAND = "COMMAND"
 # What a call that is not a system call's name means.
 _WORDS = {
     "inside-proc": "its destination leads into /proc through a symbolic link of the rootfs",
@@ -35,8 +37,10 @@ def failure(plan: Plan, message: Message) -> RtError:
     number = message.err
     text, _, detail = message.text.partition("\n")
     if op.name in ("find", "exec") and message.call in ("find", "execve"):
-        from rootless_rt.plan.program import program_error
+        from rootless_rt.plan.program import command_error, program_error
 
+        if op.label == COMMAND:
+            return command_error(text, number)
         error = program_error(text, number, detail, posix.uname().machine)
         if op.name == "exec" and number in (errno.EPERM, errno.EACCES):
             error.hint = _label_hint(plan) or error.hint

@@ -11,7 +11,7 @@ import posix
 import select
 
 from rootless_rt.container import processes
-from rootless_rt.container.report import failure
+from rootless_rt.container.report import COMMAND, failure
 from rootless_rt.container.supervise import exit_code
 from rootless_rt.errors import RtError
 from rootless_rt.host.idmaps import Maps
@@ -74,9 +74,9 @@ def _plan(args: list[str], environ: dict[str, str], maps: Maps | None) -> Plan:
         plan.uid_map, plan.gid_map = maps.uids, maps.gids
         plan.ops.append(Op("become", 0, 0, 0))
     plan.ops += [
-        Op("find", args[0], environ.get("PATH", DEFAULT_PATH)),
+        Op("find", args[0], environ.get("PATH", DEFAULT_PATH), label=COMMAND),
         Op("keep_fds", []),
-        Op("exec", args, [f"{name}={value}" for name, value in environ.items()]),
+        Op("exec", args, [f"{name}={value}" for name, value in environ.items()], label=COMMAND),
     ]
     return plan
 

@@ -27,6 +27,12 @@ _REASONS = {
     errno.ETXTBSY: "text file busy",
 }
 _X = "make it executable for the container's user (chmod +x), on a mount without noexec"
+# What differs for a command of the host's.
+_COMMAND_HINTS = {
+    errno.ENOENT: "is its path right, and are the interpreter of its #! line or its dynamic loader there?",
+    errno.EACCES: "make it executable (chmod +x), on a mount without noexec",
+    errno.ENOEXEC: "is it for this machine? A script without its #! line needs its interpreter named",
+}
 
 
 def program_error(name: str, number: int, seen: str = "", machine: str = "") -> RtError:
@@ -40,14 +46,28 @@ def program_error(name: str, number: int, seen: str = "", machine: str = "") -> 
             f'exec: "{name}": executable file not found in $PATH',
             hint="name a program of the rootfs in process.args, or set PATH in process.env",
         )
+    why, hint, id = _cause(number, seen, machine)
+    return RtError(_line(name, number) + (f" ({why})" if why else ""), hint=hint, id=id)
+
+
+def command_error(name: str, number: int) -> RtError:
+    """The same for a program of the host's that the command line named."""
+    if number == errno.ENOENT and "/" not in name:
+        return RtError(
+            f'exec: "{name}": executable file not found in $PATH',
+            hint="is the command spelt right and installed? Outside of $PATH it needs its whole path",
+        )
+    return RtError(_line(name, number), hint=_COMMAND_HINTS.get(number))
+
+
+def _line(name: str, number: int) -> str:
     reason = _REASONS.get(number)
     if reason is None:
         import os
 
         reason = os.strerror(number).lower()
     verb = f"stat {name}: " if number == errno.ENOENT else ""
-    why, hint, id = _cause(number, seen, machine)
-    return RtError(f'exec: "{name}": {verb}{reason}' + (f" ({why})" if why else ""), hint=hint, id=id)
+    return f'exec: "{name}": {verb}{reason}'
 
 
 def _cause(number: int, seen: str, machine: str) -> tuple[str, str | None, str]:

@@ -26,7 +26,7 @@ from rootless_rt.plan.devices import rdev
 from rootless_rt.plan.mounts import normal
 from rootless_rt.plan.ops import CHROOT, MOVE_ROOT, PIVOT_ROOT
 from rootless_rt.plan.process import DEFAULT_PATH, environment
-from rootless_rt.plan.program import program_error
+from rootless_rt.plan.program import command_error, program_error
 from rootless_rt.spec.mountopts import ATTR_RDONLY
 from rootless_rt.spec.names import CAPABILITIES, MS_REC, PROPAGATION
 
@@ -263,6 +263,10 @@ def test_a_program_that_cannot_be_started_is_told_in_the_words_that_engines_look
     assert program_error("/x", 13).message == 'exec: "/x": permission denied'
     assert program_error("/x", 8).message == 'exec: "/x": exec format error'
     assert program_error("/x", 5).message.startswith('exec: "/x": ') and program_error("/x", 13).hint
+    for name, number in (("sh", 2), ("/x", 2), ("/x", 13), ("/x", 8), ("/x", 5)):
+        error = command_error(name, number)
+        assert error.message == program_error(name, number).message
+        assert not {"process", "rootfs", "container"} & set((error.hint or "").replace(".", " ").split())
 
 
 def test_a_joined_mount_namespace_keeps_its_propagation() -> None:
