@@ -13,5 +13,6 @@ def run(inv: Invocation) -> int:
     for source in sources:
         inside.check(source, followed=False)
     inside.check(destination, followed=True)
-    # What is there is replaced: a link of the image below the destination would be written through.
-    return run_tool(inv, "cp", ["-R", "-P", "--remove-destination", "--", *inv.args])
+    # What is there is replaced: a link of the image below the destination would be written through. -d keeps
+    # symbolic links, and hard links among what is copied.
+    return run_tool(inv, "cp", ["-R", "-d", "--remove-destination", "--", *inv.args])

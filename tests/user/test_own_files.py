@@ -49,6 +49,11 @@ def test_its_exit_code_and_its_directory_are_the_caller_s(rt: Runtime, left: Bun
     assert rt.ok("unshare", "pwd", cwd=str(left.path)).strip() == str(left.path)
     missing = rt("unshare", "no-such-program")
     assert missing.returncode == 1 and "executable file not found" in missing.stderr
+    assert "is the command spelt right" in missing.stderr and "process.args" not in missing.stderr
+    (left.path / "data").write_text("")
+    closed = rt("unshare", str(left.path / "data"))
+    assert closed.returncode == 1 and "permission denied" in closed.stderr
+    assert "hint: make it executable (chmod +x), on a mount" in closed.stderr
 
 
 def test_what_it_makes_is_as_open_as_the_caller_has_it(rt: Runtime, place: Path, alice: User) -> None:
@@ -139,6 +144,27 @@ def test_odd_files_are_copied_as_what_they_are(rt: Runtime, place: Path, alice: 
     assert size.st_size == 1 << 30 and size.st_blocks < 1000, "the holes stay"
     rt.ok("rm", str(copy / "new\nline"), str(copy / "-rf"), str(copy / "dangling"))
     assert {path.name for path in copy.iterdir()} == {"pipe", "sparse"}
+
+
+def test_hard_links_among_what_is_copied_stay(rt: Runtime, place: Path, alice: User) -> None:
+    source, into = place / "tree", place / "into"
+    (source / "below").mkdir(parents=True)
+    into.mkdir()
+    for path in (source / "one", place / "outside", into / "other"):
+        path.write_text(path.name)
+    (source / "below/two").hardlink_to(source / "one")
+    (source / "three").hardlink_to(place / "outside")
+    (source / "link").symlink_to("one")
+    (into / "outside").hardlink_to(into / "other")  # to be replaced, not written through
+    alice.owns(place)
+    rt.ok("cp", str(source), str(place / "outside"), str(into))
+    copy = into / "tree"
+    assert (copy / "one").samefile(copy / "below/two") and (copy / "three").samefile(into / "outside")
+    assert [(copy / name).stat().st_nlink for name in ("one", "three")] == [2, 2], "none leads to the sources"
+    assert (into / "other").read_text() == "other" and (into / "outside").read_text() == "outside"
+    assert os.readlink(copy / "link") == "one"
+    rt.ok("cp", str(source / "below/two"), str(place / "single"))
+    assert (place / "single").stat().st_nlink == 1
 
 
 @pytest.mark.parametrize(("words", "said"), [
