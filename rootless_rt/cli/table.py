@@ -79,7 +79,8 @@ _NETWORK_OPTIONS = (
     Option(
         "p publish",
         LIST,
-        "with a helper, have a port of the host lead to one of the container; may be given again",
+        "with a helper, have a port of the host, or a range FIRST-LAST, lead to one of the container, or to"
+        " as many; an address of IPv6 is in brackets; may be given again",
         "[IP:]PORT:PORT[/udp]",
     ),
     Option("host-loopback", FLAG, "with a helper, let the container reach the host's 127.0.0.1 as 10.0.2.2"),

@@ -16,13 +16,18 @@ import errno
 import posix
 from _socket import (
     AF_INET,
+    AF_INET6,
     AF_UNIX,
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
     SHUT_WR,
     SO_REUSEADDR,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
+    inet_ntop,
+    inet_pton,
     socket,
 )
 
@@ -40,43 +45,100 @@ DEVICE = "eth0"
 API_SOCKET = "slirp4netns.sock"
 TUN = "/dev/net/tun"
 _MTU = "65520"
-_ANY = "0.0.0.0"
-_PORT_HINT = "such as -p 8080:80, -p 127.0.0.1:8080:80 or -p 5353:53/udp"
+_ANY, _ANY_V6 = "0.0.0.0", "::"
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+_PORT_HINT = (
+    "such as -p 8080:80, -p 127.0.0.1:8080:80, -p '[::1]:8080:80', -p 8000-8010:80-90 or -p 5353:53/udp"
+)
 _REPLY_MAX = 65536
+_SLIRP_PORTS = 1000  # it is asked for each, and takes the longer for one the more it has
 _API_SECONDS = 10.0
 
 
 class Port:
-    """A published port: the host's address ("": all of them) and port, the container's port, tcp or udp."""
+    """A published port, or a range: the host's address ("": all of them; IPv6 without brackets) and first
+    port, the container's first port, tcp or udp, how many ports follow each other."""
 
-    __slots__ = ("address", "host", "inside", "protocol")
+    __slots__ = ("address", "count", "host", "inside", "protocol")
 
-    def __init__(self, address: str, host: int, inside: int, protocol: str) -> None:
+    def __init__(self, address: str, host: int, inside: int, protocol: str, count: int = 1) -> None:
         self.address = address
         self.host = host
         self.inside = inside
         self.protocol = protocol
+        self.count = count
 
     def __str__(self) -> str:
-        where = f"{self.address}:" if self.address else ""
-        return f"{where}{self.host}:{self.inside}/{self.protocol}"
+        where = f"[{self.address}]:" if self.is_v6 else f"{self.address}:" if self.address else ""
+        return f"{where}{self.numbers()}/{self.protocol}"
+
+    @property
+    def is_v6(self) -> bool:
+        """Whether the address is one of IPv6."""
+        return ":" in self.address
+
+    def numbers(self) -> str:
+        """HOSTPORT:CONTAINERPORT, each FIRST-LAST when there are several."""
+        more = self.count - 1
+        return ":".join(
+            f"{first}-{first + more}" if more else str(first) for first in (self.host, self.inside)
+        )
+
+    def each(self) -> Iterator[Port]:
+        """The ports of the range, one by one."""
+        for index in range(self.count):
+            yield Port(self.address, self.host + index, self.inside + index, self.protocol)
+
+    def overlaps(self, other: Port) -> bool:
+        """Whether both have a port of the host with the same number and protocol, on whatever address."""
+        apart = self.host >= other.host + other.count or other.host >= self.host + self.count
+        return self.protocol == other.protocol and not apart
+
+    def meets(self, other: Port) -> bool:
+        """Whether both want a port of the host that only one of them can have."""
+        if not self.overlaps(other):
+            return False
+        if self.address == other.address or not self.address or not other.address:
+            return True
+        return self.is_v6 == other.is_v6 and bool({self.address, other.address} & {_ANY, _ANY_V6})
 
 
 def parse_port(text: str) -> Port:
-    """`[IP:]HOSTPORT:CONTAINERPORT[/tcp|/udp]` with an IPv4 address. Raises RtError."""
+    """`[IP:]HOSTPORT:CONTAINERPORT[/tcp|/udp]`: IPv6 in brackets, a port may be FIRST-LAST.
+
+    Raises RtError.
+    """
     mapping, slash, protocol = text.partition("/")
-    *address, host, inside = mapping.split(":") if ":" in mapping else ("", "")
-    numbers = [decimal(host), decimal(inside)]
+    if mapping.startswith("["):
+        given, bracket, mapping = mapping[1:].partition("]:")
+        address = _v6_address(given) if bracket else None
+        host, _, inside = mapping.partition(":")
+    else:
+        *given_v4, host, inside = mapping.split(":") if ":" in mapping else ("", "")
+        given = ":".join(given_v4)
+        address = given if not given_v4 or _is_address(given) else None
+    outer, inner = _range(host), _range(inside)
     problem = ""
     if slash and protocol not in ("tcp", "udp"):
         problem = "the protocol is tcp or udp"
-    elif len(address) > 1 or (address and not _is_address(address[0])):
-        problem = "the address must be one of IPv4"
-    elif any(number is None or not 1 <= number <= 65535 for number in numbers):
+    elif address is None:
+        problem = "the address must be one of IPv4, or one of IPv6 in brackets"
+    elif outer is None or inner is None:
         problem = "a port of the host and one of the container, from 1 to 65535, are needed"
-    if problem:
-        raise RtError(f"--publish {text[:80]!r}: {problem}", hint=_PORT_HINT)
-    return Port(address[0] if address else "", numbers[0] or 0, numbers[1] or 0, protocol or "tcp")
+    elif outer[1] != inner[1]:
+        problem = f"{outer[1]} of the host's ports cannot lead to {inner[1]} of the container's"
+    else:
+        return Port(address, outer[0], inner[0], protocol or "tcp", outer[1])
+    raise RtError(f"--publish {text[:80]!r}: {problem}", hint=_PORT_HINT)
+
+
+def _range(text: str) -> tuple[int, int] | None:
+    """(first, count) of a port or FIRST-LAST; None when it is neither."""
+    start, dash, end = text.partition("-")
+    first, last = decimal(start), decimal(end if dash else start)
+    if first is None or last is None or not 1 <= first <= last <= 65535:
+        return None
+    return first, last - first + 1
 
 
 def _is_address(text: str) -> bool:
@@ -86,23 +148,30 @@ def _is_address(text: str) -> bool:
     return len(parts) == 4 and plain and all(number is not None and number <= 255 for number in numbers)
 
 
+def _v6_address(text: str) -> str | None:
+    """The shortest text of an IPv6 address; None when it is none, or one of IPv4 in its clothes."""
+    try:
+        packed = inet_pton(AF_INET6, text)
+    except (OSError, ValueError):
+        return None
+    return None if packed[:12] == _V4_MAPPED else inet_ntop(AF_INET6, packed)
+
+
 def parse_ports(texts: Iterable[str]) -> list[Port]:
     """The ports of all `--publish`. Raises RtError, also when two of them want the same port of the host."""
     ports = [parse_port(text) for text in texts]
     for index, port in enumerate(ports):
         for other in ports[:index]:
-            same = (other.host, other.protocol) == (port.host, port.protocol)
-            if same and (
-                other.address == port.address or _ANY in (other.address or _ANY, port.address or _ANY)
-            ):
+            if port.meets(other):
                 raise RtError(f"--publish {port}: the host's port is published twice")
     return ports
 
 
-def check(kind: str, ports: Iterable[Port]) -> str:
+def check(kind: str, ports: list[Port]) -> str:
     """The path of the program, when all that can be seen before is fine. Raises RtError."""
     from idmap.helpers import find_helper
 
+    _check_abilities(kind, ports)
     program = find_helper(kind)
     if program is None:
         from idmap.evidence import os_release
@@ -122,17 +191,48 @@ def check(kind: str, ports: Iterable[Port]) -> str:
             id=HELPER,
         ) from None
     for port in ports:
-        _check_port(port)
+        for each in port.each():
+            _check_port(each)
     return program
+
+
+def _check_abilities(kind: str, ports: list[Port]) -> None:
+    count = sum(port.count for port in ports)
+    if kind == "slirp4netns" and count > _SLIRP_PORTS:
+        raise RtError(
+            f"--publish: {count} ports are more than the {_SLIRP_PORTS} that slirp4netns is asked for",
+            hint="pasta takes whole ranges: --net pasta",
+        )
+    for index, port in enumerate(ports):
+        if kind == "slirp4netns":
+            if port.is_v6:
+                raise RtError(
+                    f"--publish {port}: slirp4netns publishes on addresses of IPv4 only",
+                    hint="pasta can: --net pasta",
+                )
+            continue
+        # It knows one port of the container for a port of the host, whatever the address: the last one given.
+        for other in ports[:index]:
+            if port.overlaps(other) and port.inside - port.host != other.inside - other.host:
+                raise RtError(
+                    f"--publish {port}: pasta leads a port of the host to one inside, on all addresses",
+                    hint=f"{other} was given before: choose another port of the host",
+                )
 
 
 def _check_port(port: Port) -> None:
     """Bind it for a moment. Another may still take it before the program does, which then says so."""
-    tried = socket(AF_INET, (SOCK_STREAM if port.protocol == "tcp" else SOCK_DGRAM) | SOCK_CLOEXEC)
+    kind = SOCK_STREAM if port.protocol == "tcp" else SOCK_DGRAM
     try:
-        if port.protocol == "tcp":
+        tried = socket(AF_INET6 if port.is_v6 else AF_INET, kind | SOCK_CLOEXEC)
+    except OSError as error:  # a kernel without IPv6
+        raise _cannot_publish(port, error.errno or 0) from None
+    try:
+        if kind == SOCK_STREAM:
             # A port whose last connections are only running out is free; with udp it would mean to share.
             tried.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        if port.is_v6:
+            tried.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
         tried.bind((port.address or _ANY, port.host))
     except OSError as error:
         raise _cannot_publish(port, error.errno or 0) from None
@@ -176,7 +276,7 @@ def command(
     for protocol, option in (("tcp", "--tcp-ports"), ("udp", "--udp-ports")):
         listed = [port for port in ports if port.protocol == protocol]
         for port in listed:
-            words += [option, f"{port.address}/" * bool(port.address) + f"{port.host}:{port.inside}"]
+            words += [option, f"{port.address}/" * bool(port.address) + port.numbers()]
         if not listed:
             words += [option, "none"]
     if not host_loopback:
@@ -202,6 +302,8 @@ def failure(kind: str, said: bytes) -> RtError:
     hint = None
     if "bind any port" in last:
         hint = "is the port in use? ss -lntup shows who listens"
+        if last.count(":") > 2:  # an address of IPv6
+            hint = "pasta publishes on IPv6 only where the host has a default route of it: see ip -6 route"
     elif "xternal interface" in last or "outable interface" in last:
         hint = "pasta needs a default route on the host; slirp4netns does not: --net slirp4netns"
     elif "/dev/net/tun" in last:
@@ -215,7 +317,7 @@ def publish(kind: str, socket_path: str, ports: list[Port]) -> None:
         return
     from rootless_rt.spec.jsonio import dumps, parse
 
-    for port in ports:
+    for port in (each for given in ports for each in given.each()):
         arguments = {
             "proto": port.protocol,
             "host_addr": port.address or _ANY,
@@ -230,7 +332,10 @@ def publish(kind: str, socket_path: str, ports: list[Port]) -> None:
             raise RtError(f"--publish {port}: slirp4netns does not answer: {reason}") from None
         reply = parse(answer, "slirp4netns")
         if not isinstance(reply, dict) or "error" in reply:
-            raise _cannot_publish(port, errno.EADDRINUSE)
+            _check_port(port)  # taken in the meantime
+            raise RtError(
+                f"--publish {port}: slirp4netns refuses", hint="many ports need many files: ulimit -n"
+            )
 
 
 def _ask(path: str, request: bytes) -> bytes:

@@ -70,7 +70,8 @@ class Host:
         code = (
             "import socket, sys\n"
             "kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM\n"
-            "s = socket.socket(socket.AF_INET, kind); s.settimeout(1)\n"
+            "family = socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET\n"
+            "s = socket.socket(family, kind); s.settimeout(1)\n"
             "s.connect((sys.argv[2], int(sys.argv[3]))); s.send(b'ask\\n'); print(s.recv(100).decode())\n"
         )
         words = self.enter(sys.executable, "-I", "-c", code, protocol, address, str(port))
@@ -87,7 +88,7 @@ class Host:
         code = (
             "import socket, sys\n"
             "kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM\n"
-            "s = socket.socket(socket.AF_INET, kind)\n"
+            "s = socket.socket(socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET, kind)\n"
             "s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
             "s.bind((sys.argv[2], int(sys.argv[3])))\n"
             "if kind == socket.SOCK_STREAM: s.listen()\n"

@@ -146,6 +146,53 @@ def test_a_server_in_the_container_is_reached_through_the_published_port(here, m
 
 @pytest.mark.covers("run --publish")
 @pytest.mark.parametrize("helper", HELPERS)
+def test_a_range_of_ports_leads_to_as_many(here, machine, bundle, helper):
+    need(helper)
+    script = "for n in 0 1 2; do (while :; do echo from-8$n | nc -l -p 8$n >/dev/null; done) & done; wait"
+    started(here, bundle(), "box", "--net", helper, "-p", "127.0.0.1:8080-8082:80-82", script=script)
+    for number in range(3):
+        assert machine.ask("tcp", "127.0.0.1", 8080 + number) == f"from-8{number}"
+    with machine.server("192.0.2.77", 9001, "taken"):
+        said = refusal(here, bundle(), "--net", helper, "-p", "9000-9002:80-82")
+    assert "--publish 9001:81/tcp: the port is in use" in said
+
+
+@pytest.mark.covers("run --publish")
+def test_a_port_is_published_on_an_address_of_ipv6(here, machine, bundle):
+    need("pasta")
+    need("slirp4netns")
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this kernel has no IPv6")
+    said = refusal(here, bundle(), "--net", "slirp4netns", "-p", "[::1]:8080:80")
+    assert "slirp4netns publishes on addresses of IPv4 only" in said and "--net pasta" in said
+    # pasta goes by the host's route, and by the link-local address, which a device without carrier lacks.
+    for words in ("address add 2001:db8::77/64", "address add fe80::77/64"):
+        assert machine.sh(f"ip -6 {words} dev uplink nodad").returncode == 0
+    assert machine.sh("ip -6 route add default via fe80::1 dev uplink").returncode == 0
+    ports = ("-p", "[::1]:8080-8081:80-81", "-p", "[2001:db8::77]:8090:80")
+    started(here, bundle(), "box", "--net", "pasta", *ports, script=TCP_SERVER)
+    assert machine.ask("tcp", "::1", 8080) == "from-the-container"
+    assert machine.ask("tcp", "2001:db8::77", 8090) == "from-the-container"
+    assert machine.ask("tcp", "127.0.0.1", 8080, 0) == ""
+    with machine.server("::1", 9000, "taken"):
+        said = refusal(here, bundle(), "--net", "pasta", "-p", "[::1]:9000:80")
+    assert "--publish [::1]:9000:80/tcp: the port is in use" in said
+
+
+def test_a_host_without_ipv6_to_the_outside_says_what_pasta_lacks_for_it(here, machine, bundle):
+    need("pasta")
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this kernel has no IPv6")
+    box = bundle(TCP_SERVER)
+    done = here("run", "--detach", "--net", "pasta", "-p", "[::1]:8080:80", "--bundle", str(box.path), "box")
+    if done.returncode == 0:  # newer ones do without
+        assert machine.ask("tcp", "::1", 8080) == "from-the-container"
+    else:
+        assert "ip -6 route" in done.stderr and not (here.root / "box").exists()
+
+
+@pytest.mark.covers("run --publish")
+@pytest.mark.parametrize("helper", HELPERS)
 def test_a_udp_port_is_published(here, machine, bundle, helper):
     need(helper)
     box = with_python(bundle())
