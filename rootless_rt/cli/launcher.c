@@ -163,7 +163,7 @@ static void check_trust(const char *directory)
 static void check_rooms(const char *site)
 {
 	static const char *const rooms[] = {"/" PACKAGE "/cli", "/" PACKAGE "/container", "/" PACKAGE "/plan",
-		"/" PACKAGE "/cgroups", "/" PACKAGE "/net", "/" PACKAGE "/api", "/" PACKAGE "/batch",
+		"/" PACKAGE "/cgroups", "/" PACKAGE "/criu", "/" PACKAGE "/net", "/" PACKAGE "/api", "/" PACKAGE "/batch",
 		"/" PACKAGE "/init", "/" PACKAGE "/spec", "/" PACKAGE "/host",
 		"/" PACKAGE "/__pycache__", "/idmap"};
 	char path[PATH_MAX];
