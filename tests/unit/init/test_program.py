@@ -61,8 +61,9 @@ HARMLESS = """
     mprotect mmap munmap mremap close_range rt_sigaction rt_sigprocmask umask recvmsg fstat newfstatat close
     sendmsg exit_group
 """
+# Of no harm to this machine should it be performed, as it is when the check is taken out.
 GOOD = encode(
-    [Op("unshare", 0), Op("hostname", "x"), Op("symlink", 0, "trace", "target"), Op("exec", ["a"], [])]
+    [Op("unshare", 0), Op("oom_score_adj", "0"), Op("symlink", 0, "trace", "target"), Op("exec", ["a"], [])]
 )
 MALFORMED = {
     "a byte less": GOOD[:-1],
