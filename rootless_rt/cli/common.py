@@ -48,7 +48,9 @@ def tell_of_root(log: Log, store: Store) -> None:
         owner = posix.stat(runtime).st_uid
         why = f"belongs to uid {owner}, not to you" if owner != posix.geteuid() else "is open to others"
     except OSError as error:
-        why = posix.strerror(error.errno or 0).lower()
+        why = f"cannot be used ({posix.strerror(error.errno or 0).lower()})"
+    if not runtime.startswith("/"):
+        why = "is not an absolute path"
     usual = f"/run/user/{posix.geteuid()}"
     log.warning(
         f"XDG_RUNTIME_DIR {runtime} {why}: containers are kept in {store.root}",

@@ -556,7 +556,12 @@ class DefaultRoot(Runtime):
 
     def made_at(self, where: Path, sleeper: str) -> None:
         """A container made now is kept there."""
-        self.ok("create", "--bundle", sleeper, "one")
+        made = self("create", "--bundle", sleeper, "one")
+        assert made.returncode == 0, made.stderr
+        runtime = self.variables.get("XDG_RUNTIME_DIR")
+        told = [f"containers are kept in {where}"] if runtime and runtime != str(where.parent) else []
+        warnings = [line for line in made.stderr.splitlines() if "warning" in line]
+        assert [line.rpartition(": ")[2] for line in warnings] == told
         assert (where / "one/state.json").is_file()
         assert where.stat().st_mode & 0o7777 == 0o1700
         assert self.ok("list", "-q") == "one\n"
