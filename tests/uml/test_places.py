@@ -32,7 +32,8 @@ def drop_in(machine: Machine) -> Iterator[str]:
     bundle = limited(machine, USER_SYSTEMD, "true", blockIO={"throttleReadBpsDevice": DISK})
     done = USER_SYSTEMD.rt(machine, "run", "--bundle", bundle.path, "box")
     (hint,) = [line for line in done.stderr.splitlines() if line.startswith("hint: as root: ")]
-    commands, _, restart = hint.removeprefix("hint: as root: ").partition("; then log out and in again, or: ")
+    advice = hint.removeprefix("hint: as root: ").removesuffix(" (rt explain RT-BUNDLE-LIMITS)")
+    commands, _, restart = advice.partition("; then log out and in again, or: ")
     machine.ok(f"{commands}; {restart}")
     machine.ok("systemctl --user is-system-running --wait", user="alice")
     yield hint
