@@ -4,11 +4,11 @@
     test LANE...         these lanes (see LANES; `check` stands for ruff, mypy and unit)
     test --setup         set up and build only
 
-Where there are two CPUs, the lanes that have machines or containers of their own run beside the others. A
-test that hangs is ended, so is a lane, and so is what either leaves running. Every runner's output is passed
-on, its closing line included; the last lines are one a runner, and the total alone on its line:
-`N passed, N failed, N skipped`. The exit status is 1 when anything failed. The lanes find the built command
-as $RT, and as `rt` on PATH. Nothing reads the terminal.
+Where there are two CPUs, the lanes that have machines or containers of their own run beside the others, and
+those that need the whole machine after them. A test that hangs is ended, so is a lane, and so is what either
+leaves running. Every runner's output is passed on, its closing line included; the last lines are one a
+runner, and the total alone on its line: `N passed, N failed, N skipped`. The exit status is 1 when anything
+failed. The lanes find the built command as $RT, and as `rt` on PATH. Nothing reads the terminal.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Lane:
     """One runner: its name, its command, the files of its tests (none: left out), if it needs root, and what
     Debian packages it alone needs, and what Python packages its tests can use. One with `asked_by`, the name
     of a variable, is run only by its own name, or when the environment sets that to 1. One that is `beside`
-    the others has machines or containers of its own, and can run while they do.
+    the others has machines or containers of its own, and can run while they do; one that is `alone` needs the
+    whole machine to keep its times.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Lane:
         uses: tuple[str, ...] = (),
         asked_by: str = "",
         beside: bool = False,
+        alone: bool = False,
     ) -> None:
         self.name = name
         self.command = command
@@ -70,18 +72,21 @@ class Lane:
         self.uses = uses
         self.asked_by = asked_by
         self.beside = beside
+        self.alone = alone
 
 
 def _pytest(name: str, **more: Any) -> Lane:
     return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", **more)
 
 
-def _machine(name: str, *needs: str, asked_by: str = "") -> Lane:
+def _machine(name: str, *needs: str, asked_by: str = "", alone: bool = False) -> Lane:
     """Tests in a machine of tests/lab/machines: building its Debian root belongs to the first of them."""
     command = [*PYTEST, "--timeout", str(BUILD_LIMIT), f"tests/{name}"]
     needed = (*setup.FOR_MACHINES, *needs)
     tests = f"tests/{name}/**/test_*.py"
-    return Lane(name, command, tests, root=True, needs=needed, asked_by=asked_by, beside=True)
+    return Lane(
+        name, command, tests, root=True, needs=needed, asked_by=asked_by, beside=not alone, alone=alone
+    )
 
 
 LANES = (
@@ -94,8 +99,8 @@ LANES = (
     _pytest("criu", root=True, needs=setup.FOR_CRIU, uses=("protobuf",), beside=True),
     _pytest("fuzz", needs=("clang", "libclang-rt-dev"), beside=True),
     _machine("systemd"),
-    _machine("uml"),
-    _machine("qemu", "qemu-system-x86", asked_by="RT_QEMU"),
+    _machine("uml", alone=True),
+    _machine("qemu", "qemu-system-x86", asked_by="RT_QEMU", alone=True),
     _pytest("engines", needs=(*setup.FOR_ENGINES, *setup.FOR_MACHINES), uses=("grpcio",), beside=True),
     Lane(
         "bats",
@@ -255,11 +260,13 @@ def run_all(lanes: list[Lane]) -> int:
             print(f"\n== {lane.name}: not run, it needs root: sudo ./test {lane.name}")
             continue
         able.append(lane)
-    aside = [lane for lane in able if lane.beside]
-    rest = [lane for lane in able if not lane.beside]
+    aside = [lane.name for lane in able if lane.beside]
+    rest = [lane.name for lane in able if not lane.beside and not lane.alone]
+    last = [lane.name for lane in able if lane.alone]
     if aside and rest and (os.cpu_count() or 1) > 1:
-        split = [[lane.name for lane in part] for part in (rest, aside)]
-        return sum_up(tracks.run(Path(__file__).resolve(), split, environment))
+        program = Path(__file__).resolve()
+        results = tracks.run(program, [rest, aside], environment)
+        return sum_up(results + (tracks.run(program, [last], environment) if last else []))
     return sum_up(run_in_turn(able, environment))
 
 
