@@ -200,3 +200,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.returncode == 0, done.stdout + done.stderr
     (made,) = place.glob("*.whl")
     return made
+
+
+@pytest.fixture
+def no_session(alice: User) -> None:
+    if Path(f"/run/user/{alice.uid}").exists():
+        pytest.skip("the user has a session: /run/user/UID comes before home")
+
+
+@pytest.fixture
+def fallback(alice: User, no_session: None) -> Iterator[Path]:
+    """/tmp/rt-UID, the last place of all."""
+    path = Path(f"/tmp/rt-{alice.uid}")
+    # An account of an earlier run may have had the same number.
+    if os.geteuid() == 0 and alice.uid != 0:
+        subprocess.run(["rm", "-rf", str(path)], check=True)
+    assert not os.path.lexists(path)
+    yield path
+    subprocess.run(["rm", "-rf", str(path)], check=True)

@@ -354,8 +354,10 @@ def test_a_text_of_any_characters_is_printed_alike(rt: Runtime, bundle: MakeBund
 
 @pytest.mark.parametrize("kind", ["session", "unset", "empty", "open", "relative", "no home", "open home"])
 def test_the_usual_root_is_found_as_python_finds_it(
-    rt: Runtime, asleep: str, place: Path, alone: Path, kind: str
+    rt: Runtime, asleep: str, place: Path, alone: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
+    if kind in ("no home", "open home"):
+        request.getfixturevalue("fallback")
     environment = dict(rt.user.environment())
     runtime = place / "runtime"
     runtime.mkdir(mode=0o700)

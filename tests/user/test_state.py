@@ -569,24 +569,6 @@ class DefaultRoot(Runtime):
         where.rmdir()
 
 
-@pytest.fixture
-def no_session(alice: User) -> None:
-    if Path(f"/run/user/{alice.uid}").exists():
-        pytest.skip("the user has a session: /run/user/UID comes before home")
-
-
-@pytest.fixture
-def fallback(alice: User, no_session: None) -> Iterator[Path]:
-    """/tmp/rt-UID, the last place of all."""
-    path = Path(f"/tmp/rt-{alice.uid}")
-    assert not os.path.lexists(path)
-    yield path
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        subprocess.run(["rm", "-r", str(path)], check=True)
-
-
 def test_the_root_is_in_the_users_runtime_directory(alice: User, sleeper: str) -> None:
     DefaultRoot(alice).made_at(alice.runtime / "rt", sleeper)
 
