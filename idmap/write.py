@@ -49,6 +49,58 @@ def write_maps(
     cause found in the state of the system; when both maps fail, the uid map's. A map may be in place after a
     failure: the process is of no further use then.
     """
+    chosen = way(uids, gids, euid=euid, egid=egid, privileged=privileged, setgroups=setgroups)
+    own = {"uid": euid, "gid": egid}
+    commands = {kind: [program, str(pid), *numbers] for kind, (program, *numbers) in chosen.commands.items()}
+    process = open_process(pid) if len(commands) < 2 or chosen.denies else -1
+    try:
+        if chosen.denies:
+            failed = _put(process, "setgroups", b"deny")
+            if failed:
+                raise _refused("gid", pid, chosen.lines["gid"], own["gid"], name, failed, "setgroups")
+        return _write_both(pid, process, chosen.lines, commands, own, name)
+    finally:
+        if process >= 0:
+            posix.close(process)
+
+
+class Way:
+    """How two maps are put in place.
+
+    lines     kind -> the lines as the kernel takes them
+    commands  kind -> program and lines for newuidmap or newgidmap, without the process id that comes first
+    denies    whether "deny" is written to the file setgroups first
+    """
+
+    __slots__ = ("commands", "denies", "lines")
+
+    def __init__(
+        self, lines: dict[str, Sequence[Extent]], commands: dict[str, list[str]], *, denies: bool
+    ) -> None:
+        self.lines = lines
+        self.commands = commands
+        self.denies = denies
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Kind -> what is written to the file of a map that this process writes itself."""
+        return {
+            kind: format_map(lines).decode()
+            for kind, lines in self.lines.items()
+            if kind not in self.commands
+        }
+
+
+def way(
+    uids: Sequence[Extent],
+    gids: Sequence[Extent],
+    *,
+    euid: int,
+    egid: int,
+    privileged: bool,
+    setgroups: Literal["allow", "deny"] | None = None,
+) -> Way:
+    """How `write_maps` would put these maps in place. Raises IdmapError for what cannot be."""
     wanted = {"uid": uids, "gid": gids}
     own = {"uid": euid, "gid": egid}
     alone = {kind: len(wanted[kind]) == 1 and tuple(wanted[kind][0])[1:] == (own[kind], 1) for kind in wanted}
@@ -62,18 +114,7 @@ def write_maps(
                 hint="deny setgroups, or map granted groups too (/etc/subgid)",
             )
         setgroups = "deny"
-
-    commands = {kind: _command(kind, pid, lines[kind]) for kind in by_helper}
-    process = open_process(pid) if len(by_helper) < 2 or setgroups == "deny" else -1
-    try:
-        if setgroups == "deny":
-            failed = _put(process, "setgroups", b"deny")
-            if failed:
-                raise _refused("gid", pid, lines["gid"], own["gid"], name, failed, "setgroups")
-        return _write_both(pid, process, lines, commands, own, name)
-    finally:
-        if process >= 0:
-            posix.close(process)
+    return Way(lines, {kind: _command(kind, lines[kind]) for kind in by_helper}, denies=setgroups == "deny")
 
 
 def _fitted(kind: str, extents: Sequence[Extent], alone: bool) -> Sequence[Extent]:
@@ -100,7 +141,7 @@ def _fitted(kind: str, extents: Sequence[Extent], alone: bool) -> Sequence[Exten
     return lines
 
 
-def _command(kind: str, pid: int, lines: Sequence[Extent]) -> list[str]:
+def _command(kind: str, lines: Sequence[Extent]) -> list[str]:
     from idmap.helpers import find_helper
 
     program = find_helper(_HELPERS[kind])
@@ -109,7 +150,7 @@ def _command(kind: str, pid: int, lines: Sequence[Extent]) -> list[str]:
         from idmap.evidence import os_release
 
         raise helper_missing(_HELPERS[kind], os_release())
-    argv = [program, str(pid)]
+    argv = [program]
     for extent in lines:
         argv += map(str, extent)
     return argv

@@ -63,19 +63,24 @@ def find(kind: str, environ: Mapping[str, str]) -> str | None:
     """
     if kind == SYSTEM:
         return next((path for path in _SYSTEM_SOCKETS if _is_socket(path)), None)
-    candidates = []
+    euid = posix.geteuid()
+    return next((path for path in candidates(environ) if _is_socket(path, euid)), None)
+
+
+def candidates(environ: Mapping[str, str]) -> list[str]:
+    """Where the socket of the user's bus may be."""
+    found = []
     for address in environ.get("DBUS_SESSION_BUS_ADDRESS", "").split(";"):
         transport, _, rest = address.partition(":")
         for pair in rest.split(",") if transport == "unix" else ():
             name, _, value = pair.partition("=")
             if name == "path":
-                candidates.append(_unescape(value))
+                found.append(_unescape(value))
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/"):
-        candidates.append(runtime + "/bus")
-    candidates.append(f"/run/user/{own_uid()}/bus")
-    euid = posix.geteuid()
-    return next((path for path in candidates if _is_socket(path, euid)), None)
+        found.append(runtime + "/bus")
+    found.append(f"/run/user/{own_uid()}/bus")
+    return found
 
 
 def _is_socket(path: str, owner: int | None = None) -> bool:

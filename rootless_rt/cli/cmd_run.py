@@ -79,7 +79,18 @@ def run(inv: Invocation) -> int:
     if spec.data.get("hooks", {}).get("poststart"):
         wakeup.catch()
     signals.release()
+    if _is_plain(inv):
+        from rootless_rt.container.kept import keep
+
+        keep(container, prepared, options)
     return serve(container, log, wakeup, proxy, keep=flag(inv.options, "keep"))
+
+
+def _is_plain(inv: Invocation) -> bool:
+    """Whether no option changes what is done: the launcher then does the same the next time."""
+    harmless = ("bundle", "root", "log", "log_format", "log_level")
+    given = {name: value for name, value in (inv.options | inv.globals).items() if name not in harmless}
+    return given.pop("rootless") == "auto" and not any(given.values())
 
 
 def serve(container: Container, log: Log, wakeup: Wakeup, proxy: Proxy | None, *, keep: bool) -> int:

@@ -15,12 +15,14 @@
 
 #include "shortcut_tables.h"
 
-enum verb { STATE, KILL, START, DELETE };
+enum verb { STATE, KILL, START, DELETE, RUN };
 
 /* A command line that this program understands whole. */
 struct call {
 	enum verb verb;
 	const char *root; /* NULL: not given */
+	const char *bundle; /* of run; NULL: not given */
+	int other; /* whether there are other global options, of which run may have to know */
 	const char *id;
 	int signal;
 	int all;
@@ -53,12 +55,15 @@ int read_record(const char *bytes, size_t size, struct record *record);
 ssize_t read_small(int fd, char *bytes, size_t size);
 
 enum found find_container(const struct call *call, struct container *box);
+int make_container(const struct call *call, struct container *box);
+int relock_container(const struct container *box, const char *id);
 int lock_container(const struct container *box, const char *id);
 int load_container(struct container *box);
 int names_no_hook(const struct container *box, const char *kind);
 int holds_only_files(const struct container *box);
 int remove_container(const struct container *box, const char *id);
 
+int read_boot_id(char *text, size_t size);
 int hold_process(const struct record *record, int *pidfd);
 enum status status_of(const struct container *box, int alive, int *waiting);
 int is_alone(const struct record *record, enum status status);

@@ -31,6 +31,8 @@ static const struct option NONE[] = {{NULL, FLAG, NULL}};
 static const struct option OF_KILL[] = {{"all", FLAG, NULL}, {"a", FLAG, NULL}, {NULL, FLAG, NULL}};
 static const struct option OF_DELETE[] = {{"force", FLAG, NULL}, {"f", FLAG, NULL}, {NULL, FLAG, NULL}};
 
+static const struct option OF_RUN[] = {{"bundle", TEXT, NULL}, {"b", TEXT, NULL}, {NULL, FLAG, NULL}};
+
 static const struct {
 	const char *name;
 	enum verb verb;
@@ -41,6 +43,7 @@ static const struct {
 	{"kill", KILL, OF_KILL, 2},
 	{"start", START, NONE, 1},
 	{"delete", DELETE, OF_DELETE, 1},
+	{"run", RUN, OF_RUN, 1},
 };
 
 static const struct option *find_option(const struct option *known, const char *name, size_t length)
@@ -182,7 +185,10 @@ static int read_verb(int argc, char **argv, int at, struct call *call)
 		}
 		if (!read_option(VERBS[verb].options, argc, argv, &at, &said))
 			return 0;
-		*(VERBS[verb].verb == KILL ? &call->all : &call->force) = said.on;
+		if (VERBS[verb].verb == RUN)
+			call->bundle = said.value;
+		else
+			*(VERBS[verb].verb == KILL ? &call->all : &call->force) = said.on;
 	}
 	call->verb = VERBS[verb].verb;
 	call->id = words[0];
@@ -201,6 +207,8 @@ int read_call(int argc, char **argv, struct call *call)
 			return 0;
 		if (said.option == GLOBALS)
 			call->root = said.value;
+		else
+			call->other = 1;
 	}
 	return at < argc && read_verb(argc, argv, at, call);
 }

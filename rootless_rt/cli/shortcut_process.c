@@ -41,6 +41,21 @@ static int is_text(const char *at, size_t length, const struct text *text)
 	return length == text->length && !memcmp(at, text->at, length);
 }
 
+/* processes.py, boot_id. */
+int read_boot_id(char *text, size_t size)
+{
+	char bytes[FIELDS];
+	ssize_t length = read_proc("/proc/sys/kernel/random/boot_id", bytes);
+
+	while (length > 0 && strchr(SPACE, bytes[length - 1]))
+		length--;
+	if (length < 0 || (size_t)length >= size)
+		return 0;
+	memcpy(text, bytes, (size_t)length);
+	text[length] = '\0';
+	return 1;
+}
+
 /* processes.py, is_alive: 1, 0, or -1 when it cannot be told. */
 static int is_alive(const struct record *record)
 {
@@ -64,12 +79,7 @@ static int is_alive(const struct record *record)
 	}
 	if (letter == 'Z' || letter == 'X' || !is_text(at, strcspn(at, SPACE), &record->texts[T_STARTED]))
 		return 0;
-	length = read_proc("/proc/sys/kernel/random/boot_id", bytes);
-	if (length < 0)
-		return -1;
-	while (length && strchr(SPACE, bytes[length - 1]))
-		length--;
-	return is_text(bytes, (size_t)length, &record->texts[T_BOOT]);
+	return read_boot_id(bytes, sizeof bytes) ? is_text(bytes, strlen(bytes), &record->texts[T_BOOT]) : -1;
 }
 
 /*

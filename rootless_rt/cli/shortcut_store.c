@@ -153,6 +153,45 @@ int lock_container(const struct container *box, const char *id)
 	return !flock(box->directory, LOCK_EX | LOCK_NB) && is_still_there(box, id);
 }
 
+/* common.py, tell_of_root: whether Python has to say where containers are kept. */
+static int is_told_of(const char *usual)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	char expected[PATH_MAX];
+
+	if (!runtime || !*runtime || !strcmp(usual, "/run/rt"))
+		return 0;
+	snprintf(expected, sizeof expected, "%s/rt", runtime);
+	return strcmp(usual, expected);
+}
+
+/* store.py, create, in a state root that is there: the container's directory, new and locked. */
+int make_container(const struct call *call, struct container *box)
+{
+	char usual[PATH_MAX];
+	struct stat status;
+
+	if (!is_id(call->id) || (!call->root && (!default_root(usual, sizeof usual) || is_told_of(usual))))
+		return 0;
+	if (open_root(call->root, &box->root) != FOUND || mkdirat(box->root, call->id, 0711))
+		return 0;
+	box->directory = openat(box->root, call->id, DIRECTORY);
+	if (box->directory < 0)
+		unlinkat(box->root, call->id, AT_REMOVEDIR);
+	return box->directory >= 0 && !fstat(box->directory, &status) && status.st_uid == geteuid() &&
+	       relock_container(box, call->id);
+}
+
+/* store.py, lock: waits for whoever has it; 0 when the container is gone. */
+int relock_container(const struct container *box, const char *id)
+{
+	int locked;
+
+	while ((locked = flock(box->directory, LOCK_EX)) < 0 && errno == EINTR)
+		;
+	return !locked && is_still_there(box, id);
+}
+
 /* store.py, read: a plain file that only we can have written. Returns a descriptor, or -1. */
 static int open_ours(const struct container *box, const char *name, struct stat *status)
 {

@@ -21,6 +21,7 @@ from rootless_rt.spec.names import NAMESPACES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from rootless_rt.cgroups.limits import Limit
     from rootless_rt.container.network import Network
@@ -146,9 +147,7 @@ def filter_of(spec: Spec) -> SeccompFilter | None:
     profile = spec.data.get("linux", {}).get("seccomp")
     if not profile:
         return None
-    from rootless_rt.host import seccomp
-
-    found = seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+    found = _filter(profile)
     if found.notifies:
         from rootless_rt.container.notify_seccomp import check_socket
 
@@ -161,10 +160,14 @@ def emulation_of(spec: Spec) -> SeccompFilter | None:
     asked = spec.data.get("annotations", {}).get(UID_EMULATION, "off")
     if asked == "off":
         return None
-    from rootless_rt.host import seccomp
+    return _filter(noop_profile(asked, posix.uname().machine))
 
-    profile = noop_profile(asked, posix.uname().machine)
-    return seccomp.filter_for(profile, cache_dir=seccomp.default_cache_dir(paths.environment()))
+
+def _filter(profile: dict[str, Any]) -> SeccompFilter:
+    from rootless_rt.host import cache, seccomp
+
+    place = cache.default_cache_dir(paths.environment(), seccomp.FOLDER)
+    return seccomp.filter_for(profile, cache_dir=place)
 
 
 def look_at_joined(facts: HostFacts, paths: dict[str, str]) -> None:

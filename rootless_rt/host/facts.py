@@ -181,15 +181,20 @@ def _rlimit_number(name: str) -> int:
     return RLIMITS[name]
 
 
-def _paths(config: dict[str, Any]) -> dict[str, int]:
-    """Which of the paths that a fall-back may use exist, with their device numbers."""
-    candidates = ["/proc/kcore", "/dev/mqueue"]
-    candidates += [f"/dev/{name}" for name in ("null", "zero", "full", "tty", "random", "urandom")]
+def candidates(config: dict[str, Any]) -> list[str]:
+    """The paths that a fall-back may use where they exist."""
+    found = ["/proc/kcore", "/dev/mqueue"]
+    found += [f"/dev/{name}" for name in ("null", "zero", "full", "tty", "random", "urandom")]
     for device in config.get("linux", {}).get("devices", []):
         # As the plan writes it: normpath leaves two slashes in front alone.
-        candidates.append("/" + paths.normal(device["path"]).lstrip("/"))
+        found.append("/" + paths.normal(device["path"]).lstrip("/"))
+    return found
+
+
+def _paths(config: dict[str, Any]) -> dict[str, int]:
+    """Which of the `candidates` exist, with their device numbers."""
     found = {}
-    for path in candidates:
+    for path in candidates(config):
         try:
             status = posix.stat(path, follow_symlinks=True)
         except OSError:

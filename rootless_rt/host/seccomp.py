@@ -13,10 +13,15 @@ import posix
 import sys
 from _blake2 import blake2b
 
+from rootless_rt.host.cache import open_directory
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+FOLDER = "seccomp"
+"""Of the cache; see `cache.default_cache_dir`."""
 
 # Part of every key. Raise it with every change of seccomp_compile.py that can change a program, its flags or
 # warnings: filters of an older compiler are then no longer found.
@@ -74,11 +79,11 @@ def filter_for(profile: Mapping[str, Any], *, cache_dir: str | None) -> SeccompF
         key = _key(profile, library)
     except OSError:  # the library is being replaced under our feet
         return _compiled(profile)
-    directory, complaint = _open_directory(cache_dir)
+    directory, complaint = open_directory(cache_dir)
     if directory < 0:
         fresh = _compiled(profile)
         if complaint:
-            fresh.warnings.append(complaint)
+            fresh.warnings.append(f"seccomp: {complaint}")
         return fresh
     try:
         found = _read(directory, key)
@@ -88,24 +93,6 @@ def filter_for(profile: Mapping[str, Any], *, cache_dir: str | None) -> SeccompF
         return found
     finally:
         posix.close(directory)
-
-
-def default_cache_dir(environ: Mapping[str, str]) -> str | None:
-    """The directory for compiled filters, made (0700) when it is missing; None when there is no safe place.
-
-    Root has /var/cache/rt/seccomp; everybody else `$XDG_CACHE_HOME/rt/seccomp` (if absolute, as the XDG base
-    directory specification asks) or `~/.cache/rt/seccomp`. The root of a user namespace, as under rootless
-    podman, cannot make the first and gets the second; real root does so only under a home of its own.
-    """
-    if posix.geteuid() == 0 and _make_directories("/var/cache", ("rt", "seccomp")):
-        return "/var/cache/rt/seccomp"
-    base = environ.get("XDG_CACHE_HOME", "")
-    if base.startswith("/"):
-        return base.rstrip("/") + "/rt/seccomp" if _make_directories(base, ("rt", "seccomp")) else None
-    home = environ.get("HOME", "").rstrip("/")
-    if home.startswith("/") and _make_directories(home, (".cache", "rt", "seccomp")):
-        return home + "/.cache/rt/seccomp"
-    return None
 
 
 def library_file() -> str | None:
@@ -161,21 +148,6 @@ def _target(path: str) -> str:
         return posix.readlink(path)
     except OSError:
         return path
-
-
-def _open_directory(path: str) -> tuple[int, str]:
-    """A descriptor of a directory only we can write; or -1 and what is wrong ("" if it is not there)."""
-    try:
-        directory = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        return -1, ""
-    except OSError as error:
-        return -1, f"seccomp: cache {path} is not used: {error.strerror}"
-    status = posix.fstat(directory)
-    if status.st_uid == posix.geteuid() and not status.st_mode & 0o022:
-        return directory, ""
-    posix.close(directory)
-    return -1, f"seccomp: cache {path} is not used: others can write it (make it yours, and `chmod 700` it)"
 
 
 def _read(directory: int, key: str) -> SeccompFilter | None:
@@ -271,29 +243,3 @@ def _prune(directory: int) -> None:
 
     for name in sorted(names, key=age)[: len(names) // 2]:
         posix.unlink(name, dir_fd=directory)
-
-
-def _make_directories(base: str, names: tuple[str, ...]) -> bool:
-    """Makes base/names[0]/… (0700); True if the last is there and ours. The base itself must be there.
-
-    A new directory is made only below one of our own, so that root never makes one where another user's
-    symbolic links lead it.
-    """
-    euid = posix.geteuid()
-    path = base.rstrip("/")
-    try:
-        try:
-            return posix.lstat("/".join((path, *names))).st_uid == euid
-        except FileNotFoundError:
-            pass
-        for name in names:
-            if posix.stat(path or "/").st_uid != euid:
-                return False
-            path = f"{path}/{name}"
-            try:
-                posix.mkdir(path, 0o700)
-            except FileExistsError:
-                pass
-        return posix.lstat(path).st_uid == euid
-    except OSError:
-        return False

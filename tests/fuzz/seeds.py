@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 from lab.plans import compiled, root_config, root_facts, spec_of, user_config, user_facts  # noqa: E402
 
+from rootless_rt.container import kept  # noqa: E402
 from rootless_rt.container.shortcut import compiled as compiled_record  # noqa: E402
 from rootless_rt.plan.execute import exec_plan  # noqa: E402
 from rootless_rt.plan.model import Policy  # noqa: E402
@@ -75,6 +76,43 @@ def records() -> dict[str, bytes]:
     return {name: data for name, data in found.items() if data is not None}
 
 
+def kept_plans() -> dict[str, bytes]:
+    """Name -> bytes of kept plans that the launcher gets."""
+
+    def text(data: bytes) -> bytes:
+        return len(data).to_bytes(4, sys.byteorder) + data + b"\0"
+
+    def item(kind: str, name: bytes, found: bytes) -> bytes:
+        head = (kept.evidence.KINDS.index(kind), len(name), len(found))
+        return b"".join(number.to_bytes(4, sys.byteorder) for number in head) + name + b"\0" + found + b"\0"
+
+    evidence = b"".join((
+        item("file", b"/proc/self/uid_map", b"0 0 1\n"), item("lines", b"/m", b" - cgroup\na - cgroup\n"),
+        item("code", b"/i", bytes(32)), item("node", b"/dev/null", bytes(48)), item("missing", b"/n", b""),
+        item("room", b"/r", b""), item("variable", b"PATH", b"=/bin"), item("limit", b"", bytes(24)),
+        item("ids", b"", bytes(32)),
+    ))  # fmt: skip
+    wire, places = kept.without_name([Op("dumpable", 1), Op("keyring", "_ses.c")], "c")
+    parts = (
+        b"1",
+        b"/b",
+        b"{}",
+        b"/b/r",
+        b"/i",
+        wire,
+        b'{"id":"\x01"}',
+        b"0 1 1\n",
+        b"",
+        b"",
+        b"/g\0001\0",
+        evidence,
+    )
+    body = b"".join(text(part) for part in parts)
+    size = len(kept.MAGIC) + 8 * len(kept.NUMBERS) + len(body)
+    numbers = b"".join(number.to_bytes(8, sys.byteorder) for number in (size, 1, *places))
+    return {"plain": kept.MAGIC + numbers + body}
+
+
 def write(folder: Path, seeds: dict[str, bytes]) -> None:
     """A file a seed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,3 +124,4 @@ if __name__ == "__main__":
     write(CORPUS / "plan_reader", plans())
     write(CORPUS / "passwd", PASSWD)
     write(CORPUS / "shortcut_record", records())
+    write(CORPUS / "kept_plan", kept_plans())

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fuzz.seeds import CORPUS, HERE, PASSWD, plans, records, write
+from fuzz.seeds import CORPUS, HERE, PASSWD, kept_plans, plans, records, write
 from lab.tree import TREE
 
 INIT, CLI = TREE / "rootless_rt/init", TREE / "rootless_rt/cli"
@@ -26,6 +26,7 @@ TARGETS = {
     "plan_reader": ([INIT / "wire.c"], plans),
     "passwd": (WITHOUT_MAIN, lambda: PASSWD),
     "shortcut_record": ([CLI / "shortcut_record.c"], records),
+    "kept_plan": ([CLI / "kept_entry.c"], kept_plans),
 }
 RUNS = 100_000  # a second, at most: the smallest of the readers has seen it all by then
 # What the build script defines for the launcher.

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from rootless_rt.host import cache as place
 from rootless_rt.host import seccomp, seccomp_compile
-from rootless_rt.host.seccomp import default_cache_dir, filter_for, library_file
+from rootless_rt.host.cache import default_cache_dir
+from rootless_rt.host.seccomp import FOLDER, filter_for, library_file
 
 pytestmark = pytest.mark.skipif(library_file() is None, reason="libseccomp.so.2 is not installed")
 
@@ -223,12 +225,12 @@ def test_the_users_cache_is_made_for_the_user_alone(tmp_path, monkeypatch):
 
 def user_cache_dir(monkeypatch, environ):
     """default_cache_dir() where /var/cache is out of reach, as for the root of a user namespace."""
-    real = seccomp._make_directories
+    real = place._make_directories
     with monkeypatch.context() as patch:
         patch.setattr(
-            seccomp, "_make_directories", lambda base, names: base != "/var/cache" and real(base, names)
+            place, "_make_directories", lambda base, names: base != "/var/cache" and real(base, names)
         )
-        return default_cache_dir(environ)
+        return default_cache_dir(environ, FOLDER)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +261,8 @@ def test_importing_it_loads_only_c_modules_and_os():
         sys.path.insert(0, sys.argv[1])
         import rootless_rt.host.seccomp
         new = set(sys.modules) - before
-        own = {"__future__", "rootless_rt", "rootless_rt.host", "rootless_rt.host.seccomp"}
-        print(sorted(new - own))
+        own = {"rootless_rt" + room for room in ("", ".host", ".host.cache", ".host.seccomp")}
+        print(sorted(new - own - {"__future__"}))
     """
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", script, str(REPOSITORY)],

@@ -16,7 +16,7 @@ from rootless_rt.cli.argv import flag, parse, text
 from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, find
 from rootless_rt.spec.names import SIGNALS, signal_number
 
-VERBS = ("state", "kill", "start", "delete")  # as in shortcut.h
+VERBS = ("state", "kill", "start", "delete", "run")  # as in shortcut.h
 CLI = TREE / "rootless_rt/cli"
 # What changes neither what these verbs do nor, when all goes well, what they say.
 WITHOUT_EFFECT = {"log", "log_format", "systemd_cgroup", "cgroup_manager", "rootless", "degrade", "criu"}
@@ -29,7 +29,7 @@ class Reader:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self, words: list[str]) -> list[str] | None:
-        """verb, id, signal, all, force, root; None for what is left to Python."""
+        """verb, id, signal, all, force, root, bundle, other globals; None for what is left to Python."""
         assert self.process.stdin and self.process.stdout
         data = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
         self.process.stdin.write(bytes([len(words)]) + data)
@@ -67,11 +67,12 @@ def expected(words: list[str]) -> list[str]:
     command = find(inv.command)
     assert command is not None
     for option in command.options:
-        if option.key not in ("all", "force"):
+        if option.key not in ("all", "force", "bundle"):
             assert inv.options[option.key] == option.default, option.key
     verb = VERBS.index(inv.command)
     root = text(inv.globals, "root") or ""
-    return [str(verb), inv.args[0], str(number), str(int(everyone)), str(int(force)), root]
+    bundle = (text(inv.options, "bundle") or "") if inv.command == "run" else ""
+    return [str(verb), inv.args[0], str(number), str(int(everyone)), str(int(force)), root, bundle]
 
 
 NAMES = sorted({name for option in GLOBAL_OPTIONS for name in option.names})
@@ -130,7 +131,13 @@ lines = st.builds(
 def test_what_the_launcher_understands_means_the_same_to_the_parser(read: Reader, words: list[str]) -> None:
     found = read(words)
     if found is not None:
-        assert found == expected(words)
+        assert found[:-1] == expected(words)
+        # `run` heeds them all: the launcher must not overlook one that changes something.
+        given = parse(words).globals
+        changed = any(
+            given[option.key] != option.default for option in GLOBAL_OPTIONS if option.key != "root"
+        )
+        assert found[-1] == "1" or not changed
 
 
 @settings(max_examples=150, deadline=None)

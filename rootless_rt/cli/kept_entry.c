@@ -1,0 +1,108 @@
+/* The bytes of a kept plan: checked whole before anything is believed. Touches nothing but memory. */
+#include <string.h>
+
+#include "kept.h"
+
+#define WIRE_HEAD 16 /* plan/ops.py, encode: magic, length, number of ops */
+
+static int read_text(const char *bytes, size_t size, size_t *at, struct text *text)
+{
+	uint32_t length;
+
+	if (size - *at < sizeof length)
+		return 0;
+	memcpy(&length, bytes + *at, sizeof length);
+	*at += sizeof length;
+	if (size - *at <= length || bytes[*at + length])
+		return 0;
+	*text = (struct text){bytes + *at, length};
+	*at += (size_t)length + 1;
+	return 1;
+}
+
+/* 1 with the next item, 0 at the end, -1 for what is none. */
+int next_item(const struct text *evidence, size_t *at, struct item *item)
+{
+	static const unsigned char sizes[EVIDENCE_KINDS] = {[E_CODE] = 32, [E_NODE] = 48, [E_LIMIT] = 24};
+	uint32_t head[3];
+
+	if (*at == evidence->length)
+		return 0;
+	if (evidence->length - *at < sizeof head)
+		return -1;
+	memcpy(head, evidence->at + *at, sizeof head);
+	*at += sizeof head;
+	const size_t left = evidence->length - *at, name = head[1], found = head[2];
+	if (head[0] >= EVIDENCE_KINDS || left < 2 || name > left - 2 || found > left - 2 - name)
+		return -1;
+	item->kind = head[0];
+	item->name = (struct text){evidence->at + *at, name};
+	item->found = (struct text){evidence->at + *at + name + 1, found};
+	*at += name + found + 2;
+	if (item->name.at[name] || item->found.at[found] || memchr(item->name.at, 0, name))
+		return -1;
+	const int is_path = item->kind <= E_ROOM;
+	if (is_path && *item->name.at != '/')
+		return -1;
+	if (item->kind == E_VARIABLE && (!name || memchr(item->found.at, 0, found)))
+		return -1;
+	if (item->kind == E_LINES && !memchr(item->found.at, '\n', found))
+		return -1;
+	if (item->kind == E_IDS && (found < 24 || found % 8))
+		return -1;
+	return sizes[item->kind] && found != sizes[item->kind] ? -1 : 1;
+}
+
+static int is_evidence(const struct text *evidence)
+{
+	struct item item;
+	size_t at = 0;
+	int got, count = 0;
+
+	while ((got = next_item(evidence, &at, &item)) > 0)
+		count++;
+	return !got && count;
+}
+
+/* Words, each ended by a NUL, of which the first is a program. */
+static int is_command(const struct text *words)
+{
+	return !words->length || (*words->at == '/' && !words->at[words->length - 1]);
+}
+
+/* The place of the id in the plan, and of the lengths that count it. */
+static int are_places(const struct kept *kept)
+{
+	const uint64_t name = kept->numbers[K_NAME_AT], op = kept->numbers[K_OP_AT], text = kept->numbers[K_TEXT_AT];
+	const size_t length = kept->texts[P_PLAN].length;
+
+	if (length < WIRE_HEAD)
+		return 0;
+	return (!name && !op && !text) ||
+	       (op >= WIRE_HEAD && op < length && text == op + 4 && name > text + 4 && name < length);
+}
+
+int read_kept(const char *bytes, size_t size, struct kept *kept)
+{
+	const size_t magic = sizeof KEPT_MAGIC - 1;
+	size_t at = magic + sizeof kept->numbers;
+	const struct text *texts = kept->texts;
+
+	if (size < at || memcmp(bytes, KEPT_MAGIC, magic))
+		return 0;
+	memcpy(kept->numbers, bytes + magic, sizeof kept->numbers);
+	for (int i = 0; i < KEPT_TEXTS; i++) {
+		if (!read_text(bytes, size, &at, &kept->texts[i]))
+			return 0;
+		int bytes_of_all_kinds = i == P_CONFIG || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
+					 i == P_EVIDENCE;
+		if (!bytes_of_all_kinds && memchr(texts[i].at, 0, texts[i].length))
+			return 0;
+	}
+	if (at != size || kept->numbers[K_SIZE] != size)
+		return 0;
+	if (*texts[P_BUNDLE].at != '/' || *texts[P_ROOTFS].at != '/' || *texts[P_PROGRAM].at != '/')
+		return 0;
+	return is_command(&texts[P_UID_HELPER]) && is_command(&texts[P_GID_HELPER]) && are_places(kept) &&
+	       is_evidence(&texts[P_EVIDENCE]);
+}

@@ -1,0 +1,212 @@
+/* Where kept plans lie, the bundle they are for, and the files of a new container (host/cache.py, spec/load.py, store.py). */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kept.h"
+
+#define PLAIN_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+
+static int is_safe(const struct stat *status)
+{
+	return status->st_uid == geteuid() && !(status->st_mode & 022);
+}
+
+/* cache.py, open_directory. */
+static int open_folder_at(const char *base, const char *below)
+{
+	char path[PATH_MAX];
+	struct stat status;
+	int length = snprintf(path, sizeof path, "%s%s/" KEPT_FOLDER, base, below);
+
+	if (length < 0 || (size_t)length >= sizeof path)
+		return -1;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || (!fstat(fd, &status) && is_safe(&status)))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* cache.py, default_cache_dir: only one that is there already can hold anything. */
+static int open_folder(void)
+{
+	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	int fd = geteuid() ? -1 : open_folder_at("/var/cache", "/rt");
+
+	if (fd >= 0)
+		return fd;
+	if (base && *base == '/')
+		return open_folder_at(base, "/rt");
+	return home && *home == '/' ? open_folder_at(home, "/.cache/rt") : -1;
+}
+
+/* kept.py, slot. */
+static unsigned slot_of(const char *bundle)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (; *bundle; bundle++)
+		hash = (hash ^ (unsigned char)*bundle) * 0x100000001b3u;
+	return (unsigned)(hash % KEPT_SLOTS);
+}
+
+/* Reads a file of at most `most` bytes; NULL for all that is odd. */
+static char *read_whole(int directory, const char *name, int flags, int ours, size_t most, size_t *length)
+{
+	struct stat status;
+	int fd = openat(directory, name, flags);
+
+	if (fd < 0)
+		return NULL;
+	char *bytes = NULL;
+	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && (!ours || is_safe(&status)) &&
+	    (size_t)status.st_size <= most)
+		bytes = malloc((size_t)status.st_size + 1);
+	ssize_t got = bytes ? read_small(fd, bytes, (size_t)status.st_size + 1) : -1;
+	close(fd);
+	if (got < 0) {
+		free(bytes);
+		return NULL;
+	}
+	*length = (size_t)got;
+	return bytes;
+}
+
+/* load.py, _real_directory. */
+static int open_bundle(const char *given, char *path)
+{
+	char link[40];
+	int fd = open(given ? given : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t length = readlink(link, path, PATH_MAX - 1);
+	path[length < 0 ? 0 : length] = '\0';
+	return fd;
+}
+
+/* The plan that was kept for exactly this bundle and config, of this release, where its rootfs still is one. */
+int find_kept(const struct call *call, struct kept *kept)
+{
+	char bundle[PATH_MAX], name[8];
+	struct stat status;
+	size_t size, config_size;
+	int place = open_bundle(call->bundle, bundle), folder = place < 0 ? -1 : open_folder();
+
+	if (folder < 0)
+		return 0;
+	snprintf(name, sizeof name, "%02x", slot_of(bundle));
+	const char *bytes = read_whole(folder, name, PLAIN_FILE, 1, KEPT_LIMIT, &size);
+	if (!bytes || !read_kept(bytes, size, kept))
+		return 0;
+	const struct text *texts = kept->texts;
+	if (strcmp(texts[P_VERSION].at, RT_RELEASE) || strcmp(texts[P_BUNDLE].at, bundle))
+		return 0;
+	const char *config =
+		read_whole(place, "config.json", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, KEPT_LIMIT, &config_size);
+	return config && config_size == texts[P_CONFIG].length && !memcmp(config, texts[P_CONFIG].at, config_size) &&
+	       !lstat(texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
+}
+
+/* store.py, write: the new file gets its name when it is whole. */
+int write_file(const struct container *box, const char *name, const char *bytes, size_t length)
+{
+	char temporary[64];
+
+	snprintf(temporary, sizeof temporary, ".%s.%d", name, getpid());
+	int fd = openat(box->directory, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return 0;
+	ssize_t written = write(fd, bytes, length);
+	if (close(fd) || written != (ssize_t)length)
+		return 0;
+	return !renameat(box->directory, temporary, box->directory, name);
+}
+
+/* processes.py, start_time. */
+int identify(pid_t pid, char *started, size_t size)
+{
+	char path[40], bytes[4096];
+
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, bytes, sizeof bytes - 1);
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0)
+		return 0;
+	bytes[length] = '\0';
+	const char *at = strrchr(bytes, ')');
+	for (int i = 0; at && i < 20; i++)
+		at = strchr(at + 1, ' ');
+	length = at ? (ssize_t)strspn(at + 1, "0123456789") : 0;
+	if (length <= 0 || (size_t)length >= size)
+		return 0;
+	memcpy(started, at + 1, (size_t)length);
+	started[length] = '\0';
+	return 1;
+}
+
+/* times.py, now: trailing zeros of the fraction are left out. */
+static void tell_time(char *text, size_t size)
+{
+	struct timespec now;
+	struct tm parts;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &parts);
+	size_t length = strftime(text, size, "%Y-%m-%dT%H:%M:%S", &parts);
+	if (now.tv_nsec) {
+		length += (size_t)snprintf(text + length, size - length, ".%09ld", now.tv_nsec);
+		while (text[length - 1] == '0')
+			length--;
+	}
+	snprintf(text + length, size - length, "Z");
+}
+
+/* The text of state.json, for this container in this phase. A process that is not there yet has no number. */
+int write_state(const struct kept *kept, struct made *made, const char *id, const char *phase, const char *name)
+{
+	const struct text *text = &kept->texts[P_STATE];
+	char pid[16], maker[16];
+
+	if (!*made->created)
+		tell_time(made->created, sizeof made->created);
+	snprintf(pid, sizeof pid, "%d", made->pid);
+	snprintf(maker, sizeof maker, "%d", getpid());
+	const char *fill[HOLES] = {
+		[HOLE_ID] = id,
+		[HOLE_PHASE] = phase,
+		[HOLE_PID] = pid,
+		[HOLE_STARTED] = made->started,
+		[HOLE_BOOT] = made->pid ? made->boot : "",
+		[HOLE_CREATED] = made->created,
+		[HOLE_MAKER_PID] = maker,
+		[HOLE_MAKER_STARTED] = made->maker_started,
+	};
+	char *bytes = malloc(text->length * 1 + HOLES * 512);
+	size_t used = 0, holes = 0;
+	if (!bytes)
+		return 0;
+	for (size_t at = 0; at < text->length; at++) {
+		unsigned char c = (unsigned char)text->at[at];
+		if (c < 1 || c > HOLES) {
+			bytes[used++] = (char)c;
+		} else if (holes++ < HOLES) {
+			size_t length = strlen(fill[c - 1]);
+			memcpy(bytes + used, fill[c - 1], length);
+			used += length;
+		}
+	}
+	int written = holes == HOLES && write_file(&made->box, name, bytes, used);
+	free(bytes);
+	return written;
+}

@@ -1,0 +1,72 @@
+"""The user's cache: where it is, and whom to believe about it.
+
+What is kept there decides what a container may do, so only a directory of our own counts that nobody else can
+write. Must not know what is kept.
+"""
+
+from __future__ import annotations
+
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def default_cache_dir(environ: Mapping[str, str], folder: str) -> str | None:
+    """The directory `folder` of the cache, made (0700) when it is missing; None when there is no safe place.
+
+    Root has /var/cache/rt/FOLDER; everybody else `$XDG_CACHE_HOME/rt/FOLDER` (if absolute, as the XDG base
+    directory specification asks) or `~/.cache/rt/FOLDER`. The root of a user namespace, as under rootless
+    podman, cannot make the first and gets the second; real root does so only under a home of its own.
+    """
+    if posix.geteuid() == 0 and _make_directories("/var/cache", ("rt", folder)):
+        return f"/var/cache/rt/{folder}"
+    base = environ.get("XDG_CACHE_HOME", "")
+    if base.startswith("/"):
+        return f"{base.rstrip('/')}/rt/{folder}" if _make_directories(base, ("rt", folder)) else None
+    home = environ.get("HOME", "").rstrip("/")
+    if home.startswith("/") and _make_directories(home, (".cache", "rt", folder)):
+        return f"{home}/.cache/rt/{folder}"
+    return None
+
+
+def open_directory(path: str) -> tuple[int, str]:
+    """A descriptor of a directory only we can write; or -1 and what is wrong ("" if it is not there)."""
+    try:
+        directory = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return -1, ""
+    except OSError as error:
+        return -1, f"cache {path} is not used: {error.strerror}"
+    status = posix.fstat(directory)
+    if status.st_uid == posix.geteuid() and not status.st_mode & 0o022:
+        return directory, ""
+    posix.close(directory)
+    return -1, f"cache {path} is not used: others can write it (make it yours, and `chmod 700` it)"
+
+
+def _make_directories(base: str, names: tuple[str, ...]) -> bool:
+    """Makes base/names[0]/… (0700); True if the last is there and ours. The base itself must be there.
+
+    A new directory is made only below one of our own, so that root never makes one where another user's
+    symbolic links lead it.
+    """
+    euid = posix.geteuid()
+    path = base.rstrip("/")
+    try:
+        try:
+            return posix.lstat("/".join((path, *names))).st_uid == euid
+        except FileNotFoundError:
+            pass
+        for name in names:
+            if posix.stat(path or "/").st_uid != euid:
+                return False
+            path = f"{path}/{name}"
+            try:
+                posix.mkdir(path, 0o700)
+            except FileExistsError:
+                pass
+        return posix.lstat(path).st_uid == euid
+    except OSError:
+        return False

@@ -1,0 +1,256 @@
+"""What is kept of a plan for the launcher, when nothing is, and what it is tied to."""
+
+from __future__ import annotations
+
+import os
+import posix
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lab.bundles import rootless_config
+from lab.tree import TREE
+
+from rootless_rt.container import evidence, kept
+from rootless_rt.container.prepare import Options
+from rootless_rt.host.facts import HostFacts
+from rootless_rt.host.seccomp import SeccompFilter
+from rootless_rt.plan.build import plan
+from rootless_rt.plan.model import Degradation, Plan, Policy
+from rootless_rt.plan.ops import Op, encode
+from rootless_rt.spec.jsonio import dumps
+from rootless_rt.spec.load import from_bytes
+
+IDS = st.text("abcXYZ019_+.-", min_size=1, max_size=40)
+
+
+def made(container_id: str, **config: Any) -> Plan:
+    document = rootless_config(1000, 1000, args=["true"]) | config
+    facts = HostFacts(1000, 1000)
+    facts.rlimits = {7: (1024, 4096)}
+    facts.filter = SeccompFilter(b"\x06\0\0\0\0\0\xff\x7f", 0, cached=True, warnings=[])
+    return plan(from_bytes(dumps(document).encode(), "/b"), facts, Policy(container_id, start_later=False))
+
+
+def with_id(wire: bytes, places: tuple[int, int, int], container_id: str) -> bytes:
+    """As kept_init.c, plan_for."""
+    at, *lengths = places
+    data = bytearray(wire)
+    for place in (8, *lengths) if at else ():
+        number = int.from_bytes(data[place : place + 4], sys.byteorder) + len(container_id)
+        data[place : place + 4] = number.to_bytes(4, sys.byteorder)
+    data[at:at] = container_id.encode() if at else b""
+    return bytes(data)
+
+
+def test_the_header_is_generated_from_the_tables() -> None:
+    hint = "python3 -m rootless_rt.container.kept > rootless_rt/cli/kept_tables.h"
+    assert (TREE / "rootless_rt/cli/kept_tables.h").read_text() == kept.header(), hint
+
+
+@settings(max_examples=50, deadline=None)
+@given(IDS, IDS)
+def test_a_plan_differs_by_the_id_only_where_it_is_filled_in(first: str, second: str) -> None:
+    wire, places = kept.without_name(made(first).ops, first)
+    assert kept.without_name(made(second).ops, second) == (wire, places)
+    assert with_id(wire, places, second) == encode(made(second).ops)
+
+
+def test_a_plan_without_the_id_has_no_place_for_it() -> None:
+    ops = [Op("dumpable", 1), Op("keyring", "another")]
+    assert kept.without_name(ops, "c") == (encode(ops), (0, 0, 0))
+
+
+def test_a_state_is_the_same_with_its_holes_filled() -> None:
+    state: dict[str, Any] = {
+        "version": 1, "id": "c", "phase": "created", "pid": 42, "startTime": "77", "bootId": "b",
+        "created": "2026-01-01T00:00:00Z", "annotations": {"id": "c", "\x01": "\x02 é \udcff 1"},
+        "maker": {"pid": 41, "startTime": "76", "bootId": "b"},
+    }  # fmt: skip
+    fill = ("c", "created", "42", "77", "b", "2026-01-01T00:00:00Z", "41", "76")
+    text = kept.with_holes(state)
+    for index, word in enumerate(fill):
+        assert text.count(bytes([1 + index])) == 1
+        text = text.replace(bytes([1 + index]), word.encode())
+    assert text == dumps(state).encode("utf-8", "surrogateescape")
+
+
+def test_a_bundle_s_slot_is_one_of_a_few() -> None:
+    found = {kept.slot(f"/bundles/{number}") for number in range(2000)}
+    assert found == {f"{number:02x}" for number in range(kept.SLOTS)}
+    assert kept.slot("a") == f"{0xAF63DC4C8601EC8C % kept.SLOTS:02x}"  # FNV-1a, 64 bits
+
+
+# What is plain.
+
+
+def situation(**config: Any) -> tuple[Any, Any, Options]:
+    """A container, what was prepared for it, and its options: all plain."""
+    found = made("c", **config)
+    found.degradations.clear()  # these facts lack devices and cgroups
+    options = Options()
+    options.foreground, options.start_later = True, False
+    document = rootless_config(1000, 1000, args=["true"]) | config
+    prepared = SimpleNamespace(
+        plan=found, spec=from_bytes(dumps(document).encode(), "/b"), facts=HostFacts(1000, 1000),
+        cgroup=SimpleNamespace(kind="none"), limits=[], outside=None,
+    )  # fmt: skip
+    return SimpleNamespace(served=None, console=-1), prepared, options
+
+
+def test_a_plain_container_is_kept() -> None:
+    assert kept.is_plain(*situation())
+
+
+CHANGES: dict[str, Any] = {
+    "served": lambda c, p, o: setattr(c, "served", object()),
+    "a terminal": lambda c, p, o: setattr(c, "console", 5),
+    "a cgroup": lambda c, p, o: setattr(p.cgroup, "kind", "v2"),
+    "limits": lambda c, p, o: p.limits.append(object()),
+    "work outside": lambda c, p, o: setattr(p, "outside", object()),
+    "a degradation": lambda c, p, o: p.plan.degradations.append(Degradation("", "", "", "", id="x")),
+    "a warning": lambda c, p, o: p.plan.warnings.append("odd"),
+    "descriptors": lambda c, p, o: p.plan.fds.append(("keep", "3")),
+    "lent ids": lambda c, p, o: setattr(p.plan, "lent", True),
+    "tuning": lambda c, p, o: p.plan.tuning.append(Op("dumpable", 1)),
+    "no pid namespace": lambda c, p, o: setattr(p.plan, "own_pid", False),
+    "a listener of seccomp": lambda c, p, o: p.plan.ops.append(Op("seccomp_listen", b"", 8)),
+    "changes of the config": lambda c, p, o: p.spec.changes.append({}),
+    "hooks": lambda c, p, o: p.spec.data.update(hooks={"poststop": [{"path": "/x"}]}),
+    "a label": lambda c, p, o: setattr(p.facts, "lsm", object()),
+    "joined namespaces": lambda c, p, o: p.facts.join_order.append(object()),
+    "a scheduler": lambda c, p, o: p.spec.data["process"].update(scheduler={"policy": "SCHED_OTHER"}),
+    "a place for the cgroup": lambda c, p, o: p.spec.data["linux"].update(cgroupsPath="/x"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_takes_more_is_not_kept(name: str) -> None:
+    container, prepared, options = situation()
+    CHANGES[name](container, prepared, options)
+    assert not kept.is_plain(container, prepared, options)
+
+
+# Every option of a container: changed, it is not plain; or why it makes no difference.
+OPTIONS: dict[str, Any] = {
+    "console_socket": "/x", "pidfd_socket": "/x", "pid_file": "/x", "foreground": False, "debug": print,
+    "keep_fds": 1, "keep_groups": True, "listen_fds": 1, "notify": "/x", "network": object(), "overlay": "",
+    "new_keyring": False, "pivot": False, "start_later": True, "stdio": (0, 1, 2),
+}  # fmt: skip
+HARMLESS = {
+    "below": "of exec",
+    "cgroup_manager": "cmd_run keeps none where it is given",
+    "strict": "the same while the ids are, as --degrade is not given; what it changes is a degradation",
+    "listen_names": "of listen_fds",
+    "sealed": "the same program, opened",
+}
+
+
+def test_every_option_is_known() -> None:
+    assert OPTIONS.keys() | HARMLESS.keys() == set(Options.__slots__)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_that_changes_what_is_done_keeps_nothing(name: str) -> None:
+    container, prepared, options = situation()
+    setattr(options, name, OPTIONS[name])
+    assert not kept.is_plain(container, prepared, options)
+
+
+# The evidence.
+
+
+def items(data: bytes) -> list[tuple[str, str, bytes]]:
+    """Kind, name and what was found, of each item."""
+    found = []
+    at = 0
+    while at < len(data):
+        kind, first, second = (int.from_bytes(data[at + n : at + n + 4], sys.byteorder) for n in (0, 4, 8))
+        at += 12
+        name, content = data[at : at + first], data[at + first + 1 : at + first + 1 + second]
+        at += first + second + 2
+        assert data[at - 1] == 0
+        found.append((evidence.KINDS[kind], name.decode(), content))
+    return found
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An archive of modules, of which the tests themselves run without."""
+    path = tmp_path / "modules"
+    path.touch()
+    importer = type("ArchiveImporter", (), {"path": str(path), "find_spec": lambda *_: None})()
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, importer])
+    return path
+
+
+def gathered(facts: HostFacts | None = None, **config: Any) -> set[tuple[str, str]]:
+    document = rootless_config(1000, 1000, args=["true"])
+    document["process"].update(config.pop("process", {}))
+    facts = facts or HostFacts(os.geteuid(), os.getegid())
+    data = evidence.gather(document | config, facts, helpers=False)
+    assert data is not None
+    return {(kind, name) for kind, name, _ in items(data)}
+
+
+# Where the evidence of each fact is, or why it needs none.
+OF_FACTS: dict[str, tuple[str, str] | str] = {
+    "euid": ("ids", ""),
+    "egid": ("ids", ""),
+    "capabilities": ("ids", ""),
+    "uid_map": ("file", "/proc/self/uid_map"),
+    "gid_map": ("file", "/proc/self/gid_map"),
+    "last_capability": ("file", "/proc/sys/kernel/random/boot_id"),
+    "rlimits": ("limit", ""),
+    "oom_score_adj": ("file", "/proc/self/oom_score_adj"),
+    "may_set_groups": ("file", "/proc/self/setgroups"),
+    "paths": ("node", "/dev/null"),
+    "cgroup": ("lines", "/proc/self/mountinfo"),
+    "filter": ("code", "/usr/lib/x86_64-linux-gnu/libseccomp.so.2"),
+    "emulation": ("code", "/usr/lib/x86_64-linux-gnu/libseccomp.so.2"),
+    "kernel_mounts": "only looked at for --no-pivot, which is not plain",
+    "scheduling": "only looked at for process.scheduler, which is not plain",
+    "join_order": "of joined namespaces, which are not plain",
+    "joined_maps": "of joined namespaces, which are not plain",
+    "lsm": "only looked at for labels, which are not plain",
+}
+
+
+def test_there_is_evidence_for_every_fact(archive: Path) -> None:
+    assert OF_FACTS.keys() == set(HostFacts.__slots__)
+    nested = HostFacts(os.geteuid(), os.getegid())
+    nested.uid_map = [(0, 1000, 1)]
+    nested.rlimits = {7: (1, 2)}
+    document = {"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, "process": {"oomScoreAdj": 5}}
+    found = gathered(nested, **document)
+    for where in OF_FACTS.values():
+        if isinstance(where, tuple) and "libseccomp" in where[1]:
+            assert any(kind == "code" and name.endswith("/libseccomp.so.2") for kind, name in found)
+        elif isinstance(where, tuple):
+            assert where in found
+
+
+def test_the_code_that_made_the_plan_is_evidence(archive: Path) -> None:
+    code = {name for kind, name in gathered() if kind == "code"}
+    assert str(archive) in code and any(name.endswith("/rt-init") for name in code)
+    assert {kept.__file__, sys.modules["rootless_rt.plan.build"].__file__} <= code
+
+
+def test_without_an_archive_of_modules_nothing_is_kept() -> None:
+    assert evidence.gather(rootless_config(1, 1, args=["x"]), HostFacts(), helpers=False) is None
+
+
+def test_the_path_is_evidence_where_helpers_are_looked_for(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posix, "environ", {b"PATH": b"/x\xff"})
+    config = rootless_config(1, 1, args=["x"])
+    data = evidence.gather(config, HostFacts(), helpers=True)
+    assert data is not None and ("variable", "PATH", b"=/x\xff") in items(data)
+    monkeypatch.setattr(posix, "environ", {})
+    data = evidence.gather(config, HostFacts(), helpers=True)
+    assert data is not None and ("variable", "PATH", b"") in items(data)

@@ -1,0 +1,467 @@
+"""`rt run` of a kept plan (cli/kept*.c) and through Python: the same in every situation.
+
+What the launcher does by itself is what Python would have done; where it does not, nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeBundle
+from lab.bundles import Bundle
+from lab.leftovers import Ground
+from lab.runtime import RT, Runtime
+from lab.shortcuts import LONG, Alone, told
+
+Config = dict[str, Any]
+
+
+class Kept:
+    """A bundle whose plan has been kept, and the launcher that can do no more than perform it."""
+
+    def __init__(self, rt: Runtime, alone: Path, box: Bundle, cache: Path) -> None:
+        self.rt = rt
+        self.box = box
+        self.cache = cache
+        self.environment = {**rt.user.environment(), "XDG_CACHE_HOME": str(cache)}
+        self.alone = Alone(alone, rt)
+
+    def argv(self) -> list[str]:
+        return ["run", "--bundle", str(self.box.path), "c"]
+
+    def keep(self) -> Kept:
+        """Run once through Python."""
+        done = self.through_python()
+        assert "warning" not in done.stderr, done
+        return self
+
+    def through_python(self, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.rt(*LONG, *self.argv(), **{"env": self.environment, **options})
+
+    def by_itself(self, **options: Any) -> subprocess.CompletedProcess[str] | None:
+        """What the launcher does; None when it leaves the call to Python."""
+        done = self.alone(*self.argv(), **{"env": self.environment, **options})
+        if "rootless_rt" in done.stderr:
+            assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("rt: cannot read ")
+            assert list(self.rt.root.iterdir()) == []
+            return None
+        return done
+
+    @property
+    def files(self) -> list[Path]:
+        folder = self.cache / "rt/plans"
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.fixture
+def kept(rt: Runtime, alone: Path, bundle: MakeBundle, place: Path) -> Kept:
+    cache = place / "cache"
+    cache.mkdir(mode=0o755)
+    rt.user.owns(cache)
+    return Kept(rt, alone, bundle("echo out; echo err >&2; exit 7"), cache)
+
+
+def filtered(config: Config) -> None:
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+    }
+
+
+def emulating(config: Config) -> None:
+    config.setdefault("annotations", {})["org.rootless-rt.uid-emulation"] = "noop"
+
+
+# What the launcher does by itself.
+
+CONFIGS: dict[str, tuple[Callable[[Config], None], str]] = {
+    "as spec writes it": (lambda config: None, "echo out; echo err >&2; exit 7"),
+    "a seccomp filter": (filtered, "mkdir /tmp/x 2>&1; grep Seccomp: /proc/self/status"),
+    "emulated ids": (emulating, "chown 5:5 /tmp; echo $?"),
+    "limits": (
+        lambda config: config["process"].update(
+            rlimits=[{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}], oomScoreAdj=500
+        ),
+        "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj",
+    ),
+    "annotations": (lambda config: config.update(annotations={"a\n": '"c" 0 \u2028'}), "hostname"),
+    "a read-only rootfs": (lambda config: config["root"].update(readonly=True), "touch /x; id"),
+    "environment and directory": (
+        lambda config: config["process"].update(env=["PATH=/bin", "A=b c"], cwd="/tmp"),
+        "env | sort; pwd",
+    ),
+    "mounts and namespaces": (lambda config: None, "cut -d' ' -f 2-4 /proc/self/mounts; ls /proc/self/ns"),
+    "descriptors, masks and signals": (
+        lambda config: None,
+        "ls /proc/self/fd | wc -l; umask; grep -E 'Sig(Blk|Ign|Cgt)|Cap|NoNew|Groups' /proc/self/status",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_kept_plan_gives_the_same(kept: Kept, name: str) -> None:
+    change, script = CONFIGS[name]
+    kept.box.change(change).run(script)
+    ground = Ground(kept.rt, "c")
+    first = kept.keep().through_python()
+    (file,) = kept.files
+    assert file.stat().st_mode & 0o7777 == 0o600 and file.parent.stat().st_mode & 0o7777 == 0o700
+    second = kept.by_itself()
+    assert second is not None
+    assert told(kept.rt, second) == told(kept.rt, first)
+    assert list(kept.rt.root.iterdir()) == []
+    ground.clean()
+
+
+def test_a_range_of_ids_is_mapped_by_the_helpers(kept: Kept, box_of_many: Bundle) -> None:
+    kept.box = box_of_many
+    first = kept.keep().through_python()
+    second = kept.by_itself()
+    assert second is not None and told(kept.rt, second) == told(kept.rt, first)
+    assert len(second.stdout.splitlines()) > 2
+
+
+@pytest.fixture
+def box_of_many(rt: Runtime, bundle: MakeBundle) -> Bundle:
+    """A bundle whose config maps the user's range too."""
+    box = bundle(
+        "cat /proc/self/uid_map /proc/self/gid_map; touch /tmp/x; chown 5:6 /tmp/x; stat -c %u:%g /tmp/x"
+    )
+    (box.path / "config.json").unlink()
+    rt.ok("spec", "--rootless", "--idmap", "full", "--bundle", str(box.path))
+    made = json.loads((box.path / "config.json").read_text())
+    box.change(
+        lambda config: config["linux"].update(
+            {key: made["linux"][key] for key in ("uidMappings", "gidMappings")}
+        )
+    )
+    return box
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exit 255", "kill -TERM $$; sleep 9", "kill -KILL $$"])
+def test_the_exit_code_is_the_program_s(kept: Kept, script: str) -> None:
+    # The first process of a pid namespace is deaf to signals of its own.
+    kept.box.run(script if "kill" not in script else f"sh -c '{script}'; exit $?")
+    code = kept.through_python().returncode
+    second = kept.by_itself()
+    assert second is not None and second.returncode == code
+
+
+@pytest.mark.parametrize("container_id", ["a", "-._+0", "x" * 255])
+def test_any_id_has_its_place(kept: Kept, container_id: str) -> None:
+    kept.keep()
+    words = ["run", "--bundle", str(kept.box.path), container_id]
+    if container_id.startswith("-"):
+        words[-1] = container_id = "a-._+0"
+    assert kept.alone(*words, env=kept.environment).returncode == 7
+    kept.box.run("grep -o '_ses[^ ]*' /proc/keys || true")
+    kept.keep()
+    done = kept.alone(*words, env=kept.environment)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_stdin_and_stdout_are_the_program_s(kept: Kept) -> None:
+    kept.box.run("cat")
+    kept.keep()
+    process = kept.alone.popen(
+        *kept.argv(), env=kept.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    data = os.urandom(1 << 20)
+    assert process.communicate(data, timeout=60)[0] == data and process.returncode == 0
+
+
+def running(kept: Kept, script: str) -> subprocess.Popen[bytes]:
+    """The launcher with a program that has said `ready`; the first run, which keeps the plan, just ends."""
+    kept.box.run(f"if [ -e /first ]; then rm /first; exit 0; fi; {script}")
+    (kept.box.rootfs / "first").touch()
+    kept.rt.user.owns(kept.box.rootfs)
+    kept.keep()
+    process = kept.alone.popen(*kept.argv(), env=kept.environment, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_while_it_runs_it_is_like_any_other(kept: Kept) -> None:
+    with running(kept, "echo ready; sleep 1000") as process:
+        state = kept.rt.state("c")
+        assert state["status"] == "running" and state["bundle"] == str(kept.box.path)
+        saved = json.loads((kept.rt.root / "c/state.json").read_text())
+        assert saved["phase"] == "created" and saved["maker"]["pid"] == process.pid
+        assert sorted(path.name for path in (kept.rt.root / "c").iterdir()) == ["config.json", "state.json"]
+        assert kept.rt.ok("exec", "c", "echo", "in") == "in\n"
+        assert "running" in kept.rt.ok("list")
+        kept.rt.ok("kill", "c", "KILL")
+        assert process.wait(20) == 137
+    assert list(kept.rt.root.iterdir()) == []
+
+
+def test_its_state_is_what_python_writes(kept: Kept) -> None:
+    kept.box.change(lambda config: config.update(annotations={"a": "b"}))
+    with running(kept, "echo ready; sleep 1000") as process:
+        short = json.loads((kept.rt.root / "c/state.json").read_text())
+        process.terminate()
+        kept.rt.ok("kill", "c", "KILL")
+        process.wait(20)
+    with kept.rt.popen(*LONG, *kept.argv(), env=kept.environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        long = json.loads((kept.rt.root / "c/state.json").read_text())
+        kept.rt.ok("kill", "c", "KILL")
+        process.wait(20)
+    assert list(short) == list(long)
+    for name in ("pid", "startTime", "created", "maker"):
+        assert type(short.pop(name)) is type(long.pop(name))
+    assert short == long
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGRTMIN + 3, signal.SIGINT]
+)
+def test_signals_reach_the_program(kept: Kept, number: int) -> None:
+    with running(
+        kept, f"trap 'echo got; exit 9' {int(number)}; echo ready; while :; do sleep 0.05; done"
+    ) as process:
+        process.send_signal(number)
+        assert process.wait(20) == 9
+        assert process.stdout is not None and process.stdout.read() == b"got\n"
+
+
+def test_a_container_that_was_deleted_meanwhile_is_no_error(kept: Kept) -> None:
+    with running(kept, "echo ready; sleep 1000") as process:
+        kept.rt.ok("delete", "--force", "c")
+        assert process.wait(20) == 137
+
+
+def test_a_launcher_that_was_killed_leaves_a_container_that_can_be_deleted(kept: Kept) -> None:
+    ground = Ground(kept.rt, "c")
+    with running(kept, "echo ready; sleep 1000") as process:
+        process.kill()
+        process.wait(20)
+    assert kept.rt.state("c")["status"] == "running"
+    kept.rt.ok("delete", "--force", "c")
+    ground.clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_at_any_moment_leaves_nothing_that_delete_does_not_remove(kept: Kept, number: int) -> None:
+    kept.box.run("exit 0")
+    kept.keep()
+    ground = Ground(kept.rt, "c")
+    codes = set()
+    for step in range(24):
+        with kept.alone.popen(*kept.argv(), env=kept.environment, stderr=subprocess.DEVNULL) as process:
+            time.sleep(step / 2000)
+            process.send_signal(number)
+            codes.add(process.wait(20))
+        if number == signal.SIGKILL:
+            kept.rt("delete", "--force", "c")
+        assert list(kept.rt.root.iterdir()) == []
+    assert codes <= {0, 128 + number, -number}
+    ground.clean()
+
+
+def test_signals_that_the_caller_ignores_end_nothing(kept: Kept) -> None:
+    kept.box.run("exit 5")
+    kept.keep()
+    script = "trap '' HUP; echo ready; read go; exec \"$@\""
+    words = ["/bin/sh", "-c", script, "sh", *kept.alone.argv(*kept.argv())]
+    with subprocess.Popen(
+        words, **as_user(kept), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.stdin.write(b"\n")
+        while process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.0005)
+        # Once the program runs it gets the signal, and as the first of its pid namespace it does not mind.
+        assert process.returncode == 5
+
+
+def as_user(kept: Kept) -> dict[str, Any]:
+    ids: dict[str, Any] = {"cwd": "/", "env": kept.environment}
+    if os.getuid() != kept.rt.user.uid:
+        ids |= {"user": kept.rt.user.uid, "group": kept.rt.user.gid, "extra_groups": []}
+    return ids
+
+
+# What it leaves to Python.
+
+
+def relimit(number: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(number, (77, 78))
+
+
+SITUATIONS: dict[str, dict[str, Any]] = {
+    "NOTIFY_SOCKET": {"variables": {"NOTIFY_SOCKET": "/run/nobody"}},
+    "LISTEN_FDS": {"variables": {"LISTEN_FDS": "1"}},
+    "another cache": {"variables": {"XDG_CACHE_HOME": "/nonexistent"}},
+    "another limit": {"preexec_fn": relimit(resource.RLIMIT_NOFILE)},
+}
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_another_caller_is_python_s(kept: Kept, name: str) -> None:
+    kept.keep()
+    options = dict(SITUATIONS[name])
+    variables = options.pop("variables", {})
+    assert kept.by_itself(env={**kept.environment, **variables}, **options) is None
+    assert kept.by_itself() is not None
+
+
+def test_other_groups_are_python_s(kept: Kept) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give a user other groups")
+    kept.keep()
+    assert kept.by_itself(extra_groups=[kept.rt.user.gid + 1]) is None
+    assert kept.by_itself() is not None
+
+
+def append(path: Path, data: bytes) -> None:
+    path.write_bytes(path.read_bytes() + data)
+
+
+def relinked(path: Path) -> None:
+    path.rename(path.with_name("kept"))
+    path.symlink_to("kept")
+
+
+def moved(kept: Kept) -> None:
+    other = kept.box.path.with_name("moved")
+    shutil.copytree(kept.box.path, other, symlinks=True)
+    kept.rt.user.owns(other)
+    kept.box.path = other
+
+
+def boot() -> bytes:
+    return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+
+
+def version_of(kept: Kept) -> bytes:
+    return kept.rt.ok("--version").split()[2].encode()
+
+
+def patch(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new.ljust(len(old), b"0")[: len(old)]))
+
+
+CHANGED: dict[str, Callable[[Kept], object]] = {
+    "a byte of the config": lambda kept: kept.box.run("echo other"),
+    "a space behind the config": lambda kept: append(kept.box.path / "config.json", b" "),
+    "no config": lambda kept: (kept.box.path / "config.json").unlink(),
+    "the rootfs is a link": lambda kept: relinked(kept.box.rootfs),
+    "the rootfs is gone": lambda kept: kept.box.rootfs.rename(kept.box.path / "other"),
+    "another bundle": moved,
+    "a torn plan": lambda kept: os.truncate(kept.files[0], kept.files[0].stat().st_size - 1),
+    "no plan": lambda kept: kept.files[0].unlink(),
+    "a plan that others can write": lambda kept: kept.files[0].chmod(0o622),
+    "a plan that is a link": lambda kept: relinked(kept.files[0]),
+    "a directory that others can write": lambda kept: kept.files[0].parent.chmod(0o777),
+    "another version": lambda kept: patch(kept.files[0], version_of(kept), b"9.9.9"),
+    "another kernel": lambda kept: patch(kept.files[0], boot(), b"0" * 36),
+    "another program": lambda kept: (kept.box.rootfs / "bin/sh").unlink(),
+    "the id is taken": lambda kept: kept.rt.root.joinpath("c").mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_has_changed_is_python_s(kept: Kept, name: str) -> None:
+    kept.keep()
+    CHANGED[name](kept)
+    taken = kept.rt.root / "c"
+    before = taken.exists()
+    done = kept.alone(*kept.argv(), env=kept.environment)
+    assert (
+        done.returncode == 1 and done.stderr.startswith("rt: cannot read ") and "rootless_rt" in done.stderr
+    )
+    assert taken.exists() == before and len(list(kept.rt.root.iterdir())) == before
+    through = kept.through_python()
+    both = kept.rt(*kept.argv(), env=kept.environment)
+    assert told(kept.rt, both) == told(kept.rt, through)
+
+
+WORDS: dict[str, list[str]] = {
+    "detached": ["--detach"],
+    "kept": ["--keep"],
+    "a pid file": ["--pid-file", "pid"],
+    "no pivot": ["--no-pivot"],
+    "an id map": ["--idmap", "single"],
+    "descriptors": ["--preserve-fds", "0"],
+    "an empty bundle": ["--bundle", ""],
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_other_options_are_python_s(kept: Kept, name: str) -> None:
+    kept.keep()
+    done = kept.alone(*kept.argv(), *WORDS[name], env=kept.environment)
+    assert "rootless_rt" in done.stderr and list(kept.rt.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", [["--degrade=strict"], ["--debug"], ["--cgroup-manager", "disabled"]])
+def test_global_options_that_change_the_plan_are_python_s(kept: Kept, option: list[str]) -> None:
+    kept.keep()
+    program, *words = kept.alone.argv(*kept.argv())
+    done = subprocess.run(
+        [program, *option, *words], check=False, capture_output=True, text=True, **as_user(kept)
+    )
+    assert "rootless_rt" in done.stderr
+
+
+def test_what_had_something_to_say_is_not_kept(kept: Kept) -> None:
+    kept.box.change(lambda config: config["process"].update(oomScoreAdj=-1000))
+    assert "warning" in kept.through_python().stderr
+    assert kept.files == []
+
+
+def test_a_program_that_does_not_start_is_not_kept(kept: Kept) -> None:
+    kept.box.run(["/nothing"])
+    assert kept.through_python().returncode != 0
+    assert kept.files == []
+
+
+def test_hooks_are_python_s(kept: Kept, place: Path) -> None:
+    kept.box.change(lambda config: config.update(hooks={"poststop": [{"path": "/bin/true"}]}))
+    kept.keep()
+    assert kept.files == []
+
+
+def test_without_a_place_for_a_cache_all_works(kept: Kept) -> None:
+    environment = {**kept.environment, "XDG_CACHE_HOME": "/proc"}
+    for _ in range(2):
+        done = kept.rt(*kept.argv(), env=environment)
+        assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+
+
+def test_the_usual_command_uses_what_it_keeps(kept: Kept) -> None:
+    """The second run opens nothing of Python's."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    kept.rt(*kept.argv(), env=kept.environment)
+    trace = kept.cache / "trace"
+    words = [
+        "strace",
+        "-f",
+        "-e",
+        "trace=execve",
+        "-o",
+        str(trace),
+        RT,
+        "--root",
+        str(kept.rt.root),
+        *kept.argv(),
+    ]
+    assert subprocess.run(words, check=False, stdin=subprocess.DEVNULL, **as_user(kept)).returncode == 7
+    assert "python" not in trace.read_text()
