@@ -21,6 +21,9 @@ def run(inv: Invocation) -> int:
     if wanted.parent.startswith("/"):
         raise RtError("--parent-path must be relative", hint="give it as seen from --image-path")
     wanted.page_server = _address(text(inv.options, "page_server"))
+    if wanted.lazy_pages and wanted.page_server is None:
+        # CRIU would serve the memory on any port, to anybody.
+        raise RtError("--lazy-pages needs --page-server", hint="say where it listens: 127.0.0.1:PORT")
     wanted.status_fd = fd_option(inv, "status_fd")
     if wanted.status_fd >= 0 and not wanted.lazy_pages:
         raise RtError("--status-fd goes with --lazy-pages", hint="it tells when pages can be fetched")

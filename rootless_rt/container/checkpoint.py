@@ -14,7 +14,7 @@ from rootless_rt.container import image, mounttable, processes, signals, stdio
 from rootless_rt.container.lifecycle import config_of, forget, lock_in_time, status_of
 from rootless_rt.container.record import has_cgroup, manager
 from rootless_rt.container.store import Handle, Store, check_id, missing
-from rootless_rt.criu import log, messages, privilege, program, rpc
+from rootless_rt.criu import log, messages, pages, privilege, program, rpc
 from rootless_rt.errors import RtError
 from rootless_rt.spec.names import NAMESPACES, decimal
 
@@ -30,6 +30,8 @@ EXTERNAL = {"network": "net", "pid": "pid"}
 """Namespaces that can be kept out of the images when joined: type -> CRIU's word."""
 _NEWNET = 0x40000000
 _LOG = "dump.log"
+_IMAGE = ".img"
+_UMASK = 0o077  # CRIU makes its files readable for all, and a process's memory is its own
 _LOG_LEVEL = 4
 _GONE_SECONDS = 2.0
 
@@ -154,14 +156,21 @@ def _check_features(path: str, wanted: Wanted) -> None:
     for name in rpc.lacks(path, list(needed)) if needed else ():
         option, what = needed[name]
         raise RtError(f"{option} does not work here: the kernel {what}", hint="do without it")
+    if wanted.lazy_pages:
+        pages.check_server()
 
 
 def _check_parent(images: image.Directory, wanted: Wanted) -> None:
-    if wanted.parent and not os.path.isdir(f"/proc/self/fd/{images.fd}/{wanted.parent}"):
+    if not wanted.parent:
+        return
+    if not os.path.isdir(f"/proc/self/fd/{images.fd}/{wanted.parent}"):
         raise RtError(
             f"--parent-path {wanted.parent}: no such directory below {images.path}",
             hint="give it relative to --image-path, such as ../first",
         )
+    path = f"{images.path}/{wanted.parent}"
+    with image.find(path, "--parent-path", name=wanted.parent, at=images.fd) as parent:
+        image.check_whole(parent, "--parent-path")
 
 
 def _log_directory(wanted: Wanted, images: image.Directory) -> image.Directory:
@@ -181,44 +190,25 @@ def _dump(
     logs: image.Directory,
 ) -> None:
     config = config_of(handle)
-    pid = state["pid"]
     paused = has_cgroup(state) and manager(state).frozen()
+    pid = state["pid"]
     inside = mounttable.table(pid)
     outside = mounttable.sort_out(inside, mounttable.table("self"), config, handle.path)
-    names = stdio.links(pid)
     files = stdio.outer_files(pid, inside)
     images.forget(image.RECORD, image.DESCRIPTORS)  # of a checkpoint that was there before
-    with rpc.Worker(path) as worker:
-        options = worker.options()
-        fill(options, wanted, images, logs, config, _LOG)
-        options.root = state["rootfs"]
-        options.pid = pid
-        options.leave_running = wanted.leave_running
-        options.tcp_skip_in_flight = wanted.tcp_skip_in_flight
-        options.link_remap = wanted.link_remap
-        if wanted.parent:
-            options.parent_img, options.track_mem = wanted.parent, True
-        if wanted.pre_dump:
-            options.track_mem = True
-        if wanted.page_server is not None:
-            options.ps.address, options.ps.port = wanted.page_server
-        freezer = _freezer(state)
-        if freezer:
-            options.freeze_cgroup = freezer
-        for kind, word in EXTERNAL.items():
-            if path_of(config, kind):
-                inode = os.stat(f"/proc/{pid}/ns/{NAMESPACES[kind][1]}").st_ino
-                options.external.append(f"{word}[{inode}]:{key_of(kind)}")
-        if not wanted.pre_dump:
-            for point, name in outside.names.items():
-                options.ext_mnt.add(key=point, val=name)
-            options.external.extend(files)
-            if has_cgroup(state):
-                names = stdio.outer_pipes(names, manager(state).procs())
-            images.write(image.DESCRIPTORS, names)
-            images.write(
-                image.RECORD,
-                image.new_record(
+    before = images.names()
+    request = messages.PRE_DUMP if wanted.pre_dump else messages.DUMP
+    try:
+        with rpc.Worker(path, umask=_UMASK) as worker:
+            options = worker.options()
+            fill(options, wanted, images, logs, config, _LOG)
+            _complete(options, wanted, state, config)
+            if not wanted.pre_dump:
+                for point, name in outside.names.items():
+                    options.ext_mnt.add(key=point, val=name)
+                options.external.extend(files)
+                images.write(image.DESCRIPTORS, _outer_stdio(state))
+                record = image.new_record(
                     id=handle.id,
                     criu=version,
                     terminal=bool(config["process"].get("terminal")),
@@ -226,21 +216,50 @@ def _dump(
                     files=files,
                     points=outside.points,
                     sources=outside.sources,
-                ).data,
-            )
-        request = messages.PRE_DUMP if wanted.pre_dump else messages.DUMP
-        worker.ask(request, options)
-        try:
+                )
+                images.write(image.RECORD, record.data)
+            worker.ask(request, options)
             worker.answer(request, lambda script, _, fd: _notified(wanted, script, fd))
-        except rpc.Failed as error:
-            images.forget(image.RECORD, image.DESCRIPTORS)
+    except BaseException as error:
+        _forget_memory(images, before)
+        if has_cgroup(state) and not paused and manager(state).frozen():
+            manager(state).thaw()  # criu was ended before it could
+        if isinstance(error, rpc.Failed):
             raise failure("checkpoint", error, logs, _LOG) from None
-        except signals.Interrupted:
-            worker.kill()
-            images.forget(image.RECORD, image.DESCRIPTORS)
-            if freezer and not paused:
-                manager(state).thaw()
-            raise
+        raise
+
+
+def _complete(options: Any, wanted: Wanted, state: dict[str, Any], config: dict[str, Any]) -> None:
+    """What only a checkpoint says."""
+    pid = state["pid"]
+    options.root = state["rootfs"]
+    options.pid = pid
+    options.leave_running = wanted.leave_running
+    options.tcp_skip_in_flight = wanted.tcp_skip_in_flight
+    options.link_remap = wanted.link_remap
+    options.track_mem = wanted.pre_dump or bool(wanted.parent)
+    if wanted.parent:
+        options.parent_img = wanted.parent
+    if wanted.page_server is not None:
+        options.ps.address, options.ps.port = wanted.page_server
+    freezer = _freezer(state)
+    if freezer:
+        options.freeze_cgroup = freezer
+    for kind, word in EXTERNAL.items():
+        if path_of(config, kind):
+            inode = os.stat(f"/proc/{pid}/ns/{NAMESPACES[kind][1]}").st_ino
+            options.external.append(f"{word}[{inode}]:{key_of(kind)}")
+
+
+def _outer_stdio(state: dict[str, Any]) -> list[str]:
+    names = stdio.links(state["pid"])
+    return stdio.outer_pipes(names, manager(state).procs()) if has_cgroup(state) else names
+
+
+def _forget_memory(images: image.Directory, before: set[str]) -> None:
+    """Remove what a checkpoint that failed has written, but for its log."""
+    written = {name for name in images.names() - before if name.endswith(_IMAGE)}
+    images.forget(image.RECORD, image.DESCRIPTORS, *written)
 
 
 def _notified(wanted: Wanted, script: str, fd: int) -> None:
@@ -248,9 +267,16 @@ def _notified(wanted: Wanted, script: str, fd: int) -> None:
         os.close(fd)
     if script == "status-ready" and wanted.status_fd >= 0:
         # The pages can be fetched from here on: whoever has given the descriptor waits for that.
-        os.write(wanted.status_fd, b"\0")
-        os.close(wanted.status_fd)
-        wanted.status_fd = -1
+        number, wanted.status_fd = wanted.status_fd, -1
+        try:
+            os.write(number, b"\0")
+        except OSError as error:
+            raise RtError(
+                f"--status-fd {number}: nobody is told that pages can be fetched:"
+                f" {(error.strerror or '').lower()}"
+            ) from None
+        finally:
+            os.close(number)
     if script == "status-ready":
         signals.release()  # all is saved; nobody may ever come for the pages
 
@@ -314,7 +340,7 @@ def namespaces_of(config: dict[str, Any]) -> list[str]:
 
 def failure(verb: str, error: rpc.Failed, logs: image.Directory, name: str) -> RtError:
     """CRIU's own reason in one line, with what helps."""
-    said = log.reason(logs.read(name)) or error.said or error.message
+    said = log.reason(logs.lines(name)) or error.said or error.message
     helps = log.hint(said)
     return RtError(f"criu cannot {verb} it: {said}", hint=helps or f"the whole log: {logs.path}/{name}")
 

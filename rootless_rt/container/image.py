@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 
 from rootless_rt.criu import mounts
 from rootless_rt.errors import RtError
@@ -23,22 +24,31 @@ if TYPE_CHECKING:
 DEFAULT = "checkpoint"
 """Where images go, below the working directory, when --image-path is not given."""
 DESCRIPTORS, RECORD, INVENTORY = "descriptors.json", "rt.json", "inventory.img"
+_PARENT = "parent"
+_DEEPEST = 100  # checkpoints that build on each other: more than anybody makes, so it is a circle
 _VERSION = 1
 _LIMIT = 4 << 20
 
 
 class Directory:
-    """An open directory of images or logs. A context manager."""
+    """An open directory of images or logs. A context manager; one that was `made` for what then fails is
+    removed again, unless there is something in it."""
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, *, made: bool = False) -> None:
         self.path = path
         self.fd = fd
+        self.made = made
 
     def __enter__(self) -> Directory:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         os.close(self.fd)
+        if kind is not None and self.made:
+            try:
+                os.rmdir(self.path)
+            except OSError:
+                pass
 
     def again(self) -> Directory:
         """The same directory as this thread's mount namespace has it. Raises RtError."""
@@ -80,6 +90,19 @@ class Directory:
         except OSError:
             return ""
 
+    def lines(self, name: str) -> Iterator[str]:
+        """The lines of a file's text; none when it cannot be read."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError:
+            return
+        with open(fd, encoding="utf-8", errors="replace") as file:
+            yield from file
+
+    def names(self) -> set[str]:
+        """The names of all that is in it. Raises OSError."""
+        return set(os.listdir(self.fd))
+
     def write(self, name: str, document: object) -> None:
         """Write a document as JSON, in one step. Raises RtError."""
         temporary = f".{name}.{os.getpid()}"
@@ -89,6 +112,7 @@ class Directory:
                 json.dump(document, file)
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
+            self.forget(temporary)
             raise RtError(f"cannot write {self.path}/{name}: {(error.strerror or '').lower()}") from None
 
     def forget(self, *names: str) -> None:
@@ -102,6 +126,7 @@ class Directory:
 
 def make(path: str, option: str) -> Directory:
     """Open a directory to write into, made when it is missing, for its owner alone. Raises RtError."""
+    made = not os.path.lexists(path)
     try:
         os.makedirs(path, 0o700, exist_ok=True)
     except FileExistsError:
@@ -115,21 +140,18 @@ def make(path: str, option: str) -> Directory:
     if not os.access(path, os.W_OK | os.X_OK):
         os.close(found.fd)
         raise RtError(f"{option} {path}: is not writable", hint=f"name a directory of your own with {option}")
+    found.made = made
     return found
 
 
-def find(path: str, option: str) -> Directory:
-    """Open a directory that nobody else can write to. Raises RtError."""
+def find(path: str, option: str, *, name: str = "", at: int | None = None) -> Directory:
+    """Open a directory that nobody else can write to: `path`, which is `name` in the open directory `at`, if
+    given. Raises RtError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(name or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
     except OSError as error:
         raise RtError(f"{option} {path}: {(error.strerror or '').lower()}") from None
-    status = os.fstat(fd)
-    problem = ""
-    if status.st_uid != os.geteuid():
-        problem = f"belongs to uid {status.st_uid}"
-    elif stat.S_IMODE(status.st_mode) & 0o022:
-        problem = "can be written by other users"
+    problem = _foreign(os.fstat(fd))
     if problem:
         os.close(fd)
         raise RtError(
@@ -137,6 +159,40 @@ def find(path: str, option: str) -> Directory:
             hint=f"use a directory of your own, or: chmod go-w {path}",
         )
     return Directory(path, fd)
+
+
+def check_whole(images: Directory, option: str, depth: int = 0) -> None:
+    """Look at the files of a checkpoint in the same way, and at what it builds on (CRIU's link `parent`).
+
+    Raises RtError.
+    """
+    _check_files(images)
+    if not images.has(_PARENT):
+        return
+    if depth == _DEEPEST:
+        raise RtError(f"{option} {images.path}: more than {_DEEPEST} checkpoints build on each other")
+    with find(f"{images.path}/{_PARENT}", option, name=_PARENT, at=images.fd) as above:
+        check_whole(above, option, depth + 1)
+
+
+def _check_files(images: Directory) -> None:
+    for name in sorted(images.names()):
+        problem = _foreign(os.stat(name, dir_fd=images.fd, follow_symlinks=False))
+        if problem:
+            raise RtError(
+                f"{images.path}/{name} {problem}: what it says cannot be trusted",
+                hint=f"if you know where it comes from: chown -R {os.geteuid()} {images.path};"
+                f" chmod -R go-w {images.path}",
+            )
+
+
+def _foreign(status: os.stat_result) -> str:
+    """Why others can change what is there; empty when they cannot."""
+    if status.st_uid != os.geteuid():
+        return f"belongs to uid {status.st_uid}"
+    if not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o022:
+        return "can be written by other users"
+    return ""
 
 
 class Record:

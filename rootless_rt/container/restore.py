@@ -67,6 +67,7 @@ def open_images(wanted: Wanted) -> Images:
     """Open the checkpoint. Raises RtError."""
     directory = image.find(wanted.images, "--image-path")
     try:
+        image.check_whole(directory, "--image-path")
         return Images(directory)
     except BaseException:
         os.close(directory.fd)
@@ -162,8 +163,9 @@ def _make(
         with _log_directory(wanted, images) as logs:
 
             def waiting() -> AbstractContextManager[object]:
-                # Once it runs, signals are for it: whoever serves it passes on what has been held back.
-                runs = container.state["phase"] == "created"
+                # Once it runs, signals are for it: whoever serves it passes on what has been held back. But
+                # with its memory still to be fetched it may never come so far.
+                runs = container.state["phase"] == "created" and not wanted.lazy_pages
                 return nullcontext() if runs else signals.let_through()
 
             def start() -> tuple[image.Directory, rpc.Worker]:

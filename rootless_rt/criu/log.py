@@ -7,6 +7,7 @@ Before its work proper it tries out the kernel, with errors that say no more tha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _ERROR = re.compile(r"^(?:\(\d+\.\d+\)\s*)?(?:\s*\d+: )?\s*Error \([^)]*\): (?P<what>.*)$")
 # Lines that are errors to CRIU and yet not why it stopped, and those that only repeat that it did.
@@ -22,21 +23,26 @@ _NOT_WHY = (
 
 
 # The line with which the work proper begins, of a dump and of a restore.
-_BEGIN = re.compile(r"^\(\d+\.\d+\) (?:Dumping processes|Pre-dumping|Reading image tree)", re.MULTILINE)
+_BEGIN = re.compile(r"\(\d+\.\d+\) (?:Dumping processes|Pre-dumping|Reading image tree)")
 
 
-def reason(text: str) -> str:
+def reason(lines: Iterable[str]) -> str:
     """The first error of the log as one line without its place; empty when there is none."""
-    begin = _BEGIN.search(text)
-    return (_first(text[begin.start() :]) if begin else "") or _first(text)
+    begun, trial = False, ""
+    for line in lines:
+        begun = begun or bool(_BEGIN.match(line))
+        what = _what(line)
+        if what and begun:
+            return what
+        trial = trial or what
+    return trial
 
 
-def _first(text: str) -> str:
-    for line in text.splitlines():
-        found = _ERROR.match(line)
-        if found and not any(word in found["what"] for word in _NOT_WHY):
-            return re.sub(r"\s+", " ", found["what"]).strip().rstrip(".")
-    return ""
+def _what(line: str) -> str:
+    found = _ERROR.match(line.rstrip())
+    if not found or any(word in found["what"] for word in _NOT_WHY):
+        return ""
+    return re.sub(r"\s+", " ", found["what"]).strip().rstrip(".")
 
 
 # What CRIU's own words ask for -> what to do about it with rt.

@@ -74,4 +74,4 @@ def check(program: str) -> str:
     from rootless_rt.criu.log import reason
 
     said = done.stdout.decode("utf-8", "replace")
-    return reason(said) or f"criu check ended with status {done.returncode}"
+    return reason(said.splitlines()) or f"criu check ended with status {done.returncode}"

@@ -22,6 +22,7 @@ Notified = Callable[[str, int, int], None]
 
 _MOST = 1 << 20
 _END_SECONDS = 10
+_ANSWER_SECONDS = 20
 
 
 class Failed(RtError):
@@ -41,10 +42,12 @@ class Worker:
         fds: Sequence[int] = (),
         stdio: Sequence[int] | None = None,
         waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+        umask: int = -1,
     ) -> None:
         """Start `path`; `fds` stay open in it under their numbers. Raises RtError.
 
-        `waiting` is entered whenever this process does nothing but wait for criu.
+        `waiting` is entered whenever this process does nothing but wait for criu. `umask` is for the files
+        that criu makes; -1 is the caller's.
         """
         self._waiting = waiting
         self._known = messages.load()
@@ -59,6 +62,7 @@ class Worker:
                 pass_fds=(far.fileno(), *fds),
                 env=program.environment(),
                 cwd="/",
+                umask=umask,
             )
         except OSError as error:
             self._socket.close()
@@ -92,17 +96,22 @@ class Worker:
         except OSError as error:
             raise Failed(f"criu ended: {os.strerror(error.errno or 0).lower()}") from None
 
-    def answer(self, kind: int, notified: Notified | None = None) -> Any:
+    def answer(self, kind: int, notified: Notified | None = None, seconds: float | None = None) -> Any:
         """Serve notifications until the answer; returns the response. Raises Failed.
 
-        What `notified` raises goes through, once CRIU has been told to give up, and has done so.
+        What `notified` raises goes through, once CRIU has been told to give up, and has done so. Whoever says
+        nothing for `seconds`, if given, is ended.
         """
+        self._socket.settimeout(seconds)
         while True:
             try:
                 with self._waiting():
                     data, fds, _, _ = recv_fds(self._socket, _MOST, 4)
             except ConnectionError:  # it has ended with our request unread
                 data, fds = b"", []
+            except TimeoutError:
+                self.kill()
+                raise Failed(f"it does not answer in {seconds} s") from None
             fd = fds[0] if fds else -1
             for more in fds[1:]:
                 os.close(more)
@@ -174,7 +183,7 @@ def version(path: str) -> int:
     with Worker(path) as worker:
         try:
             worker.ask(messages.VERSION)
-            told = worker.answer(messages.VERSION).version
+            told = worker.answer(messages.VERSION, seconds=_ANSWER_SECONDS).version
         except Failed as error:
             raise RtError(
                 f"{path} does not speak criu's protocol: {error.message}", hint=program.INSTALL
@@ -192,5 +201,5 @@ def lacks(path: str, features: Sequence[str]) -> list[str]:
     """Which of these features of the kernel (mem_track, lazy_pages) are missing. Raises RtError."""
     with Worker(path) as worker:
         worker.ask(messages.FEATURE_CHECK, features=features)
-        found = worker.answer(messages.FEATURE_CHECK).features
+        found = worker.answer(messages.FEATURE_CHECK, seconds=_ANSWER_SECONDS).features
     return [name for name in features if not getattr(found, name)]

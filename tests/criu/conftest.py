@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import MakeBundle
+from lab.bundles import Bundle
 from lab.criu import Saver, program
 from lab.machines.debian import Unavailable
 from lab.runtime import program_problem
@@ -48,3 +50,16 @@ def root_rt(place: Path, criu: Path) -> Iterator[Saver]:
 def images(place: Path) -> Path:
     """Where a checkpoint may go."""
     return place / "images"
+
+
+@pytest.fixture
+def python(root_bundle: MakeBundle, toolbox: Path, place: Path) -> Bundle:
+    """A bundle that runs Python programs with a directory of the host, `share`, at /srv."""
+    made = root_bundle(["/usr/bin/python3", "-c", ""])
+    made.config["root"] = {"path": str(toolbox), "readonly": True}
+    (place / "share").mkdir()
+    source = str(place / "share")
+    made.config["mounts"].append(
+        {"destination": "/srv", "type": "bind", "source": source, "options": ["bind"]}
+    )
+    return made

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import Saver
+from lab.criu import BIG, TICK, Saver, goes_on, run_script, summed
 
 from rootless_rt.host.abilities import security_modules
 
 BOX = f"option{os.getpid()}"
-TICK = "while :; do echo . >> /ticks; sleep 0.02; done"
-# A program with 4 MiB of memory of its own, that it can show.
-BIG = "import secrets,time\ndata = secrets.token_bytes(4 << 20)\nimport hashlib\n"
-BIG += "while True:\n open('/srv/new','w').write(hashlib.sha256(data).hexdigest())\n"
-BIG += " import os; os.rename('/srv/new','/srv/sum'); time.sleep(0.02)\n"
 SENDER = """
 import socket, time
 sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -37,59 +27,16 @@ while True:
 """
 
 
-def ticks(box: Bundle) -> int:
-    path = box.rootfs / "ticks"
-    return len(path.read_text()) if path.exists() else 0
-
-
-def wait_until(condition: object, what: str) -> None:
-    assert callable(condition)
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError(what)
-
-
-def goes_on(box: Bundle) -> None:
-    before = ticks(box)
-    wait_until(lambda: ticks(box) > before, "it does not go on")
-
-
 def refused(rt: Saver, images: Path, *options: str) -> str:
     done = rt("checkpoint", "--image-path", str(images), *options, BOX)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 2, done.stderr
     return done.stderr
 
 
-@pytest.fixture
-def python(root_bundle: MakeBundle, toolbox: Path, place: Path) -> Bundle:
-    """A bundle that runs Python scripts with a directory of the host, `share`, at /srv."""
-    made = root_bundle(["/usr/bin/python3", "-c", ""])
-    made.config["root"] = {"path": str(toolbox), "readonly": True}
-    (place / "share").mkdir()
-    source = str(place / "share")
-    made.config["mounts"].append(
-        {"destination": "/srv", "type": "bind", "source": source, "options": ["bind"]}
-    )
-    return made
-
-
-def script(box: Bundle, text: str) -> Bundle:
-    return box.run(["/usr/bin/python3", "-c", text])
-
-
-def summed(place: Path) -> str:
-    """The checksum that the program shows next."""
-    path = place / "share/sum"
-    path.unlink(missing_ok=True)
-    wait_until(lambda: path.exists() and path.read_text(), "no checksum")
-    return path.read_text()
-
-
 @pytest.mark.covers("checkpoint --file-locks", "restore --file-locks")
 def test_file_locks_are_held_on(root_rt: Saver, python: Bundle, images: Path, place: Path) -> None:
-    script(python, "import fcntl\nlock = open('/srv/lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\n" + BIG)
+    lock = "import fcntl\nlock = open('/srv/lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\n"
+    run_script(python, lock + BIG)
     root_rt.start(BOX, python.path)
     before = summed(place)
     assert "hint: give --file-locks" in refused(root_rt, images)
@@ -113,7 +60,7 @@ def test_a_socket_that_leads_out_is_connected_again(
         path = str(place / "socket")
         listener.settimeout(20)
         listener.bind(path)
-        script(python, SENDER.replace("PATH", path))
+        run_script(python, SENDER.replace("PATH", path))
         root_rt.start(BOX, python.path)
         assert listener.recv(100) == b"1"
         assert "hint: give --ext-unix-sk" in refused(root_rt, images)
@@ -148,7 +95,7 @@ def test_an_open_file_that_has_lost_one_of_its_names_is_saved(
 def test_connections_that_are_being_made_can_be_left_out(
     root_rt: Saver, python: Bundle, images: Path, place: Path
 ) -> None:
-    script(
+    run_script(
         python,
         "import socket\n"
         "server = socket.create_server(('127.0.0.1', 7000))\n"
@@ -207,7 +154,7 @@ def test_a_network_that_is_left_empty_has_its_loopback_device(
 def test_memory_that_is_restored_leaves_the_images(
     root_rt: Saver, python: Bundle, images: Path, place: Path
 ) -> None:
-    script(python, BIG)
+    run_script(python, BIG)
     root_rt.start(BOX, python.path)
     before = summed(place)
     root_rt.save(BOX, images, "--auto-dedup")
@@ -221,113 +168,11 @@ def test_memory_that_is_restored_leaves_the_images(
     assert blocks() < full / 2
 
 
-@contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-
-
-@contextmanager
-def helper(rt: Saver, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(rt.criu), *words]
-    with ended(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) as made:
-        yield made
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def wait_listening(port: int) -> None:
-    wanted = f":{port:04X} "
-    wait_until(lambda: wanted in Path("/proc/net/tcp").read_text(), "nobody listens")
-
-
-@pytest.mark.covers("checkpoint --page-server")
-def test_memory_goes_to_a_page_server(root_rt: Saver, python: Bundle, images: Path, place: Path) -> None:
-    script(python, BIG)
-    root_rt.start(BOX, python.path)
-    before = summed(place)
-    images.mkdir(mode=0o700)
-    port = free_port()
-    where = ["--images-dir", str(images), "--address", "127.0.0.1", "--port", str(port)]
-    with helper(root_rt, "page-server", *where) as server:
-        wait_listening(port)
-        meta = place / "meta"
-        root_rt.save(BOX, meta, "--page-server", f"127.0.0.1:{port}")
-        server.wait(20)
-    assert not list(meta.glob("pages-*.img")) and list(images.glob("pages-*.img"))
-    for path in meta.iterdir():
-        path.rename(images / path.name)
-    root_rt.bring_back(BOX, images, python.path)
-    assert summed(place) == before
-
-
-@pytest.mark.parametrize("given", ["nowhere", ":27", "host:", "host:0", "host:70000", "host:x"])
-def test_a_page_server_is_an_address_and_a_port(root_rt: Saver, given: str) -> None:
-    done = root_rt("checkpoint", "--page-server", given, BOX)
-    assert done.returncode == 1 and f"--page-server '{given}': is not ADDRESS:PORT" in done.stderr
-
-
-@pytest.mark.covers("checkpoint --lazy-pages", "checkpoint --status-fd")
-def test_a_descriptor_tells_when_pages_can_be_fetched_and_nobody_has_to_come_for_them(
-    root_rt: Saver, root_bundle: MakeBundle, images: Path
-) -> None:
-    # To fetch them takes more of pipes than root may have everywhere: shown in tests/qemu.
-    box = root_bundle(TICK)
-    root_rt.start(BOX, box.path)
-    goes_on(box)
-    mine, theirs = os.pipe()
-    words = ["checkpoint", "--image-path", str(images), "--lazy-pages", "--status-fd", str(theirs)]
-    words += ["--page-server", f"127.0.0.1:{free_port()}", BOX]
-    with ended(root_rt.popen(*words, pass_fds=[theirs])) as source:
-        os.close(theirs)
-        assert os.read(mine, 10) == b"\0"
-        assert os.read(mine, 10) == b"", "it is closed"
-        os.close(mine)
-        assert source.poll() is None, "it serves the pages"
-        source.send_signal(signal.SIGTERM)
-        assert source.wait(20) == 128 + signal.SIGTERM
-    goes_on(box)
-    assert not (images / "rt.json").exists()
-
-
-@pytest.mark.covers("restore --lazy-pages")
-def test_memory_that_nobody_fetches_is_named(root_rt: Saver, root_bundle: MakeBundle, images: Path) -> None:
-    box = root_bundle(TICK)
-    root_rt.start(BOX, box.path)
-    root_rt.save(BOX, images)
-    words = ["restore", "-d", "--image-path", str(images), "-b", str(box.path), "--lazy-pages"]
-    done = root_rt(*words, BOX)
-    assert done.returncode == 1 and "criu lazy-pages" in done.stderr, done.stderr
-    assert root_rt.ok("list", "-q") == ""
-
-
-def test_a_status_descriptor_must_be_open_for_writing(root_rt: Saver) -> None:
-    mine, theirs = os.pipe()
-    for fd, problem in (
-        (mine, "is not open for writing"),
-        (999, "is not open for writing"),
-        ("x", "is not a number"),
-    ):
-        done = root_rt("checkpoint", "--lazy-pages", "--status-fd", str(fd), BOX, pass_fds=[mine, theirs])
-        assert done.returncode == 1 and problem in done.stderr
-    done = root_rt("checkpoint", "--status-fd", str(theirs), BOX, pass_fds=[theirs])
-    assert "--status-fd goes with --lazy-pages" in done.stderr
-    os.close(mine)
-    os.close(theirs)
-
-
 @pytest.mark.covers("checkpoint --pre-dump", "checkpoint --parent-path")
 def test_a_chain_of_three_saves_what_has_changed_or_the_kernel_is_named(
     root_rt: Saver, python: Bundle, images: Path, place: Path
 ) -> None:
-    script(python, BIG)
+    run_script(python, BIG)
     root_rt.start(BOX, python.path)
     before = summed(place)
     chain = [place / "first", place / "second", images]

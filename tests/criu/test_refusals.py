@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import Saver
+from lab.criu import Saver, wait_until
 from lab.leftovers import Ground
 
 BOX = f"refused{os.getpid()}"
@@ -55,6 +55,25 @@ def of_another_user(images: Path) -> None:
     os.chown(images, 12345, 12345)
 
 
+def with_a_file_of_another_user(images: Path) -> None:
+    os.chown(images / "pstree.img", 12345, 12345)
+
+
+def with_a_file_that_others_write(images: Path) -> None:
+    (images / "core-1.img").chmod(0o622)
+
+
+def built_on_one_that_others_write(images: Path) -> None:
+    below = images.parent / "first"
+    below.mkdir()
+    below.chmod(0o777)
+    (images / "parent").symlink_to("../first")
+
+
+def built_on_itself(images: Path) -> None:
+    (images / "parent").symlink_to(".")
+
+
 def empty(images: Path) -> None:
     shutil.rmtree(images)
     images.mkdir(mode=0o700)
@@ -92,6 +111,10 @@ def without_memory(images: Path) -> None:
     [
         (opened_to_others, "can be written by other users"),
         (of_another_user, "belongs to uid 12345"),
+        (with_a_file_of_another_user, "images/pstree.img belongs to uid 12345"),
+        (with_a_file_that_others_write, "images/core-1.img can be written by other users"),
+        (built_on_one_that_others_write, "images/parent: can be written by other users"),
+        (built_on_itself, "more than 100 checkpoints build on each other"),
         (empty, "there is no checkpoint in it"),
         (half, "the checkpoint is not complete"),
         (gone, "no such file or directory"),
@@ -190,8 +213,47 @@ def test_a_place_that_cannot_take_images_is_refused_and_the_container_goes_on(
         assert problem in one_line(root_rt("checkpoint", "--image-path", str(path), BOX))
     line = one_line(root_rt("checkpoint", "--image-path", str(images), "--parent-path", "/first", BOX))
     assert "--parent-path must be relative" in line
-    assert root_rt.state(BOX)["status"] == "running"
+    (place / "first").mkdir(mode=0o700)
+    os.chown(place / "first", 12345, 12345)
+    parent = ["--image-path", str(images), "--parent-path", "../first"]
+    try_it = root_rt("checkpoint", *parent, BOX)
+    if "CONFIG_MEM_SOFT_DIRTY" not in try_it.stderr:
+        assert f"--parent-path {images}/../first: belongs to uid 12345" in one_line(try_it)
+    assert not images.exists() and root_rt.state(BOX)["status"] == "running"
     root_rt.save(BOX, images)
+
+
+def test_a_checkpoint_that_fails_leaves_its_log_alone(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle("echo kept > /one; ln /one /two; exec 9</one; rm /one; touch /ready; " + WAIT)
+    root_rt.start(BOX, box.path)
+    wait_until((box.rootfs / "ready").exists, "it does not begin")
+    assert "link-remap" in one_line(root_rt("checkpoint", "--image-path", str(images), BOX))
+    assert os.listdir(images) == ["dump.log"]
+
+
+def test_what_a_process_has_in_memory_is_for_the_owner_alone(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path
+) -> None:
+    box = root_bundle(WAIT)
+    root_rt.start(BOX, box.path)
+    images.mkdir(mode=0o755)
+    root_rt.save(BOX, images)
+    assert {oct(path.stat().st_mode & 0o777) for path in images.iterdir()} == {"0o600"}
+
+
+@pytest.mark.skipif(os.environ.get("RT_LONG") != "1", reason="takes half a minute: RT_LONG=1")
+def test_a_program_that_never_answers_is_ended(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, place: Path
+) -> None:
+    box = root_bundle(WAIT)
+    root_rt.start(BOX, box.path)
+    (place / "silent").write_text("#!/bin/sh\nexec sleep 1000\n")
+    (place / "silent").chmod(0o755)
+    root_rt.criu = place / "silent"
+    assert "does not answer in" in one_line(root_rt("checkpoint", "--image-path", str(images), BOX))
+    assert not images.exists() and root_rt.state(BOX)["status"] == "running"
 
 
 def test_a_process_that_exec_added_is_not_saved_and_that_is_said(
@@ -215,6 +277,7 @@ def test_an_overlay_that_would_be_lost_is_refused(
     box = root_bundle(WAIT)
     root_rt.start(BOX, box.path, "--overlay")
     assert "on an overlay that rt made" in one_line(root_rt("checkpoint", "--image-path", str(images), BOX))
+    assert not images.exists()
 
 
 def test_a_hook_that_fails_ends_the_restore(root_rt: Saver, saved: Bundle, images: Path) -> None:

@@ -8,17 +8,30 @@ chroot: CRIU has to see the host.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab.bundles import Bundle
 from lab.machines.debian import Image, Unavailable, built
 from lab.runtime import Runtime
 from lab.users import User
 
 CRIU = Image("criu", "forky", ("criu",), boot=False)
 CHECK_SECONDS = 60
+
+TICK = "while :; do echo . >> /ticks; sleep 0.02; done"
+# A Python program with 4 MiB of memory of its own, that it can show.
+BIG = """
+import hashlib, os, secrets, time
+data = secrets.token_bytes(4 << 20)
+while True:
+    open("/srv/new", "w").write(hashlib.sha256(data).hexdigest())
+    os.rename("/srv/new", "/srv/sum")
+    time.sleep(0.02)
+"""
 
 
 @contextmanager
@@ -76,3 +89,37 @@ class Saver(Runtime):
         words = ["--image-path", str(images), "--bundle", str(bundle), *options]
         self.quiet("restore", "--detach", *words, container, **more)
         return int(self.state(container)["pid"])
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Until it is so; else `what` is the error."""
+    for _ in range(500):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(what)
+
+
+def ticks(box: Bundle) -> int:
+    """How often TICK has come round."""
+    path = box.rootfs / "ticks"
+    return len(path.read_text()) if path.exists() else 0
+
+
+def goes_on(box: Bundle) -> None:
+    """A container that runs TICK does run."""
+    before = ticks(box)
+    wait_until(lambda: ticks(box) > before, "it does not go on")
+
+
+def run_script(box: Bundle, text: str) -> Bundle:
+    """Have the bundle run a Python program."""
+    return box.run(["/usr/bin/python3", "-c", text])
+
+
+def summed(place: Path) -> str:
+    """The checksum that BIG shows next."""
+    path = place / "share/sum"
+    path.unlink(missing_ok=True)
+    wait_until(lambda: path.exists() and path.read_text(), "no checksum")
+    return path.read_text()

@@ -29,13 +29,13 @@ def test_what_the_kernel_cannot_do_is_not_why_it_failed(begin):
             "(00.37) Error (criu/cr-restore.c:2320): Restoring FAILED.\n"
         )
     )
-    assert log.reason(text) == "Can't open file fd/1: No such file"
+    assert log.reason(text.splitlines()) == "Can't open file fd/1: No such file"
 
 
 def test_without_its_work_begun_the_trials_count():
-    assert log.reason(TRIALS) == "tun: Unable to create tun: Operation not permitted"
-    assert log.reason("") == log.reason("(00.1) Warn  (criu/x.c:1): y\n") == ""
-    assert log.reason("Error (criu/cr-check.c:1): Kernel too old.\n") == "Kernel too old"
+    assert log.reason(TRIALS.splitlines()) == "tun: Unable to create tun: Operation not permitted"
+    assert log.reason([]) == log.reason(["(00.1) Warn  (criu/x.c:1): y\n"]) == ""
+    assert log.reason(["Error (criu/cr-check.c:1): Kernel too old.\n"]) == "Kernel too old"
 
 
 @pytest.mark.parametrize(
