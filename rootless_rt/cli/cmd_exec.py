@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rootless_rt.spec.load import Spec
 
 FAILED = 255  # tells an error of rt from the exit codes of programs, as runc does
+# What hints call by the field's name came from the command line, unless --process was given.
+_ON_THE_LINE = (("process.args", "COMMAND"), ("process.env", "--env"), ("process.cwd", "--cwd"))
 
 
 def run(inv: Invocation) -> int:
@@ -31,6 +33,9 @@ def run(inv: Invocation) -> int:
         # The process is not that of config.json, which was checked when the container was made.
         if isinstance(error, SpecError) and error.path.startswith("process"):
             _blame(error, text(inv.options, "process") or "exec")
+        if error.hint and text(inv.options, "process") is None:
+            for field, word in _ON_THE_LINE:
+                error.hint = error.hint.replace(field, word)
         raise
 
 

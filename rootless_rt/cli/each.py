@@ -6,13 +6,18 @@ Knows ids only. Loaded when such an expression is given.
 from __future__ import annotations
 
 import re
+import signal
 
 from rootless_rt.container.store import Store
 from rootless_rt.errors import RtError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+    from typing import NoReturn
+
+_MOST = 1.0  # seconds of the processor's time, for all ids: a usual expression takes less than a hundredth
 
 
 def each(store: Store, pattern: str, act: Callable[[str], None]) -> None:
@@ -20,16 +25,36 @@ def each(store: Store, pattern: str, act: Callable[[str], None]) -> None:
 
     Raises RtError: for a wrong expression, or the first error of `act` when all have had their turn.
     """
-    try:
-        expression = re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise RtError(f"--regex: {pattern[:80]!r} is no regular expression: {error}") from None
     failed: RtError | None = None
-    for container_id in store.ids():
-        if expression.search(container_id):
-            try:
-                act(container_id)
-            except RtError as error:
-                failed = failed or RtError(f"{container_id}: {error.message}", hint=error.hint)
+    for container_id in _matching(pattern, store.ids()):
+        try:
+            act(container_id)
+        except RtError as error:
+            failed = failed or RtError(f"{container_id}: {error.message}", hint=error.hint)
     if failed is not None:
         raise failed
+
+
+def _matching(pattern: str, ids: Iterable[str]) -> list[str]:
+    """The ids in which it has a match. Raises RtError, also when finding out takes too long.
+
+    Python's expressions try every way to match: nested repetitions, as in (a+)+$, can take for ever. All ids
+    are looked at before anything is done to one.
+    """
+
+    def give_up(number: int, frame: FrameType | None) -> NoReturn:
+        raise RtError(
+            f"--regex: {pattern[:80]!r} takes too long to match the ids: nothing was done",
+            hint="repeat nothing that is itself repeated: a+ in place of (a+)+",
+        )
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _MOST)
+    try:
+        expression = re.compile(pattern)
+        return [container_id for container_id in ids if expression.search(container_id)]
+    except (re.error, RecursionError, OverflowError) as error:
+        raise RtError(f"--regex: {pattern[:80]!r} is no regular expression: {error}") from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

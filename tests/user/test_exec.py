@@ -49,6 +49,21 @@ def test_a_program_that_is_not_there_is_255_in_the_words_of_engines(rt: Runtime,
     assert 'exec: "/etc/passwd": permission denied' in refused(rt, "c", "/etc/passwd")
 
 
+def test_hints_speak_of_the_command_line_where_the_words_came_from_it(
+    rt: Runtime, bundle: MakeBundle
+) -> None:
+    box = bundle()
+    (box.rootfs / "script").write_text("no first line\n")
+    (box.rootfs / "script").chmod(0o755)
+    held(rt, box, "c")
+    for words, named in (("nothing-such",), "COMMAND"), (("/script",), "COMMAND"):
+        hint = refused(rt, "c", *words).partition("hint: ")[2]
+        assert named in hint and "process." not in hint, hint
+    file = box.path / "process.json"
+    file.write_text('{"cwd": "/", "args": ["nothing-such"], "env": ["PATH=/bin"]}')
+    assert "process.args" in refused(rt, "--process", str(file), "c")
+
+
 def test_without_a_program_it_is_refused(rt: Runtime, c: int) -> None:
     assert "exec needs a program" in refused(rt, "c")
 

@@ -154,6 +154,18 @@ def test_an_expression_stands_for_all_that_match(rt: Runtime, bundle: MakeBundle
     assert done.returncode == 1 and "is no regular expression" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["kill", "delete"])
+def test_an_expression_whose_matching_never_ends_is_given_up(
+    rt: Runtime, bundle: MakeBundle, command: str
+) -> None:
+    name = "a" * 60
+    rt.ok("run", "--keep", "-b", str(bundle(["/bin/true"]).path), name)
+    done = rt(command, "--regex", "(a+)+b")
+    assert done.returncode == 1
+    assert "takes too long to match the ids: nothing was done\nhint: " in done.stderr
+    assert rt.ok("list", "-q").split() == [name]
+
+
 # Pausing
 
 
