@@ -121,19 +121,19 @@ def _powerless(evidence: Evidence) -> list[IdmapError]:
     if not setuid_root and not evidence.helper_caps >> needs & 1:
         if evidence.helper_mode & 0o4000:
             problem = f"is setuid, but owned by user {evidence.helper_owner}, not by root"
-            fix = f"sudo chown root:root {helper} && sudo chmod u+s {helper}"
+            fix = ""
         else:
             problem = f"is neither setuid root nor has the capability cap_{word}"
             fix = f"sudo chmod u+s {helper}, or: sudo setcap cap_{word}=ep {helper}"
-            if evidence.helper_owner != 0:
-                fix = f"sudo chown root:root {helper} && sudo chmod u+s {helper}"
-        found.append(IdmapError(f"{helper} {problem}", reason="helper-not-setuid", hint=fix))
+        hint = not_to_be_trusted(evidence) or fix
+        found.append(IdmapError(f"{helper} {problem}", reason="helper-not-setuid", hint=hint))
     if evidence.nosuid:
         found.append(
             IdmapError(
                 f"{helper} is on a file system mounted nosuid, so it runs without its privilege",
                 reason="helper-nosuid",
-                hint=f'sudo mount -o remount,suid "$(findmnt -no TARGET -T {helper})"',
+                hint=not_to_be_trusted(evidence)
+                or f'sudo mount -o remount,suid "$(findmnt -no TARGET -T {helper})"',
             )
         )
     if evidence.no_new_privs:
@@ -161,11 +161,23 @@ def _powerless(evidence: Evidence) -> list[IdmapError]:
             IdmapError(
                 f"{helper} is setuid root, and so needs CAP_SYS_ADMIN, which the bounding set lacks",
                 reason="helper-needs-admin",
-                hint=f"give it a file capability instead, as root: {file_caps_command(helper, word)}; "
+                hint=not_to_be_trusted(evidence)
+                or f"give it a file capability instead, as root: {file_caps_command(helper, word)}; "
                 "or map only the own id",
             )
         )
     return found
+
+
+def not_to_be_trusted(evidence: Evidence) -> str:
+    """The hint where the helper must not be given the right that it lacks, as others than root could put
+    anything in its place; else ""."""
+    if not evidence.helper_exposed:
+        return ""
+    return (
+        f"others than root can change {evidence.helper_exposed}, so give it no rights: "
+        f"install {_tool(evidence)} anew, and take other copies of it out of $PATH"
+    )
 
 
 def file_caps_command(helper: str, word: str) -> str:

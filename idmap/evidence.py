@@ -6,10 +6,12 @@ Loaded after a failure, or by a check-up. Every path is read below an injectable
 from __future__ import annotations
 
 import os
+import stat
 
 from idmap.auto import propose_range
 from idmap.extents import parse_map
 from idmap.subid import FILES, granted, login_name, malformed_lines, provider, read_file, user_name
+from idmap.userns import is_foreign
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ class Evidence:
 
     __slots__ = (
         "apparmor_restricts", "asked", "bounding", "dumpable", "effective", "errno", "file", "granted",
-        "helper", "helper_caps", "helper_mode", "helper_owner", "kind", "malformed", "mapped", "name",
-        "name_is_local", "no_new_privs", "nosuid", "os_release", "other_granted", "own", "pid",
-        "proposed", "provider", "said", "target_exists", "uid",
+        "helper", "helper_caps", "helper_exposed", "helper_mode", "helper_owner", "kind", "malformed",
+        "mapped", "name", "name_is_local", "no_new_privs", "nosuid", "os_release", "other_granted", "own",
+        "pid", "proposed", "provider", "said", "target_exists", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +50,7 @@ class Evidence:
         helper_owner: int = 0,
         helper_mode: int = 0o4755,
         helper_caps: int = 0,
+        helper_exposed: str = "",
         nosuid: bool = False,
         no_new_privs: bool = False,
         bounding: int = ALL_CAPS,
@@ -77,6 +80,8 @@ class Evidence:
         self.helper_owner = helper_owner
         self.helper_mode = helper_mode
         self.helper_caps = helper_caps  # bits of the file's effective capabilities
+        # What of its path others than root can change, so that it must not be given any right.
+        self.helper_exposed = helper_exposed or (helper if helper and helper_owner != 0 else "")
         self.nosuid = nosuid  # the helper's mount
         self.no_new_privs = no_new_privs  # of this process
         self.bounding = bounding  # capability bits of this process
@@ -136,6 +141,7 @@ def gather(
         helper_owner=owner,
         helper_mode=mode,
         helper_caps=caps,
+        helper_exposed=exposed(helper, root) if helper else "",
         nosuid=nosuid,
         no_new_privs=status_field(status, b"NoNewPrivs") == b"1",
         bounding=_hex(status_field(status, b"CapBnd"), ALL_CAPS),
@@ -212,6 +218,28 @@ def _program(path: str) -> tuple[int, int, int, bool]:
     except OSError:
         caps = 0
     return stat.st_uid, stat.st_mode & 0o7777, caps, nosuid
+
+
+def exposed(path: str, root: str = "") -> str:
+    """The first directory or file on the way to a program that others than root can change, "" when none is;
+    links are followed, and their own places count, too. A directory with the sticky bit keeps what others own
+    in it."""
+    for way in dict.fromkeys((path, path if root else os.path.realpath(path))):
+        parts = [part for part in way.split("/") if part]
+        for count in range(len(parts) + 1):
+            here = "/" + "/".join(parts[:count])
+            try:
+                status = os.lstat(root + here)
+            except OSError:
+                break
+            if status.st_uid != 0 and not is_foreign(status.st_uid):
+                return here
+            if stat.S_ISLNK(status.st_mode):
+                continue
+            others = status.st_mode & (0o002 if status.st_gid == 0 else 0o022)
+            if others and not status.st_mode & stat.S_ISVTX:
+                return here
+    return ""
 
 
 def _owner(path: str) -> int | None:

@@ -6,6 +6,8 @@ import posix
 
 from idmap.extents import IDENTITY, parse_map
 
+_OVERFLOW = 65534  # the default of /proc/sys/kernel/overflowuid
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from idmap.extents import Extent
@@ -24,6 +26,18 @@ def own_map(kind: str, proc: str = "/proc/self") -> list[Extent]:
     finally:
         posix.close(fd)
     return parse_map(text)
+
+
+def is_foreign(uid: int, proc: str = "/proc/self") -> bool:
+    """Whether an owner that stat(2) shows is none of this user namespace's: whose the file is cannot be told
+    (user_namespaces(7), "Unmapped user and group IDs")."""
+    if uid != _OVERFLOW:
+        return False
+    try:
+        lines = own_map("uid", proc)
+    except OSError:
+        return False
+    return not any(inside <= uid < inside + count for inside, _, count in lines)
 
 
 def in_user_namespace(proc: str = "/proc/self") -> bool:

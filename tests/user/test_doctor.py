@@ -145,6 +145,26 @@ def test_a_helper_without_its_bit_or_on_nosuid_is_told(rt: Runtime, place: Path)
     assert "mounted nosuid" in look(with_mounts(rt, closed))["RT-IDS-HELPER-RIGHTS"]["why"]
 
 
+def test_a_helper_that_the_user_can_change_is_never_to_be_made_root_s(rt: Runtime, place: Path) -> None:
+    own = place / "own"
+    own.mkdir()
+    for tool in ("newuidmap", "newgidmap"):
+        (own / tool).write_text("#!/bin/sh\nexec id\n")
+        (own / tool).chmod(0o755)
+    rt.user.owns(own)
+    hostile = after(rt, f"PATH={own}:$PATH")
+    item = look(hostile)["RT-IDS-HELPER-RIGHTS"]
+    assert item["status"] == "degraded" and item["commands"] == []
+    assert f"{own}/newuidmap is neither setuid" in item["why"] and "give it no rights" in item["fix"]
+    said = hostile("doctor", "--fix-script").stdout
+    assert not [line for line in said.splitlines() if str(own) in line and not line.startswith("#")]
+
+
+def test_owners_that_a_user_namespace_does_not_show_are_not_taken_for_strangers(rt: Runtime) -> None:
+    assert look(rt)["RT-PYTHON"]["status"] == "ok"
+    assert look(Wrapped(rt, "unshare", "--user", "--map-root-user"))["RT-PYTHON"]["status"] == "ok"
+
+
 def test_a_user_without_a_range_is_told_and_the_script_s_commands_grant_one(rt: Runtime) -> None:
     if not can_make_users():
         pytest.skip("needs root, to make a user without a subuid range")

@@ -153,9 +153,11 @@ def check_rights(evidence: IdentityEvidence, me: Me) -> Trouble | str | None:
         return "not needed by root" if me.euid == 0 else None
     commands = []
     for kind, error in found:
+        if evidence.of[kind].helper_exposed:
+            continue  # a script of root's must not touch what others can change
         helper = quote(str(evidence.of[kind].helper))
         if error.reason == "helper-not-setuid":
-            commands.append(f"chown root:root {helper} && chmod u+s {helper}")
+            commands.append(f"chmod u+s {helper}")
         elif error.reason == "helper-needs-admin":
             commands.append(map_diagnose.file_caps_command(helper, f"set{kind}"))
         else:

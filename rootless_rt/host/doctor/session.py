@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from idmap.userns import is_foreign
 from rootless_rt.host.doctor.access import Who, denied, steps
 from rootless_rt.host.doctor.fixes import install, quote
 from rootless_rt.host.doctor.model import Me, Trouble
@@ -92,8 +93,10 @@ def _writable(places: list[str], me: Me) -> list[str]:
     found = []
     for place in places:
         for step in steps(place, ""):
-            others = step.mode & 0o002 and not step.mode & 0o1000
-            if (others or step.uid not in (0, me.euid)) and step.path not in found:
+            others = bool(step.mode & 0o002 and not step.mode & 0o1000)
+            if step.uid not in (0, me.euid) and not is_foreign(step.uid):
+                others = True
+            if others and step.path not in found:
                 found.append(step.path)
     return found
 

@@ -120,7 +120,7 @@ CHECKED: dict[str, Case] = {
     ),
     "helpers of somebody": (
         identity, lambda: mapping(helper_owner=1005),
-        "RT-IDS-HELPER-RIGHTS", DEGRADED, "owned by user 1005", "chown root:root",
+        "RT-IDS-HELPER-RIGHTS", DEGRADED, "owned by user 1005", "give it no rights",
     ),
     "helpers with file capabilities": (
         identity, lambda: mapping(helper_mode=0o755, helper_caps=0b11000000), "RT-IDS-HELPER-RIGHTS", OK, "",

@@ -33,8 +33,10 @@ def test_a_healthy_system_has_no_cause() -> None:
     [
         ({"helper": None, "os_release": "debian"}, "helper-missing", "newuidmap", "sudo apt install uidmap"),
         ({"helper_mode": 0o755}, "helper-not-setuid", "cap_setuid", "sudo chmod u+s /usr/bin/newuidmap"),
-        ({"helper_owner": 65534}, "helper-not-setuid", "owned by user 65534", "sudo chown root:root"),
-        ({"helper_mode": 0o755, "helper_owner": 7}, "helper-not-setuid", "cap_setuid", "chown root:root"),
+        ({"helper_owner": 65534}, "helper-not-setuid", "owned by user 65534", "give it no rights"),
+        ({"helper_mode": 0o755, "helper_owner": 7}, "helper-not-setuid", "cap_setuid", "give it no rights"),
+        ({"helper_mode": 0o755, "helper_exposed": "/opt"}, "helper-not-setuid", "cap_setuid", "change /opt,"),
+        ({"nosuid": True, "helper_exposed": "/opt"}, "helper-nosuid", "nosuid", "change /opt,"),
         ({"nosuid": True}, "helper-nosuid", "nosuid", "remount,suid"),
         ({"no_new_privs": True}, "no-new-privs", "no_new_privs", "allowPrivilegeEscalation: true"),
         ({"bounding": ALL_CAPS & ~(1 << CAP_SETUID)}, "bounding-set", "CAP_SETUID", "--cap-add SETUID"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from idmap.diagnose import causes
-from idmap.evidence import ALL_CAPS, CAP_SETGID, CAP_SETUID, file_caps, gather, os_release
+from idmap.evidence import ALL_CAPS, CAP_SETGID, CAP_SETUID, exposed, file_caps, gather, os_release
 
 ASKED = [(0, 1000, 1), (1, 100000, 65536)]
 
@@ -92,6 +93,22 @@ def test_file_capabilities_count_only_with_the_effective_flag() -> None:
     assert file_caps(bytes.fromhex("01000002") + both + rest) == 1 << CAP_SETUID | 1 << CAP_SETGID
     assert file_caps(bytes.fromhex("00000002") + both + rest) == 0
     assert file_caps(b"") == 0
+
+
+def test_what_others_than_root_can_change_on_the_way_to_a_program_is_named(tmp_path: Path) -> None:
+    assert exposed("/bin/sh") == ""
+    (tmp_path / "tool").touch()
+    assert exposed(f"{tmp_path}/tool") != "" or os.getuid() == 0
+    if os.getuid() == 0:
+        (tmp_path / "open").mkdir()
+        (tmp_path / "open").chmod(0o777)
+        (tmp_path / "open/tool").symlink_to("/bin/sh")
+        assert exposed(f"{tmp_path}/open/tool") == f"{tmp_path}/open"
+        (tmp_path / "open").chmod(0o1777)
+        assert exposed(f"{tmp_path}/open/tool") == ""
+        os.chown(tmp_path / "tool", 12345, 0)
+        (tmp_path / "open/link").symlink_to(tmp_path / "tool")
+        assert exposed(f"{tmp_path}/open/link") == f"{tmp_path}/tool"
 
 
 def test_os_release_falls_back_to_usr_lib(tmp_path: Path) -> None:
