@@ -28,7 +28,10 @@ def run(inv: Invocation) -> int:
     try:
         spec, places = _read(path)
     except RtError as error:
-        raise RtError(error.message, hint=error.hint, code=UNREADABLE) from None
+        message = error.message
+        if message.startswith(CONFIG_NAME + ": "):
+            message = path + message[len(CONFIG_NAME) :]  # of several files, CI wants to know which
+        raise RtError(message, hint=error.hint, code=UNREADABLE) from None
     findings = lint(spec.data, places)
     fail_on = text(inv.options, "fail_on") or LEVELS[0]
     counted = LEVELS[: LEVELS.index(fail_on) + 1] if fail_on in LEVELS else ()

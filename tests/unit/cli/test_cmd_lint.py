@@ -115,6 +115,13 @@ def test_what_cannot_be_read_or_run_ends_with_2(at, capfd, make, said):
     assert told.out == "" and said in told.err and "Traceback" not in told.err
 
 
+def test_the_file_that_is_wrong_is_named_as_it_was_given(at, capfd):
+    for text in ("{", "[]", "{}"):
+        (at / "other.json").write_text(text)
+        assert run(["lint", "other.json"]) == 2
+        assert capfd.readouterr().err.startswith("rt: other.json: ")
+
+
 def test_a_config_and_a_bundle_together_are_refused(at, capfd):
     assert run(["lint", "--bundle", ".", "config.json"]) == 2
     assert "give a config or --bundle, not both" in capfd.readouterr().err
