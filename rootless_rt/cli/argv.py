@@ -9,7 +9,7 @@ is imported when there is one.
 
 from __future__ import annotations
 
-from rootless_rt.cli.option import CHOICE, FLAG, LIST, NUMBER, NUMBER_MAX, Command, Option
+from rootless_rt.cli.option import CHOICE, FLAG, LIST, NAME, NUMBER, NUMBER_MAX, Command, Option
 from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, HELP, find
 from rootless_rt.errors import RtError
 
@@ -18,6 +18,9 @@ _BOOLEANS = {
     "1": True, "t": True, "T": True, "true": True, "True": True, "TRUE": True,
     "0": False, "f": False, "F": False, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
+
+# Their status 1 tells what they found: scripts must not take a mistake in the command line for that.
+_TELLING = ("batch", "doctor", "lint")
 
 
 class Invocation:
@@ -97,11 +100,16 @@ def parse(argv: list[str], prog: str = "rt") -> Invocation:
     options = {option.key: option.default for option in command.options}
     options["help"] = False
     args: list[str] = []
-    _scan(words[1:], command.options + (HELP,), options, args, command.stops, globals, command)
-    if options.pop("help"):
-        return Invocation("help", globals, {}, [command.name], prog)
-    if len(args) < command.required or (not command.stops and len(args) > len(command.arguments)):
-        raise _wrong_count(command, len(args), globals)
+    try:
+        _scan(words[1:], command.options + (HELP,), options, args, command.stops, globals, command)
+        if options.pop("help"):
+            return Invocation("help", globals, {}, [command.name], prog)
+        if len(args) < command.required or (not command.stops and len(args) > len(command.arguments)):
+            raise _wrong_count(command, len(args), globals)
+    except UsageError as error:
+        if command.name in _TELLING:
+            error.code = 2
+        raise
     if command.name == "help" and args:
         _command(args[0], globals)
     return Invocation(command.name, globals, options, args, prog)
@@ -178,6 +186,8 @@ def _value(option: Option, value: str, globals: dict[str, object]) -> object:
             return value
         raise UsageError(f'option {name} cannot be "{value}"', globals,
                          hint="choose one of: " + ", ".join(option.choices))  # fmt: skip
+    if option.kind == NAME and not value:
+        raise UsageError(f"option {name} cannot be empty", globals, hint="is a variable not set?")
     # An empty text is what an unset variable of a script leaves: the same as not given.
     return value or option.default
 

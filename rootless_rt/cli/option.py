@@ -6,7 +6,8 @@ Must not know any of them, and imports nothing: every call of `rt` loads it.
 from __future__ import annotations
 
 # Kinds of option. FLAG stands alone (or `=true`, `=false`); the others take a value. LIST may be given again.
-FLAG, TEXT, NUMBER, CHOICE, LIST = range(5)
+# An empty TEXT is the same as none; a NAME is a text for which that would do what nobody wants.
+FLAG, TEXT, NUMBER, CHOICE, LIST, NAME = range(6)
 
 # No file-descriptor or count on this command line can be larger (a C int).
 NUMBER_MAX = 2**31 - 1

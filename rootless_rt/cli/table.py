@@ -7,7 +7,7 @@ what a command does, and it imports no more than it is written in: every call of
 
 from __future__ import annotations
 
-from rootless_rt.cli.option import CHOICE, FLAG, LIST, NUMBER, TEXT, Command, Option
+from rootless_rt.cli.option import CHOICE, FLAG, LIST, NAME, NUMBER, TEXT, Command, Option
 
 HELP = Option("h help", FLAG, "show this help")
 
@@ -93,7 +93,7 @@ _CREATE_OPTIONS = (
     *_NETWORK_OPTIONS,
     Option("overlay", FLAG, "leave the rootfs as it is: what the container writes into it goes with it"),
     Option(
-        "overlay-dir", TEXT, "the same, but keep what is written in this directory, for the next time", "DIR"
+        "overlay-dir", NAME, "the same, but keep what is written in this directory, for the next time", "DIR"
     ),
     Option("console-socket", TEXT, "unix socket that receives the terminal's master end", "PATH"),
     Option("pidfd-socket", TEXT, "unix socket that receives a pidfd of the container's process", "PATH"),

@@ -135,5 +135,9 @@ def _from_file(path: str) -> dict[str, Any]:
             f"--idmap {path}: {(error.strerror or 'cannot be read').lower()}",
             hint=f"one of {', '.join(KINDS)}, or a JSON file with uidMappings and gidMappings",
         ) from None
-    maps = checked(data, path, schema.ID_MAPS)
+    try:
+        maps = checked(data, path, schema.ID_MAPS)
+    except SpecError as error:
+        error.message = error.message.replace("config.json: ", f"{path}: ", 1)
+        raise
     return {"uidMappings": maps["uidMappings"], "gidMappings": maps["gidMappings"]}

@@ -100,7 +100,8 @@ def test_a_wrong_file_is_named(
     file = place / "maps.json"
     if content is not None:
         file.write_text(content)
-    assert problem in refusal(rt, bundle(), "--idmap", str(file))
+    said = refusal(rt, bundle(), "--idmap", str(file))
+    assert problem in said and str(file) in said and "config.json" not in said
 
 
 def test_a_joined_user_namespace_has_its_maps_already(rt: Runtime, bundle: MakeBundle) -> None:

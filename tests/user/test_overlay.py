@@ -51,6 +51,12 @@ def test_what_is_written_is_kept_where_that_is_asked(
     assert said == "new\ngone"
 
 
+def test_an_unset_variable_for_the_directory_does_not_open_the_rootfs(
+    rt: Runtime, bundle: MakeBundle
+) -> None:
+    assert "option --overlay-dir cannot be empty" in refusal(rt, bundle(), "--overlay-dir", "")
+
+
 @pytest.mark.covers("create --overlay", "exec")
 def test_a_created_container_and_a_further_program_see_the_same(rt: Runtime, bundle: MakeBundle) -> None:
     made = bundle("exec sleep 1000")

@@ -136,6 +136,12 @@ def test_a_relative_log_stays_where_it_was_meant_when_the_command_changes_direct
     assert "gone wrong" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.parametrize("words", [["--formt", "json"], ["--format", "xml"], ["a", "b", "c"]])
+def test_a_wrong_command_line_is_no_finding(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert [entry.run([command, *words]) for command in ("batch", "doctor", "lint")] == [2, 2, 2]
+    assert entry.run(["list", *words]) == 1
+
+
 def test_a_wrong_count_shows_the_commands_help_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["state"]) == 1
     out, err = capfd.readouterr()
