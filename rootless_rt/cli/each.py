@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
+import warnings
 
 from rootless_rt.container.store import Store
 from rootless_rt.errors import RtError
@@ -42,6 +43,9 @@ def _matching(pattern: str, ids: Iterable[str]) -> list[str]:
     are looked at before anything is done to one.
     """
 
+    if not pattern:
+        raise RtError("--regex: an empty expression matches every container", hint="if all are meant: .")
+
     def give_up(number: int, frame: FrameType | None) -> NoReturn:
         raise RtError(
             f"--regex: {pattern[:80]!r} takes too long to match the ids: nothing was done",
@@ -51,7 +55,9 @@ def _matching(pattern: str, ids: Iterable[str]) -> list[str]:
     before = signal.signal(signal.SIGVTALRM, give_up)
     signal.setitimer(signal.ITIMER_VIRTUAL, _MOST)
     try:
-        expression = re.compile(pattern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a future Python may make of it is none of the caller's
+            expression = re.compile(pattern)
         return [container_id for container_id in ids if expression.search(container_id)]
     except (re.error, RecursionError, OverflowError) as error:
         raise RtError(f"--regex: {pattern[:80]!r} is no regular expression: {error}") from None

@@ -148,6 +148,10 @@ def test_an_expression_stands_for_all_that_match(rt: Runtime, bundle: MakeBundle
     done = rt("delete", "-r", "[-]1$")
     assert done.returncode == 1 and done.stderr.startswith('rt: db-1: cannot delete container "db-1"')
     assert rt.ok("list", "-q").split() == ["db-1", "web-2"]
+    done = rt("delete", "--force", "--regex", "")
+    assert done.returncode == 1 and "an empty expression matches every container" in done.stderr
+    assert rt.ok("delete", "--force", "--regex", "[[w]eb-2") == ""
+    assert rt.ok("list", "-q").split() == ["db-1"]
     rt.ok("delete", "--force", "--regex", ".")
     assert rt.ok("list", "-q") == ""
     done = rt("delete", "--regex", "(")
