@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def commands() -> list[str]:
     return found
 
 
+@cache
 def marks(tests: Path = TREE / "tests") -> Marks:
     """What the tests' marks say, by reading them."""
     found: Marks = {}

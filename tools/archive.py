@@ -51,6 +51,7 @@ class Sources:
         self.tree = tree
         self.checked = checked
         self.paths: dict[str, str] = {}
+        self._needs: dict[str, list[str]] = {}
         for package in PACKAGES:
             for path in sorted((tree / package).rglob("*.py")):
                 relative = path.relative_to(tree)
@@ -102,7 +103,12 @@ class Sources:
             visit(name)
         return done
 
-    def _imported(self, name: str) -> Iterator[str]:
+    def _imported(self, name: str) -> list[str]:
+        if name not in self._needs:
+            self._needs[name] = list(self._read_imports(name))
+        return self._needs[name]
+
+    def _read_imports(self, name: str) -> Iterator[str]:
         above = name.split(".") if self.is_package(name) else name.split(".")[:-1]
         for statement in self.parsed(name).body:
             if isinstance(statement, ast.Import):

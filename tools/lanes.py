@@ -30,7 +30,7 @@ from runner import Runner
 from setup import BUILD, ROOT, TREE, VENV, SetupError, say
 
 PYTHON_PACKAGES = [
-    *("pytest", "pytest-timeout", "hypothesis", "mypy", "ruff"),
+    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "mypy", "ruff"),
     *("click", "pyseccomp", "jeepney", "pyroute2", "tqdm", "pyyaml"),
 ]
 TEST_LIMIT = 240  # seconds for one test
@@ -40,6 +40,9 @@ PYTEST = [
     *(str(VENV / "bin/python3"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-ra"),
     *("--timeout", str(TEST_LIMIT), "--timeout-method", "signal"),
 ]
+# Tests without containers of their own, on every processor; the tests of a file stay together.
+CPUS = min(os.cpu_count() or 1, 8)
+SPREAD = ["-n", str(CPUS), "--dist", "loadfile"] if CPUS > 1 else []
 TEST_USER = "made by the tests of rt"  # the comment of the accounts that tests make: a name and a process id
 
 
@@ -75,8 +78,8 @@ class Lane:
         self.alone = alone
 
 
-def _pytest(name: str, **more: Any) -> Lane:
-    return Lane(name, [*PYTEST, f"tests/{name}"], f"tests/{name}/**/test_*.py", **more)
+def _pytest(name: str, *options: str, **more: Any) -> Lane:
+    return Lane(name, [*PYTEST, *options, f"tests/{name}"], f"tests/{name}/**/test_*.py", **more)
 
 
 def _machine(name: str, *needs: str, asked_by: str = "", alone: bool = False) -> Lane:
@@ -91,8 +94,8 @@ def _machine(name: str, *needs: str, asked_by: str = "", alone: bool = False) ->
 
 LANES = (
     Lane("ruff", [str(VENV / "bin/ruff"), "check", "--output-format", "concise", "."]),
-    Lane("mypy", [str(VENV / "bin/mypy")]),
-    _pytest("unit"),
+    Lane("mypy", [str(VENV / "bin/mypy")], beside=True),
+    _pytest("unit", *SPREAD),
     _pytest("user"),
     _pytest("root", root=True),
     _pytest("cve", beside=True),
@@ -263,7 +266,7 @@ def run_all(lanes: list[Lane]) -> int:
     aside = [lane.name for lane in able if lane.beside]
     rest = [lane.name for lane in able if not lane.beside and not lane.alone]
     last = [lane.name for lane in able if lane.alone]
-    if aside and rest and (os.cpu_count() or 1) > 1:
+    if aside and rest and CPUS > 1:
         program = Path(__file__).resolve()
         results = tracks.run(program, [rest, aside], environment)
         return sum_up(results + (tracks.run(program, [last], environment) if last else []))

@@ -27,9 +27,17 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes(), str(path))
 
 
-def imports(name: str) -> Iterator[tuple[int, str]]:
+def imports(name: str) -> tuple[tuple[int, str], ...]:
     """(line, module) of every import of a module, those inside functions too; not what only types need."""
-    path = modules()[name]
+    return _imports(name, modules()[name])
+
+
+@cache
+def _imports(name: str, path: Path) -> tuple[tuple[int, str], ...]:
+    return tuple(_read_imports(name, path))
+
+
+def _read_imports(name: str, path: Path) -> Iterator[tuple[int, str]]:
     skipped = {id(inner) for node in ast.walk(parsed(path)) if _for_types(node) for inner in ast.walk(node)}
     for node in ast.walk(parsed(path)):
         if id(node) in skipped:

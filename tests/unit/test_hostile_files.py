@@ -1,13 +1,14 @@
 """Files that others write: whatever is in them, they are read to an end, or refused in one line.
 
 state.json, mountinfo, /proc/PID/cgroup, annotations, resources and the newer fields of config.json; subuid,
-passwd and group files have their own tests (tests/unit/idmap).
+passwd and group files have their own tests (tests/unit/idmap). RT_FUZZ says how many of each.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from rootless_rt.plan.build import plan
 from rootless_rt.plan.model import Policy
 from rootless_rt.plan.ops import encode
 
-SLOW = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = int(os.environ.get("RT_FUZZ", "100"))
+SLOW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def one_line(error: RtError) -> None:

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -143,13 +144,20 @@ def ours(modules: set[str]) -> set[str]:
     return {name for name in modules if name.split(".")[0] in ("rootless_rt", "idmap")}
 
 
-def differing(used: set[str], command: str) -> set[str]:
-    """What the archive has this command import at once in vain, or not, cgroups apart: they differ."""
+@cache
+def archived() -> dict[str, list[str]]:
+    """The modules of each command's piece of the archive."""
     spec = spec_from_file_location("archive_builder", TREE / "tools/archive.py")
     assert spec is not None and spec.loader is not None
     builder = module_from_spec(spec)
     spec.loader.exec_module(builder)
-    found = ours(used) ^ set(builder.sets(builder.Sources(TREE, False))[command])
+    found: dict[str, list[str]] = builder.sets(builder.Sources(TREE, False))
+    return found
+
+
+def differing(used: set[str], command: str) -> set[str]:
+    """What the archive has this command import at once in vain, or not, cgroups apart: they differ."""
+    found = ours(used) ^ set(archived()[command])
     return {name for name in found if not name.startswith("rootless_rt.cgroups")}
 
 

@@ -1,6 +1,11 @@
-"""Any config that passes the checks is planned into bytes that can be read again, or refused by name."""
+"""Any config that passes the checks is planned into bytes that can be read again, or refused by name.
+
+RT_FUZZ says how many of them.
+"""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -207,7 +212,10 @@ POLICIES = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get("RT_FUZZ", "150"))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configs(), hosts(), POLICIES)
 def test_a_config_becomes_a_plan_that_can_be_read_or_an_error_for_its_user(config, facts, policy):
     try:
