@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab.machines.boot import systemd_machine
+from lab.machines.boot import lasting, systemd_machine
 from lab.machines.debian import Unavailable
 from lab.machines.machine import Machine
 
@@ -14,7 +14,7 @@ from lab.machines.machine import Machine
 def machine() -> Iterator[Machine]:
     """run(command, user=..., timeout=...) -> code, stdout, stderr; see lab/machines/machine.py."""
     try:
-        with systemd_machine() as booted:
+        with lasting(systemd_machine) as booted:
             yield booted
     except Unavailable as reason:
         pytest.skip(str(reason))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+from lab.machines.boot import lasting, systemd_machine
 from lab.machines.machine import Machine
 
 
@@ -59,3 +61,11 @@ def test_a_container_in_a_delegated_cgroup_is_paused_and_resumed(machine: Machin
     assert json.loads(machine.ok("rt state held", user="alice"))["status"] == "paused"
     machine.ok("rt resume held", user="alice")
     assert "frozen 0" in machine.ok(f"cat {cgroup}/cgroup.events")
+
+
+def test_a_machine_that_has_ended_fails_one_test_and_is_booted_again_for_the_next() -> None:
+    with lasting(systemd_machine) as machine:
+        with pytest.raises(AssertionError, match="the machine has ended; it said:"):
+            machine.run("systemctl poweroff --force; sleep 50")
+        machine.clean()
+        assert machine.ok("cat /proc/1/comm") == "systemd\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab.machines.boot import uml_machine
+from lab.machines.boot import lasting, uml_machine
 from lab.machines.debian import Unavailable
 from lab.machines.machine import Machine
 from lab.users import User
@@ -15,7 +15,7 @@ from lab.users import User
 def machine(alice: User) -> Iterator[Machine]:
     """run(command, user=..., timeout=...) -> code, stdout, stderr; see lab/machines/machine.py."""
     try:
-        with uml_machine(alice) as booted:
+        with lasting(lambda: uml_machine(alice)) as booted:
             yield booted
     except Unavailable as reason:
         pytest.skip(str(reason))

@@ -10,13 +10,13 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from lab.machines.debian import Image, Unavailable, built
-from lab.machines.machine import Machine
+from lab.machines.machine import Machine, last_words
 from lab.runtime import RT, TREE
 from lab.users import User
 
@@ -46,6 +46,20 @@ def trees() -> list[str]:
 
 
 @contextmanager
+def lasting(boot: Callable[[], AbstractContextManager[Machine]]) -> Iterator[Machine]:
+    """A machine of `boot` that is booted again, as the same object, when it has ended (see Machine)."""
+    with ExitStack() as stack:
+        machine = stack.enter_context(boot())
+
+        def again() -> None:
+            other = stack.enter_context(boot())
+            machine.speak_with(other._stream, other.share, other.console)
+
+        machine.again = again
+        yield machine
+
+
+@contextmanager
 def systemd_machine() -> Iterator[Machine]:
     """systemd of Debian 12 as PID 1 in namespaces of this kernel; cgroup v2 with what there is."""
     cgroups = _cgroup2()
@@ -61,7 +75,7 @@ def systemd_machine() -> Iterator[Machine]:
         words = [str(HERE / "systemd.sh"), str(image), str(share), *trees()]
         with _kept(scratch, cgroups, [*NAMESPACES, *MORE_NAMESPACES, "sh", *words], log) as keeper:
             with _told(log):
-                machine = Machine(_accepted(listener, keeper, 60), share)
+                machine = Machine(_accepted(listener, keeper, 60), share, log)
                 machine.wait_ready(60)
             yield machine
 
@@ -90,7 +104,7 @@ def uml_machine(user: User, module: str = "apparmor", image: Image = UML_IMAGE) 
         ]
         with _kept(scratch, "", [*NAMESPACES, "sh", *words, *trees()], log, serial):
             with _told(log):
-                machine = Machine(ours, share)
+                machine = Machine(ours, share, log)
                 machine.wait_ready(120)
                 _finish_uml(machine)
             yield machine
@@ -111,7 +125,7 @@ def qemu_machine(user: User) -> Iterator[Machine]:
         words = [str(HERE / "qemu.sh"), str(image), str(user.uid), str(user.gid), str(port.fileno())]
         with _kept(scratch, "", [*NAMESPACES, "sh", *words, *trees()], log, port):
             with _told(log):
-                machine = Machine(ours, None, PATIENCE)
+                machine = Machine(ours, None, log, PATIENCE)
                 machine.wait_ready(60)
                 _finish_qemu(machine)
             yield machine
@@ -214,6 +228,4 @@ def _told(log: IO[bytes]) -> Iterator[None]:
     try:
         yield
     except (AssertionError, OSError) as error:
-        log.seek(0)
-        said = log.read().decode("utf-8", "replace").splitlines()[-40:]
-        raise AssertionError("\n".join([f"the machine did not boot: {error}", *said])) from None
+        raise AssertionError("\n".join([f"the machine did not boot: {error}", *last_words(log)])) from None

@@ -7,8 +7,9 @@ import itertools
 import json
 import shlex
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lab.bundles import Change, plain_config
 from rootless_rt.spec.defaults import rootless
@@ -50,18 +51,34 @@ class MachineBundle:
         return self
 
 
+def last_words(console: IO[bytes]) -> list[str]:
+    """The last lines of what a machine said."""
+    console.seek(0)
+    return console.read().decode("utf-8", "replace").splitlines()[-40:]
+
+
 class Machine:
     """One booted machine with the users root, alice (with a subuid range) and bare (without one).
 
     `stream` leads to its agent, `share` is the host's side of /lab/share (None: input goes through the stream
-    as well). A command has `patience` times the time that is given for it.
+    as well), `console` is the file of what it said. A command has `patience` times the time that is given for
+    it. One that has ended fails the test that meets this; `again`, where there is one, boots another for the
+    next.
     """
 
-    def __init__(self, stream: socket.socket, share: Path | None, patience: float = 1) -> None:
+    def __init__(
+        self, stream: socket.socket, share: Path | None, console: IO[bytes], patience: float = 1
+    ) -> None:
+        self.again: Callable[[], None] | None = None
+        self.patience = patience
+        self.speak_with(stream, share, console)
+
+    def speak_with(self, stream: socket.socket, share: Path | None, console: IO[bytes]) -> None:
+        """From now on this object stands for the machine behind these."""
         self._stream = stream
         self._lines = stream.makefile("rb")
         self.share = share
-        self.patience = patience
+        self.console = console
         self._numbers = itertools.count(1)
         self._used: set[str] = set()
         self._gone = ""
@@ -144,6 +161,9 @@ class Machine:
 
     def clean(self) -> None:
         """Remove the containers and the bundles that there are: what a test left."""
+        if self._gone and self.again:
+            self.again()
+            return
         for user in sorted(self._used):
             self.run("rt list --quiet | xargs -r -n 1 rt delete --force", user)
         self.run("rm -rf /root/bundle* /home/*/bundle*")
@@ -158,7 +178,7 @@ class Machine:
         except TimeoutError:
             self._gone = f"the machine said nothing for {seconds} s"
         if not self._gone and not line:
-            self._gone = "the machine has ended"
+            self._gone = "\n".join(["the machine has ended; it said:", *last_words(self.console)])
         assert not self._gone, self._gone
         answer: dict[str, Any] = json.loads(line)
         return answer
