@@ -125,7 +125,7 @@ def test_a_container_cannot_look_into_another_that_joins_its_namespaces(
         rt.ok("run", "--bundle", str(second.path), f"second{number}")
     (first.rootfs / "tmp/stop").touch()
     seen = first.rootfs / "tmp/seen"
-    for _ in range(200):
+    for _ in range(1000):
         if seen.exists() and "saw" in seen.read_text():
             break
         time.sleep(0.02)

@@ -133,7 +133,9 @@ def test_more_time_than_allowed_is_not_given(machine: Machine, way: Way) -> None
 
 @EACH
 def test_it_is_frozen_and_thawed(machine: Machine, way: Way) -> None:
-    cgroup = started(machine, way, limited(machine, way, "while :; do sleep 0.05; done"))
+    # It must not fork: when a process is killed in fork(2), Linux 6.12 as a program of users panics now and
+    # then (copy_process, exit_mmap, flush_tlb_mm).
+    cgroup = started(machine, way, limited(machine, way, "while :; do :; done"))
     assert machine.rt("pause", "box", user=way.user).code == 0
     assert "frozen 1" in machine.ok(f"cat {cgroup}/cgroup.events")
     assert machine.rt("resume", "box", user=way.user).code == 0

@@ -135,10 +135,12 @@ def test_the_engine_can_wait_for_the_container_and_nothing_else_stays(
 
 
 def test_buildah_reads_running_then_stopped_and_nothing_else(rt: Runtime, bundle: MakeBundle) -> None:
-    rt.ok("create", "--bundle", str(bundle("sleep 0.5").path), "--no-new-keyring", "buildah-buildah1")
+    rt.ok("create", "--bundle", str(bundle("exec sleep 1000").path), "--no-new-keyring", "buildah-buildah1")
     rt.ok("start", "buildah-buildah1")
     seen = []
     while seen[-1:] != ["stopped"]:
+        if len(seen) == 3:
+            rt.ok("kill", "buildah-buildah1", "KILL")
         seen.append(rt.state("buildah-buildah1")["status"])
         assert len(seen) < 1000
         time.sleep(0.02)

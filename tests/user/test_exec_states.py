@@ -107,6 +107,11 @@ def child_of(pid: int) -> int | None:
     return None
 
 
+def state_of(pid: int) -> str:
+    """The letter of proc_pid_stat(5). Raises FileNotFoundError or ProcessLookupError when it is gone."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+
+
 @pytest.mark.covers("exec")
 @pytest.mark.parametrize("delay", [0, 0.0005, 0.001, 0.002, 0.004])
 def test_a_process_that_is_stopped_on_its_way_in_does_not_hold_up_a_signal(
@@ -122,8 +127,9 @@ def test_a_process_that_is_stopped_on_its_way_in_does_not_hold_up_a_signal(
         time.sleep(delay)
         try:
             os.kill(found, signal.SIGSTOP)
-            time.sleep(0.1)
-            entered = read(found, "cmdline") == "sleep\x005678\x00"
+            while (state := state_of(found)) not in ("T", "Z", "X"):
+                time.sleep(0.01)  # it may be about to become the program
+            entered = state != "T" or read(found, "cmdline") == "sleep\x005678\x00"
         except (ProcessLookupError, FileNotFoundError):
             entered = True  # the starter had done its work
         call.terminate()

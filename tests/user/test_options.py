@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -32,12 +34,14 @@ def test_options_that_change_nothing_here_are_taken(rt: Runtime, bundle: MakeBun
 
 @pytest.mark.covers("run --no-subreaper")
 def test_without_a_subreaper_orphans_are_not_rt_s(rt: Runtime, bundle: MakeBundle) -> None:
-    box = set_namespace(bundle("(sleep 0.2 &); sleep 4432"), "pid", absent=True)
+    box = set_namespace(bundle("(sleep 4434 &); sleep 4432"), "pid", absent=True)
     process = rt.popen("run", "--no-subreaper", "-b", str(box.path), "c", stderr=subprocess.DEVNULL)
     try:
-        while not (parents := _parents("sleep\x000.2\0")):
+        while not (found := _processes("sleep\x004434\0")):
             time.sleep(0.005)
-        assert str(process.pid) not in parents
+        assert str(process.pid) not in found.values()
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
     finally:
         rt.ok("kill", "c", "KILL")
         process.wait(10)
@@ -97,11 +101,12 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _parents(command: str) -> list[str]:
-    found = []
+def _processes(command: str) -> dict[int, str]:
+    """Those with this command line; their parents."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if _text(path) == command:
-            found.append(_text(path.parent / "stat").rpartition(")")[2].split()[1])
+        if _text(path) == command and (status := _text(path.parent / "stat")):
+            found[int(path.parent.name)] = status.rpartition(")")[2].split()[1]
     return found
 
 

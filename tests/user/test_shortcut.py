@@ -5,6 +5,7 @@ Whatever the launcher does by itself is what Python would have done; where it do
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -293,14 +294,25 @@ def test_a_start_with_times_is_seen_through(rt: Runtime, asleep: str) -> None:
     assert "start" not in remains(rt)["c"]
 
 
+def speaks(pid: int) -> bool:
+    """Whether it has a socket open: `start` has one to the waiting process."""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                return True
+    return False
+
+
 def test_ctrl_c_ends_a_start_that_waits(rt: Runtime, asleep: str) -> None:
     shortcuts.created(rt, asleep)
     pid = rt.state("c")["pid"]
     os.kill(pid, signal.SIGSTOP)
     codes = []
     for words in ((), LONG):
-        waiting = rt.popen(*words, "start", "c", stderr=subprocess.DEVNULL)
-        time.sleep(0.3)
+        waiting = rt.popen(*words, "start", "c", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not speaks(waiting.pid):
+            time.sleep(0.01)
+        time.sleep(0.1)
         waiting.send_signal(signal.SIGINT)
         codes.append(waiting.wait(10))
     os.kill(pid, signal.SIGCONT)
