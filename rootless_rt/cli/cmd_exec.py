@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation, flag, items, text
-from rootless_rt.cli.common import container_options, log_of, store_of, tell
+from rootless_rt.cli.common import changes_nothing, container_options, log_of, store_of, tell
 from rootless_rt.container import signals
 from rootless_rt.container.create import end_process, start_now
 from rootless_rt.container.execute import add_process, check_status, saved_spec
@@ -64,6 +64,10 @@ def _run(inv: Invocation) -> int:
         return 0
     wakeup.catch()
     signals.release()
+    if changes_nothing(inv):
+        from rootless_rt.container.kept import keep_exec
+
+        keep_exec(process)
     return supervise(process.pid, process.pidfd, process.console, wakeup)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootless_rt.cli.argv import Invocation, flag
 from rootless_rt.cli.common import (
+    changes_nothing,
     container_options,
     load_spec,
     log_of,
@@ -79,18 +80,11 @@ def run(inv: Invocation) -> int:
     if spec.data.get("hooks", {}).get("poststart"):
         wakeup.catch()
     signals.release()
-    if _is_plain(inv):
+    if changes_nothing(inv):
         from rootless_rt.container.kept import keep
 
         keep(container, prepared, options)
     return serve(container, log, wakeup, proxy, keep=flag(inv.options, "keep"))
-
-
-def _is_plain(inv: Invocation) -> bool:
-    """Whether no option changes what is done: the launcher then does the same the next time."""
-    harmless = ("bundle", "root", "log", "log_format", "log_level")
-    given = {name: value for name, value in (inv.options | inv.globals).items() if name not in harmless}
-    return given.pop("rootless") == "auto" and not any(given.values())
 
 
 def serve(container: Container, log: Log, wakeup: Wakeup, proxy: Proxy | None, *, keep: bool) -> int:

@@ -112,6 +112,13 @@ def container_options(inv: Invocation) -> Options:
     return options
 
 
+def changes_nothing(inv: Invocation) -> bool:
+    """Whether no option changes what `run` or `exec` does: the launcher then does the same the next time."""
+    harmless = ("bundle", "root", "log", "log_format", "log_level")
+    given = {name: value for name, value in (inv.options | inv.globals).items() if name not in harmless}
+    return given.pop("rootless") == "auto" and not any(given.values())
+
+
 def notify_socket() -> str:
     """Where the service manager waits to hear that this service is ready (sd_notify(3)); empty if nowhere."""
     return paths.environment().get("NOTIFY_SOCKET", "")

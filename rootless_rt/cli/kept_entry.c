@@ -5,6 +5,17 @@
 
 #define WIRE_HEAD 16 /* plan/ops.py, encode: magic, length, number of ops */
 
+/* Where the first text of an op ends; 0 for no op. */
+uint64_t end_of_text(const struct kept *kept, uint64_t op)
+{
+	uint32_t length;
+
+	if (!op)
+		return 0;
+	memcpy(&length, kept->texts[P_PLAN].at + op + OP_HEAD, sizeof length);
+	return op + FIRST_FIELD + length;
+}
+
 static int read_text(const char *bytes, size_t size, size_t *at, struct text *text)
 {
 	uint32_t length;
@@ -70,16 +81,38 @@ static int is_command(const struct text *words)
 	return !words->length || (*words->at == '/' && !words->at[words->length - 1]);
 }
 
-/* The place of the id in the plan, and of the lengths that count it. */
+/* Whether an op with a first field of a length, or of a number of words, can be there; its fields end before the plan. */
+static int is_place(const struct kept *kept, uint64_t at)
+{
+	const struct text *plan = &kept->texts[P_PLAN];
+	uint32_t size;
+
+	if (at < WIRE_HEAD || at > plan->length || plan->length - at < FIRST_FIELD)
+		return 0;
+	memcpy(&size, plan->at + at + OP_HEAD, sizeof size);
+	return size < plan->length - at - FIRST_FIELD;
+}
+
+/* The ops that the id, and the words of a command, are put into: in that order. */
 static int are_places(const struct kept *kept)
 {
-	const uint64_t name = kept->numbers[K_NAME_AT], op = kept->numbers[K_OP_AT], text = kept->numbers[K_TEXT_AT];
-	const size_t length = kept->texts[P_PLAN].length;
+	const uint64_t keyring = kept->numbers[K_KEYRING_AT], find = kept->numbers[K_FIND_AT];
+	const uint64_t exec = kept->numbers[K_EXEC_AT];
 
-	if (length < WIRE_HEAD)
+	if (keyring && !is_place(kept, keyring))
 		return 0;
-	return (!name && !op && !text) ||
-	       (op >= WIRE_HEAD && op < length && text == op + 4 && name > text + 4 && name < length);
+	if (!(kept->numbers[K_FLAGS] & KEPT_EXEC))
+		return !find && !exec;
+	return is_place(kept, find) && is_place(kept, exec) && end_of_text(kept, keyring) < find && find < exec;
+}
+
+/* Names in /proc/PID/ns, each ended by a NUL. */
+static int are_names(const struct text *names)
+{
+	for (size_t at = 0; at < names->length; at++)
+		if (names->at[at] == '/' || names->at[at] == '.')
+			return 0;
+	return !names->length || !names->at[names->length - 1];
 }
 
 int read_kept(const char *bytes, size_t size, struct kept *kept)
@@ -95,14 +128,14 @@ int read_kept(const char *bytes, size_t size, struct kept *kept)
 		if (!read_text(bytes, size, &at, &kept->texts[i]))
 			return 0;
 		int bytes_of_all_kinds = i == P_CONFIG || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
-					 i == P_EVIDENCE;
+					 i == P_JOINED || i == P_TOLERATED || i == P_EVIDENCE;
 		if (!bytes_of_all_kinds && memchr(texts[i].at, 0, texts[i].length))
 			return 0;
 	}
 	if (at != size || kept->numbers[K_SIZE] != size)
 		return 0;
-	if (*texts[P_BUNDLE].at != '/' || *texts[P_ROOTFS].at != '/' || *texts[P_PROGRAM].at != '/')
+	if (*texts[P_PROGRAM].at != '/' || texts[P_PLAN].length < WIRE_HEAD || texts[P_TOLERATED].length % 4)
 		return 0;
-	return is_command(&texts[P_UID_HELPER]) && is_command(&texts[P_GID_HELPER]) && are_places(kept) &&
-	       is_evidence(&texts[P_EVIDENCE]);
+	return is_command(&texts[P_UID_HELPER]) && is_command(&texts[P_GID_HELPER]) && are_names(&texts[P_JOINED]) &&
+	       are_places(kept) && is_evidence(&texts[P_EVIDENCE]);
 }

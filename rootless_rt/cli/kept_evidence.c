@@ -40,12 +40,12 @@ static ssize_t contents(const char *path, const char **bytes)
 	return length;
 }
 
-static int is_same_file(const struct item *item)
+int is_content(const char *path, const struct text *text)
 {
 	const char *bytes;
-	ssize_t length = contents(item->name.at, &bytes);
+	ssize_t length = contents(path, &bytes);
 
-	return length >= 0 && (size_t)length == item->found.length && !memcmp(bytes, item->found.at, (size_t)length);
+	return length >= 0 && (size_t)length == text->length && !memcmp(bytes, text->at, (size_t)length);
 }
 
 /* Those lines of a file that hold a word, which is the first line of what was found. */
@@ -161,7 +161,7 @@ static int has_same_ids(const struct item *item)
 static int is_as_found(const struct item *item, const char *id)
 {
 	switch ((enum evidence_kind)item->kind) {
-	case E_FILE: return is_same_file(item);
+	case E_FILE: return is_content(item->name.at, &item->found);
 	case E_LINES: return has_same_lines(item);
 	case E_CODE: return is_same_code(item);
 	case E_NODE: return is_same_node(item);

@@ -100,50 +100,113 @@ int start_init(const struct kept *kept, struct made *made)
 	return started;
 }
 
-static void add_length(char *wire, uint64_t at, size_t more)
+/* The plan as it is filled in: `wire` grows by `used` bytes up to its end, `taken` of the kept one are in it. */
+struct filling {
+	const struct text *plan;
+	char *wire;
+	size_t used, taken;
+};
+
+static void add(struct filling *to, const char *bytes, size_t length)
+{
+	memcpy(to->wire + to->used, bytes, length);
+	to->used += length;
+}
+
+static void take_up_to(struct filling *to, uint64_t at)
+{
+	add(to, to->plan->at + to->taken, at - to->taken);
+	to->taken = at;
+}
+
+static void add_length(char *at, size_t more)
 {
 	uint32_t length;
 
-	memcpy(&length, wire + at, sizeof length);
+	memcpy(&length, at, sizeof length);
 	length += (uint32_t)more;
-	memcpy(wire + at, &length, sizeof length);
+	memcpy(at, &length, sizeof length);
 }
 
-/* The plan with the container's id where it belongs; the lengths around it count it. */
-static char *plan_for(const struct kept *kept, const char *id, size_t *size)
+/* Fills a text in behind the first one of the op at `op`. */
+static void fill_text(const struct kept *kept, struct filling *to, uint64_t op, const char *text)
+{
+	const size_t length = strlen(text);
+
+	take_up_to(to, op);
+	char *const start = to->wire + to->used;
+	take_up_to(to, end_of_text(kept, op));
+	add(to, text, length);
+	add_length(start + OP_LENGTH, length);
+	add_length(start + OP_HEAD, length);
+}
+
+static size_t size_of_words(char *const *words, uint32_t *count)
+{
+	size_t size = 0;
+
+	for (*count = 0; words[*count]; ++*count)
+		size += sizeof(uint32_t) + strlen(words[*count]) + 1;
+	return size;
+}
+
+/* Fills in the words of a command as the first list, which is empty, of the op at `op`. */
+static void fill_words(struct filling *to, uint64_t op, char *const *words)
+{
+	uint32_t count;
+	const size_t size = size_of_words(words, &count);
+
+	take_up_to(to, op);
+	char *const start = to->wire + to->used;
+	take_up_to(to, op + FIRST_FIELD);
+	for (uint32_t i = 0; i < count; i++) {
+		const uint32_t length = (uint32_t)strlen(words[i]);
+		add(to, (const char *)&length, sizeof length);
+		add(to, words[i], length + 1);
+	}
+	add_length(start + OP_LENGTH, size);
+	memcpy(start + OP_HEAD, &count, sizeof count);
+}
+
+/* The plan with the container's id, and a command's words, where they belong. */
+static char *plan_for(const struct kept *kept, const struct call *call, size_t *size)
 {
 	const struct text *plan = &kept->texts[P_PLAN];
-	const uint64_t at = kept->numbers[K_NAME_AT];
-	const size_t more = at ? strlen(id) : 0;
-	char *wire = malloc(plan->length + more);
+	const uint64_t *numbers = kept->numbers;
+	const int is_exec = (numbers[K_FLAGS] & KEPT_EXEC) != 0;
+	uint32_t count;
 
-	if (!wire)
+	*size = plan->length + (numbers[K_KEYRING_AT] ? strlen(call->id) : 0);
+	if (is_exec)
+		*size += strlen(call->words[0]) + size_of_words(call->words, &count);
+	struct filling to = {.plan = plan, .wire = *size <= UINT32_MAX ? malloc(*size) : NULL};
+	if (!to.wire)
 		return NULL;
-	memcpy(wire, plan->at, at);
-	memcpy(wire + at, id, more);
-	memcpy(wire + at + more, plan->at + at, plan->length - at);
-	if (more) {
-		add_length(wire, 8, more); /* behind the magic: the length of all */
-		add_length(wire, kept->numbers[K_OP_AT], more);
-		add_length(wire, kept->numbers[K_TEXT_AT], more);
+	if (numbers[K_KEYRING_AT])
+		fill_text(kept, &to, numbers[K_KEYRING_AT], call->id);
+	if (is_exec) {
+		fill_text(kept, &to, numbers[K_FIND_AT], call->words[0]);
+		fill_words(&to, numbers[K_EXEC_AT], call->words);
 	}
-	*size = plan->length + more;
-	return wire;
+	take_up_to(&to, plan->length);
+	add_length(to.wire + 8, *size - plan->length); /* behind the magic: the length of all */
+	return to.wire;
 }
 
-/* launch.py, send_plan; there are no slots to fill. */
-int send_plan(const struct kept *kept, const struct made *made, const char *id)
+/* launch.py, send_plan: the plan's descriptor, and those of the slots. */
+int send_plan(const struct kept *kept, const struct made *made, const struct call *call)
 {
 	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
+		char bytes[CMSG_SPACE(sizeof(int) * (1 + MOST_FDS))];
 		struct cmsghdr align;
 	} control = {{0}};
-	uint64_t slots = 0;
+	const size_t rights = sizeof(int) * (1 + (size_t)made->fd_count);
+	uint64_t slots = (uint64_t)made->fd_count;
 	struct iovec part = {&slots, sizeof slots};
 	struct msghdr message = {
 		.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	size_t size = 0;
-	char *wire = plan_for(kept, id, &size);
+	char *wire = plan_for(kept, call, &size);
 	int fd = wire ? memory("plan", 0) : -1;
 	int ready = fd >= 0 && write(fd, wire, size) == (ssize_t)size && !fcntl(fd, F_ADD_SEALS, SEALS);
 
@@ -152,8 +215,10 @@ int send_plan(const struct kept *kept, const struct made *made, const char *id)
 		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 		head->cmsg_level = SOL_SOCKET;
 		head->cmsg_type = SCM_RIGHTS;
-		head->cmsg_len = CMSG_LEN(sizeof fd);
+		head->cmsg_len = CMSG_LEN(rights);
 		memcpy(CMSG_DATA(head), &fd, sizeof fd);
+		memcpy(CMSG_DATA(head) + sizeof fd, made->fds, rights - sizeof fd);
+		message.msg_controllen = CMSG_SPACE(rights);
 		ready = sendmsg(made->connection, &message, MSG_NOSIGNAL) == sizeof slots;
 	}
 	if (fd >= 0)

@@ -48,12 +48,12 @@ static int open_folder(void)
 }
 
 /* kept.py, slot. */
-static unsigned slot_of(const char *bundle)
+static unsigned slot_of(const char *key, size_t length)
 {
 	uint64_t hash = 0xcbf29ce484222325u;
 
-	for (; *bundle; bundle++)
-		hash = (hash ^ (unsigned char)*bundle) * 0x100000001b3u;
+	for (size_t at = 0; at < length; at++)
+		hash = (hash ^ (unsigned char)key[at]) * 0x100000001b3u;
 	return (unsigned)(hash % KEPT_SLOTS);
 }
 
@@ -93,27 +93,53 @@ static int open_bundle(const char *given, char *path)
 	return fd;
 }
 
-/* The plan that was kept for exactly this bundle and config, of this release, where its rootfs still is one. */
-int find_kept(const struct call *call, struct kept *kept)
+/* What this release has kept in a file of the cache. */
+static int read_entry(const char *prefix, unsigned slot, struct kept *kept)
 {
-	char bundle[PATH_MAX], name[8];
-	struct stat status;
-	size_t size, config_size;
-	int place = open_bundle(call->bundle, bundle), folder = place < 0 ? -1 : open_folder();
+	char name[16];
+	size_t size;
+	int folder = open_folder();
 
 	if (folder < 0)
 		return 0;
-	snprintf(name, sizeof name, "%02x", slot_of(bundle));
+	snprintf(name, sizeof name, "%s%02x", prefix, slot);
 	const char *bytes = read_whole(folder, name, PLAIN_FILE, 1, KEPT_LIMIT, &size);
-	if (!bytes || !read_kept(bytes, size, kept))
+	close(folder);
+	return bytes && read_kept(bytes, size, kept) && !strcmp(kept->texts[P_VERSION].at, RT_RELEASE);
+}
+
+static int is_config(const struct kept *kept, const char *config, size_t size)
+{
+	const struct text *wanted = &kept->texts[P_CONFIG];
+
+	return config && size == wanted->length && !memcmp(config, wanted->at, size);
+}
+
+/* The plan that was kept for exactly this bundle and config, where its rootfs still is one. */
+int find_kept_run(const struct call *call, struct kept *kept)
+{
+	char bundle[PATH_MAX];
+	struct stat status;
+	size_t size = 0;
+	int place = open_bundle(call->bundle, bundle);
+
+	if (place < 0 || !read_entry("", slot_of(bundle, strlen(bundle)), kept))
 		return 0;
-	const struct text *texts = kept->texts;
-	if (strcmp(texts[P_VERSION].at, RT_RELEASE) || strcmp(texts[P_BUNDLE].at, bundle))
+	if (kept->numbers[K_FLAGS] & KEPT_EXEC || strcmp(kept->texts[P_BUNDLE].at, bundle))
 		return 0;
 	const char *config =
-		read_whole(place, "config.json", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, KEPT_LIMIT, &config_size);
-	return config && config_size == texts[P_CONFIG].length && !memcmp(config, texts[P_CONFIG].at, config_size) &&
-	       !lstat(texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
+		read_whole(place, "config.json", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, KEPT_LIMIT, &size);
+	return is_config(kept, config, size) && !lstat(kept->texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
+}
+
+/* The plan that was kept for a process that is added to a container of exactly this config. */
+int find_kept_exec(const struct container *box, struct kept *kept)
+{
+	size_t size = 0;
+	const char *config = read_whole(box->directory, "config.json", PLAIN_FILE, 1, KEPT_LIMIT, &size);
+
+	return config && read_entry(KEPT_EXEC_PREFIX, slot_of(config, size < KEPT_HASHED ? size : KEPT_HASHED), kept) &&
+	       kept->numbers[K_FLAGS] & KEPT_EXEC && is_config(kept, config, size);
 }
 
 /* store.py, write: the new file gets its name when it is whole. */
@@ -192,7 +218,7 @@ int write_state(const struct kept *kept, struct made *made, const char *id, cons
 		[HOLE_MAKER_PID] = maker,
 		[HOLE_MAKER_STARTED] = made->maker_started,
 	};
-	char *bytes = malloc(text->length * 1 + HOLES * 512);
+	char *bytes = malloc(text->length + HOLES * 512);
 	size_t used = 0, holes = 0;
 	if (!bytes)
 		return 0;

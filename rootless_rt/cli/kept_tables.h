@@ -6,15 +6,18 @@
 #define KEPT_MAGIC "rtkept01"
 #define KEPT_LIMIT 1048576
 #define KEPT_SLOTS 64
+#define KEPT_EXEC_PREFIX "e"
+#define KEPT_HASHED 4096
 #define KEPT_MAPS 1
 #define KEPT_DENY_GROUPS 2
+#define KEPT_EXEC 4
 
 enum kept_number {
 	K_SIZE,
 	K_FLAGS,
-	K_NAME_AT,
-	K_OP_AT,
-	K_TEXT_AT,
+	K_KEYRING_AT,
+	K_FIND_AT,
+	K_EXEC_AT,
 	KEPT_NUMBERS
 };
 
@@ -30,6 +33,8 @@ enum kept_text {
 	P_GID_MAP,
 	P_UID_HELPER,
 	P_GID_HELPER,
+	P_JOINED,
+	P_TOLERATED,
 	P_EVIDENCE,
 	KEPT_TEXTS
 };
@@ -58,5 +63,16 @@ enum evidence_kind {
 	E_IDS,
 	EVIDENCE_KINDS
 };
+
+/* X(name in /proc/PID/ns) */
+#define NAMESPACE_TABLE(X) \
+	X("cgroup") \
+	X("ipc") \
+	X("mnt") \
+	X("net") \
+	X("pid") \
+	X("time") \
+	X("user") \
+	X("uts")
 
 #endif

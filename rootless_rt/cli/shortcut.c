@@ -147,7 +147,8 @@ static int perform(const struct call *call, struct container *box, int *connecti
 	case KILL: return kill_container(box, call);
 	case START: return start(box, call, connection);
 	case DELETE: return delete(box, call);
-	case RUN: break;
+	case RUN:
+	case EXEC: break;
 	}
 	return 0;
 }
@@ -162,8 +163,8 @@ const char *shortcut(int argc, char **argv)
 
 	if (!read_call(argc, argv, &call))
 		return "";
-	if (call.verb == RUN) {
-		run_kept(&call);
+	if (call.verb == RUN || call.verb == EXEC) {
+		(call.verb == RUN ? run_kept : exec_kept)(&call);
 		return "";
 	}
 	/* As Python has them. */

@@ -15,13 +15,14 @@
 
 #include "shortcut_tables.h"
 
-enum verb { STATE, KILL, START, DELETE, RUN };
+enum verb { STATE, KILL, START, DELETE, RUN, EXEC };
 
 /* A command line that this program understands whole. */
 struct call {
 	enum verb verb;
 	const char *root; /* NULL: not given */
 	const char *bundle; /* of run; NULL: not given */
+	char *const *words; /* of exec: the command, ended by NULL */
 	int other; /* whether there are other global options, of which run may have to know */
 	const char *id;
 	int signal;

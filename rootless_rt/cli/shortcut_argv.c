@@ -37,13 +37,14 @@ static const struct {
 	const char *name;
 	enum verb verb;
 	const struct option *options;
-	int most; /* positional arguments; the first must be given */
+	int most; /* positional arguments, of which the first must be given */
 } VERBS[] = {
 	{"state", STATE, NONE, 1},
 	{"kill", KILL, OF_KILL, 2},
 	{"start", START, NONE, 1},
 	{"delete", DELETE, OF_DELETE, 1},
 	{"run", RUN, OF_RUN, 1},
+	{"exec", EXEC, NONE, 0},
 };
 
 static const struct option *find_option(const struct option *known, const char *name, size_t length)
@@ -176,6 +177,15 @@ static int read_verb(int argc, char **argv, int at, struct call *call)
 	while (strcmp(argv[at], VERBS[verb].name))
 		if (++verb == sizeof VERBS / sizeof *VERBS)
 			return 0;
+	call->verb = VERBS[verb].verb;
+	if (call->verb == EXEC) {
+		/* An option before the id or in the command's place, or no command: Python's. */
+		if (argc - at < 3 || is_option(argv[at + 1]) || !*argv[at + 2] || is_option(argv[at + 2]))
+			return 0;
+		call->id = argv[at + 1];
+		call->words = argv + at + 2;
+		return 1;
+	}
 	for (at++; at < argc;) {
 		if (!is_option(argv[at])) {
 			if (given == VERBS[verb].most)
@@ -185,12 +195,11 @@ static int read_verb(int argc, char **argv, int at, struct call *call)
 		}
 		if (!read_option(VERBS[verb].options, argc, argv, &at, &said))
 			return 0;
-		if (VERBS[verb].verb == RUN)
+		if (call->verb == RUN)
 			call->bundle = said.value;
 		else
-			*(VERBS[verb].verb == KILL ? &call->all : &call->force) = said.on;
+			*(call->verb == KILL ? &call->all : &call->force) = said.on;
 	}
-	call->verb = VERBS[verb].verb;
 	call->id = words[0];
 	call->signal = signal_number(words[1] ? words[1] : "TERM");
 	return given > 0 && call->signal;

@@ -46,6 +46,7 @@ class Container:
 
     __slots__ = (
         "console",
+        "facts",
         "handle",
         "options",
         "pid",
@@ -67,6 +68,7 @@ class Container:
         self.spec = spec
         self.plan = plan
         self.state = state
+        self.facts: HostFacts | None = None  # of a process that was added: what its plan was made of
         self.served: Served | None = None  # the program that is its overlay
         self.sock: socket | None = None
         self.starter = 0  # the process that makes the container's; 0 once it has been waited for

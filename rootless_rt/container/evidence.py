@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 KINDS = ("file", "lines", "code", "node", "missing", "room", "variable", "limit", "ids")
 
 
-def gather(config: dict[str, Any], facts: HostFacts, *, helpers: bool) -> bytes | None:
+def gather(
+    config: dict[str, Any], facts: HostFacts, *, helpers: bool = False, added: bool = False
+) -> bytes | None:
     """The evidence for the plan of a plain config; None where something cannot be told for sure.
 
-    `helpers`: whether newuidmap or newgidmap write the maps. Raises OSError for what has gone meanwhile.
+    `helpers`: whether newuidmap or newgidmap write the maps. `added`: it is for a process that is added to a
+    container, which is in no cgroup. Raises OSError for what has gone meanwhile.
     """
     code = _own_code()
     if code is None:
@@ -50,9 +53,10 @@ def gather(config: dict[str, Any], facts: HostFacts, *, helpers: bool) -> bytes 
         _file("/proc/self/gid_map"),
         *(_numbers("limit", "", number, *found) for number, found in facts.rlimits.items()),
         *(_there(path) for path in host_facts.candidates(config)),
-        *_of_cgroups(facts),
         *code,
     ]
+    if not added:
+        items += _of_cgroups(facts)
     if not facts.initial_userns:
         items.append(_file("/proc/self/setgroups"))
     if config["process"].get("oomScoreAdj") is not None:
@@ -103,16 +107,17 @@ def _of_cgroups(facts: HostFacts) -> list[bytes]:
 
 
 def _file(path: str) -> bytes:
-    return _item("file", path, _read(path))
+    return _item("file", path, read(path))
 
 
 def _lines(path: str, word: str) -> bytes:
     sought = word.encode()
-    kept = [line + b"\n" for line in _read(path).split(b"\n") if sought in line]
+    kept = [line + b"\n" for line in read(path).split(b"\n") if sought in line]
     return _item("lines", path, sought + b"\n" + b"".join(kept))
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """The whole of a small file of /proc. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         parts = []

@@ -107,6 +107,7 @@ def add_process(
         facts.cgroup.task_files, manager = confine.by_tasks(manager)
     plan = exec_plan(spec, facts, policy, joined)
     container = Container(handle, spec, plan, state, options)
+    container.facts = facts
     with signals.held():
         _start(container, facts, manager)
     return container

@@ -6,12 +6,19 @@ of the config and with the *evidence*: everything that was looked at to make it,
 (`evidence`). The launcher (`cli/kept*.c`) compares all of that with what it finds itself, and only if nothing
 has changed does it perform the plan again. Whatever is not plain is not kept, and when anything goes wrong
 before the program runs, the launcher takes it back and starts Python, which begins at the beginning and
-explains. Must not know how a plan is made.
+explains. So it is with a plain `rt exec`: which namespaces are joined, and the maps of the user namespace
+among them, are part of the evidence then, and the command's words are left out of the plan. Must not know how
+a plan is made.
 
 The form, in the machine's byte order: MAGIC, a u64 for each of NUMBERS, then for each of TEXTS its length as
-u32, its bytes, a NUL. `state` is the text of state.json with a byte of HOLES wherever the next container's
-differs. The id is also in the plan, once, as the name of the session keyring: `name_at` tells where, and
-`op_at` and `text_at` where the two lengths around it are (0: it is nowhere).
+u32, its bytes, a NUL.
+
+    state       the text of state.json, with a byte of HOLES wherever the next container's differs
+    keyring_at  where the op of the session keyring is, whose name the id ends; 0: there is none
+    find_at     of an exec: where the op is that looks for the program, without the first word of the command
+    exec_at     of an exec: where the op is that executes it, without the words
+    joined      of an exec: the names in /proc/PID/ns of the namespaces to join, in that order
+    tolerated   the ops, each as u32, of which rt-init's note that they failed makes a difference
 """
 
 from __future__ import annotations
@@ -21,33 +28,41 @@ import sys
 
 from rootless_rt import paths
 from rootless_rt.container import evidence
+from rootless_rt.container.record import has_cgroup
 from rootless_rt.init.launch import program_path
-from rootless_rt.plan.ops import Op, encode, encode_op
+from rootless_rt.plan.ops import Op, encode
 from rootless_rt.spec.jsonio import dumps
+from rootless_rt.spec.names import NAMESPACES
 from rootless_rt.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rootless_rt.container.create import Container
     from rootless_rt.container.prepare import Options, Prepared
+    from rootless_rt.host.facts import HostFacts
+    from rootless_rt.plan.model import Plan
 
 FOLDER = "plans"
 MAGIC = b"rtkept01"
-NUMBERS = ("size", "flags", "name_at", "op_at", "text_at")
+NUMBERS = ("size", "flags", "keyring_at", "find_at", "exec_at")
 TEXTS = (
     *("version", "bundle", "config", "rootfs", "program", "plan", "state"),
-    *("uid_map", "gid_map", "uid_helper", "gid_helper", "evidence"),
+    *("uid_map", "gid_map", "uid_helper", "gid_helper", "joined", "tolerated", "evidence"),
 )
-FLAGS = {"MAPS": 1, "DENY_GROUPS": 2}
-"""MAPS: the maps of a user namespace are to be written. DENY_GROUPS: setgroups(2) is denied in it first."""
+FLAGS = {"MAPS": 1, "DENY_GROUPS": 2, "EXEC": 4}
+"""MAPS: the maps of a user namespace are to be written. DENY_GROUPS: setgroups(2) is denied in it first.
+EXEC: it is the plan of an exec."""
 HOLES = ("id", "phase", "pid", "started", "boot", "created", "maker_pid", "maker_started")
 """What is filled into `state`: byte 1 stands for the first, and so on. No text of JSON holds such a byte."""
 LIMIT = 1 << 20
 SLOTS = 64
-"""Plans are kept in so many files; a bundle's path tells in which, and the last one there stays."""
+"""Plans of each kind are kept in so many files: the last one in each stays."""
+EXEC_PREFIX = "e"
+HASHED = 4096
+"""Of a config, so many bytes tell in which file the plan of an exec is."""
 
 _HOLE = 1 << 60  # no number of a state is as large
 
@@ -56,18 +71,61 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
     """Keep the plan of a container whose program runs, if it is plain. Never fails: it is only for speed."""
     if not is_plain(container, prepared, options):
         return
+    spec = prepared.spec
+
+    def made() -> bytes | None:
+        flags, maps = _maps(prepared)
+        found = evidence.gather(spec.data, prepared.facts, helpers=any(maps[2:]))
+        if found is None:
+            return None
+        wire, keyring_at = without_name(prepared.plan.ops, container.handle.id)
+        return compiled(
+            {
+                "bundle": paths.fsencode(spec.bundle),
+                "config": spec.raw,
+                "rootfs": paths.fsencode(spec.rootfs),
+                "plan": wire,
+                "state": with_holes(container.state),
+                "tolerated": tolerated(prepared.plan),
+                "evidence": found,
+                **{name: paths.fsencode(text) for name, text in zip(TEXTS[7:11], maps, strict=True)},
+            },
+            (flags, keyring_at, 0, 0),
+        )
+
+    _keep(slot(paths.fsencode(spec.bundle)), made)
+
+
+def keep_exec(container: Container) -> None:
+    """The same with the plan of a process that was added to a container."""
+    facts = container.facts
+    if facts is None or not is_plain_exec(container, facts):
+        return
+
+    def made() -> bytes | None:
+        found = evidence.gather(container.spec.data, facts, added=True)
+        if found is None:
+            return None
+        wire, places = without_words(container.plan.ops, container.handle.id)
+        first = container.state["pid"]
+        joined = "".join(paths.basename(path) + "\0" for _, path in container.plan.fds)
+        maps = {name: evidence.read(f"/proc/{first}/{name}") for name in ("uid_map", "gid_map")}
+        texts = {"config": container.spec.raw, "plan": wire, "joined": joined.encode(), "evidence": found}
+        texts["tolerated"] = tolerated(container.plan)
+        return compiled(texts | maps, (FLAGS["EXEC"], *places))
+
+    _keep(EXEC_PREFIX + slot(container.spec.raw[:HASHED]), made)
+
+
+def _keep(name: str, made: Callable[[], bytes | None]) -> None:
     directory = -1
     try:
-        flags, maps = _maps(prepared)
-        found = evidence.gather(prepared.spec.data, prepared.facts, helpers=any(maps[2:]))
-        data = None if found is None else compiled(container, prepared, flags, maps, found)
-        if data is None:
-            return
-        directory = _open_folder()
-        if directory >= 0:
-            _write(directory, slot(prepared.spec.bundle), data)
+        data = made()
+        directory = -1 if data is None else _open_folder()
+        if data is not None and directory >= 0:
+            _write(directory, name, data)
     except OSError:
-        pass  # no room, or no right: the next run takes as long as this one
+        pass  # no room, or no right: the next time takes as long as this one
     finally:
         if directory >= 0:
             posix.close(directory)
@@ -101,44 +159,74 @@ def is_plain(container: Container, prepared: Prepared, options: Options) -> bool
     )
 
 
-def compiled(
-    container: Container, prepared: Prepared, flags: int, maps: list[str], found: bytes
-) -> bytes | None:
-    """The plan with its maps and the evidence `found`, as it is kept; None where it would be too long."""
-    wire, places = without_name(prepared.plan.ops, container.handle.id)
-    body = b"".join(
-        _text(text)
-        for text in (
-            paths.fsencode(VERSION),
-            paths.fsencode(prepared.spec.bundle),
-            prepared.spec.raw,
-            paths.fsencode(prepared.spec.rootfs),
-            paths.fsencode(program_path()),
-            wire,
-            with_holes(container.state),
-            *(paths.fsencode(text) for text in maps),
-            found,
-        )
+def is_plain_exec(process: Container, facts: HostFacts) -> bool:
+    """Whether the launcher could do all of what this process took, and nothing had to be said of it."""
+    plan, spec, options = process.plan, process.spec, process.options
+    namespaces = spec.data.get("linux", {}).get("namespaces", [])
+    given = spec.data["process"]
+    asked = (
+        options.console_socket, options.pidfd_socket, options.pid_file, options.keep_fds, options.listen_fds,
+        options.keep_groups, options.stdio, options.debug, options.below, process.state.get("keepGroups"),
+    )  # fmt: skip
+    return (
+        not any(asked)
+        and options.new_keyring
+        and options.foreground
+        and process.console < 0
+        and not has_cgroup(process.state)
+        and "rdt" not in process.state
+        and all(kind in NAMESPACES for kind, _ in plan.fds)
+        and not any(entry.get("path") for entry in namespaces)
+        and not (plan.tuning or plan.notifies or plan.degradations or plan.warnings)
+        and not (facts.lsm or given.get("scheduler") or given.get("execCPUAffinity"))
     )
+
+
+def compiled(texts: dict[str, bytes], numbers: Sequence[int]) -> bytes | None:
+    """What is kept: the texts that there are, and the numbers behind the size; None if that is too long."""
+    texts = {"version": paths.fsencode(VERSION), "program": paths.fsencode(program_path()), **texts}
+    body = b"".join([_text(texts.get(name, b"")) for name in TEXTS])
     size = len(MAGIC) + 8 * len(NUMBERS) + len(body)
     if size > LIMIT:
         return None
-    numbers = (size, flags, *places)
-    return MAGIC + b"".join([number.to_bytes(8, sys.byteorder) for number in numbers]) + body
+    return MAGIC + b"".join([number.to_bytes(8, sys.byteorder) for number in (size, *numbers)]) + body
 
 
-def without_name(ops: Sequence[Op], container_id: str) -> tuple[bytes, tuple[int, int, int]]:
-    """The encoded plan without the id, and the places of the id and of the lengths of its op and its text."""
+def tolerated(plan: Plan) -> bytes:
+    """The ops whose failure is a degradation."""
+    return b"".join([index.to_bytes(4, sys.byteorder) for index in sorted(plan.tolerated)])
+
+
+def without_name(ops: Sequence[Op], container_id: str) -> tuple[bytes, int]:
+    """The encoded plan without the id, and the place of the op that is to have it."""
     name = f"_ses.{container_id}"
     nameless = [Op("keyring", "_ses.") if op.name == "keyring" and op.args == (name,) else op for op in ops]
-    wire = encode(nameless)
-    at = len(wire) - sum(len(encode_op(op)) for op in nameless)
-    for before, op in zip(ops, nameless, strict=True):
-        size = len(encode_op(op))
-        if before is not op:
-            return wire, (at + size - 1, at + 4, at + 8)
-        at += size
-    return wire, (0, 0, 0)
+    return encode(nameless), _place(nameless, lambda index: nameless[index] is not ops[index])
+
+
+def without_words(ops: Sequence[Op], container_id: str) -> tuple[bytes, tuple[int, int, int]]:
+    """`without_name`, and without the words of the program; the places of those three ops."""
+    wordless = []
+    for op in ops:
+        if op.name == "find":
+            op = Op("find", "", op.args[1], label=op.label)
+        elif op.name == "exec":
+            op = Op("exec", [], op.args[1], label=op.label)
+        wordless.append(op)
+    wire, keyring_at = without_name(wordless, container_id)
+    # The id comes before both.
+    shift = len(wire) - len(encode(wordless))
+    find_at = shift + _place(wordless, lambda index: wordless[index].name == "find")
+    exec_at = shift + _place(wordless, lambda index: wordless[index].name == "exec")
+    return wire, (keyring_at, find_at, exec_at)
+
+
+def _place(ops: Sequence[Op], sought: Callable[[int], bool]) -> int:
+    """Where the first op so sought begins in the encoded plan; 0 for none."""
+    for index in range(len(ops)):
+        if sought(index):
+            return len(encode(list(ops[:index])))
+    return 0
 
 
 def with_holes(state: dict[str, Any]) -> bytes:
@@ -165,10 +253,10 @@ def with_holes(state: dict[str, Any]) -> bytes:
     return text
 
 
-def slot(bundle: str) -> str:
-    """The name of the file for a bundle: FNV-1a of its path, 64 bits."""
+def slot(key: bytes) -> str:
+    """In which file a plan is kept: FNV-1a of its key, 64 bits."""
     number = 0xCBF29CE484222325
-    for byte in paths.fsencode(bundle):
+    for byte in key:
         number = (number ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
     return f"{number % SLOTS:02x}"
 
@@ -238,12 +326,18 @@ def header() -> str:
         f'#define KEPT_MAGIC "{MAGIC.decode()}"',
         f"#define KEPT_LIMIT {LIMIT}",
         f"#define KEPT_SLOTS {SLOTS}",
+        f'#define KEPT_EXEC_PREFIX "{EXEC_PREFIX}"',
+        f"#define KEPT_HASHED {HASHED}",
         *[f"#define KEPT_{name} {bit}" for name, bit in FLAGS.items()],
         "",
         *_enum("kept_number", "K_", NUMBERS, "KEPT_NUMBERS"),
         *_enum("kept_text", "P_", TEXTS, "KEPT_TEXTS"),
         *_enum("hole", "HOLE_", HOLES, "HOLES"),
         *_enum("evidence_kind", "E_", evidence.KINDS, "EVIDENCE_KINDS"),
+        "/* X(name in /proc/PID/ns) */",
+        "#define NAMESPACE_TABLE(X) \\",
+        " \\\n".join(f'\tX("{name}")' for _, name in NAMESPACES.values()),
+        "",
         "#endif",
     ]
     return "\n".join(lines) + "\n"

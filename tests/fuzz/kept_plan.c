@@ -41,7 +41,14 @@ static void read_one(const char *bytes, size_t size)
 	touch_words(&kept.texts[P_GID_HELPER]);
 	const uint64_t *numbers = kept.numbers;
 	const size_t length = kept.texts[P_PLAN].length;
-	check(numbers[K_NAME_AT] <= length && numbers[K_OP_AT] + 4 <= length && numbers[K_TEXT_AT] + 4 <= length);
+	touch_words(&kept.texts[P_JOINED]);
+	for (int i = K_KEYRING_AT; i <= K_EXEC_AT; i++) {
+		check(numbers[i] < length && end_of_text(&kept, numbers[i]) < length);
+		check(!numbers[i] || numbers[i] >= 16);
+	}
+	if (numbers[K_FLAGS] & KEPT_EXEC)
+		check(end_of_text(&kept, numbers[K_KEYRING_AT]) < numbers[K_FIND_AT] &&
+		      numbers[K_FIND_AT] < numbers[K_EXEC_AT]);
 	check(length >= 12);
 	while ((got = next_item(&kept.texts[P_EVIDENCE], &at, &item)) > 0) {
 		touch(&item.name);

@@ -79,9 +79,6 @@ def records() -> dict[str, bytes]:
 def kept_plans() -> dict[str, bytes]:
     """Name -> bytes of kept plans that the launcher gets."""
 
-    def text(data: bytes) -> bytes:
-        return len(data).to_bytes(4, sys.byteorder) + data + b"\0"
-
     def item(kind: str, name: bytes, found: bytes) -> bytes:
         head = (kept.evidence.KINDS.index(kind), len(name), len(found))
         return b"".join(number.to_bytes(4, sys.byteorder) for number in head) + name + b"\0" + found + b"\0"
@@ -92,25 +89,37 @@ def kept_plans() -> dict[str, bytes]:
         item("room", b"/r", b""), item("variable", b"PATH", b"=/bin"), item("limit", b"", bytes(24)),
         item("ids", b"", bytes(32)),
     ))  # fmt: skip
-    wire, places = kept.without_name([Op("dumpable", 1), Op("keyring", "_ses.c")], "c")
-    parts = (
-        b"1",
-        b"/b",
-        b"{}",
-        b"/b/r",
-        b"/i",
-        wire,
-        b'{"id":"\x01"}',
-        b"0 1 1\n",
-        b"",
-        b"",
-        b"/g\0001\0",
-        evidence,
-    )
-    body = b"".join(text(part) for part in parts)
-    size = len(kept.MAGIC) + 8 * len(kept.NUMBERS) + len(body)
-    numbers = b"".join(number.to_bytes(8, sys.byteorder) for number in (size, 1, *places))
-    return {"plain": kept.MAGIC + numbers + body}
+    ops = [
+        Op("dumpable", 1),
+        Op("keyring", "_ses.c"),
+        Op("find", "p", "/bin"),
+        Op("exec", ["p", "q"], ["A=b"]),
+    ]
+    wire, keyring_at = kept.without_name(ops, "c")
+    texts = {
+        "bundle": b"/b",
+        "config": b"{}",
+        "rootfs": b"/b/r",
+        "program": b"/i",
+        "plan": wire,
+        "state": b'{"id":"\x01"}',
+        "uid_map": b"0 1 1\n",
+        "gid_helper": b"/g\0001\0",
+        "evidence": evidence,
+    }
+    wordless, places = kept.without_words(ops, "c")
+    added = {
+        "config": b"{}",
+        "program": b"/i",
+        "plan": wordless,
+        "joined": b"user\0mnt\0",
+        "evidence": evidence,
+    }
+    found = {
+        "run": kept.compiled(texts, (1, keyring_at, 0, 0)),
+        "exec": kept.compiled({**added, "tolerated": b"\1\0\0\0"}, (kept.FLAGS["EXEC"], *places)),
+    }
+    return {name: data for name, data in found.items() if data is not None}
 
 
 def write(folder: Path, seeds: dict[str, bytes]) -> None:

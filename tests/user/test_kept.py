@@ -465,3 +465,135 @@ def test_the_usual_command_uses_what_it_keeps(kept: Kept) -> None:
     ]
     assert subprocess.run(words, check=False, stdin=subprocess.DEVNULL, **as_user(kept)).returncode == 7
     assert "python" not in trace.read_text()
+
+
+# The same for `rt exec`.
+
+
+@pytest.fixture
+def box(kept: Kept) -> Kept:
+    """A created container `c` that runs, into which Python has brought a process before."""
+    kept.box.run(["/bin/sleep", "1000"])
+    kept.rt.ok("create", "--bundle", str(kept.box.path), "c", env=kept.environment)
+    kept.rt.ok("start", "c")
+    kept.rt.ok(*LONG, "exec", "c", "true", env=kept.environment)
+    assert [path.name[0] for path in kept.files] == ["e"]
+    return kept
+
+
+def through_python(kept: Kept, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return kept.rt(*LONG, "exec", "c", *words, **{"env": kept.environment, **options})
+
+
+def exec_by_itself(kept: Kept, *words: str, **options: Any) -> subprocess.CompletedProcess[str] | None:
+    """What the launcher does; None when it leaves the call to Python."""
+    done = kept.alone("exec", "c", *words, **{"env": kept.environment, **options})
+    return None if "rootless_rt" in done.stderr else done
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["id"],
+        ["sh", "-c", "echo out; echo err >&2; exit 7"],
+        ["sh", "-c", "ls /proc/self/ns /proc/self/fd | wc -l; cat /proc/self/cgroup | wc -l"],
+        [
+            "sh",
+            "-c",
+            "grep -E 'Sig(Blk|Ign|Cgt)|Cap|NoNew|Groups|Seccomp' /proc/self/status; umask; pwd; env",
+        ],
+        ["echo", "", "é", "\udcff", "a b", "x" * 5000],
+        ["sh", "-c", "kill -TERM $$"],
+        ["/bin/echo"] + ["word"] * 2000,
+    ],
+    ids=["id", "code", "namespaces", "status", "words", "signal", "many"],
+)
+def test_a_kept_exec_gives_the_same(box: Kept, words: list[str]) -> None:
+    first = through_python(box, *words)
+    second = exec_by_itself(box, *words)
+    assert second is not None
+    assert (second.returncode, second.stdout, second.stderr) == (first.returncode, first.stdout, first.stderr)
+
+
+def test_a_filter_is_on_processes_that_are_added(kept: Kept) -> None:
+    kept.box.change(filtered)
+    kept.box.run(["/bin/sleep", "1000"])
+    kept.rt.ok("run", "--detach", "--bundle", str(kept.box.path), "c", env=kept.environment)
+    for number in range(2):
+        done = (through_python, exec_by_itself)[number](kept, "mkdir", "/tmp/x")
+        assert done is not None and done.returncode == 1 and "not supported" in done.stderr
+
+
+def test_another_container_of_the_config_is_entered_too(box: Kept) -> None:
+    box.rt.ok("delete", "--force", "c")
+    box.rt.ok("create", "--bundle", str(box.box.path), "c", env=box.environment)
+    done = exec_by_itself(box, "echo", "in")
+    assert done is not None and done.stdout == "in\n"
+    box.rt.ok("start", "c")
+
+
+def test_stdin_and_signals_reach_the_added_program(box: Kept) -> None:
+    script = "trap 'echo got; exit 9' TERM; read line; echo $line; while :; do sleep 0.05; done"
+    with box.alone.popen(
+        "exec", "c", "sh", "-c", script, env=box.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"ready\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ready\n"
+        process.terminate()
+        assert process.wait(20) == 9 and process.stdout.read() == b"got\n"
+
+
+EXEC_CHANGED: dict[str, Callable[[Kept], object]] = {
+    "stopped": lambda box: (box.rt.ok("kill", "c", "KILL"), box.rt.wait_for("c", "stopped")),
+    "gone": lambda box: box.rt.ok("delete", "--force", "c"),
+    "no record": lambda box: (box.rt.root / "c/shortcut").unlink(),
+    "another config": lambda box: append(box.rt.root / "c/config.json", b" "),
+    "no plan": lambda box: box.files[0].unlink(),
+    "a plan that others can write": lambda box: box.files[0].chmod(0o666),
+    "another version": lambda box: patch(box.files[0], version_of(box), b"9.9.9"),
+}
+
+
+@pytest.mark.parametrize("name", EXEC_CHANGED)
+def test_an_exec_in_what_has_changed_is_python_s(box: Kept, name: str) -> None:
+    EXEC_CHANGED[name](box)
+    assert exec_by_itself(box, "true") is None
+
+
+@pytest.mark.parametrize("words", [["nosuch"], ["/etc"], ["-x"], ["--", "true"], [""], []])
+def test_a_program_that_cannot_be_is_explained_by_python(box: Kept, words: list[str]) -> None:
+    assert exec_by_itself(box, *words) is None
+    through, both = through_python(box, *words), box.rt("exec", "c", *words, env=box.environment)
+    assert (both.returncode, both.stderr) == (through.returncode, through.stderr)
+
+
+@pytest.mark.parametrize(
+    "options", [["-e", "A=b"], ["--cwd", "/tmp"], ["--user", "0"], ["--detach"], ["--cap", "CAP_KILL"]]
+)
+def test_options_of_exec_are_python_s(box: Kept, options: list[str]) -> None:
+    done = box.alone("exec", *options, "c", "true", env=box.environment)
+    assert "rootless_rt" in done.stderr
+    kept = {path: path.stat().st_ino for path in box.files}
+    assert box.rt(*LONG, "exec", *options, "c", "true", env=box.environment).returncode == 0
+    assert {path: path.stat().st_ino for path in box.files} == kept
+
+
+def test_a_process_in_other_namespaces_is_python_s(box: Kept) -> None:
+    """The state names a process that is in no container: what was kept is of another."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        data = (box.rt.root / "c/shortcut").read_bytes()
+        try:
+            pid = json.loads((box.rt.root / "c/state.json").read_text())["pid"]
+            number = pid.to_bytes(8, "little")
+            assert data.count(number) >= 1
+            started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+            old = json.loads((box.rt.root / "c/state.json").read_text())["startTime"]
+            if len(started) != len(old):
+                pytest.skip("the start times are of other lengths")
+            data = data.replace(number, process.pid.to_bytes(8, "little"), 1)
+            (box.rt.root / "c/shortcut").write_bytes(data.replace(old.encode(), started.encode(), 1))
+            assert exec_by_itself(box, "true") is None
+        finally:
+            process.kill()

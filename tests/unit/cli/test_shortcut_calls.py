@@ -16,7 +16,7 @@ from rootless_rt.cli.argv import flag, parse, text
 from rootless_rt.cli.table import COMMANDS, GLOBAL_OPTIONS, find
 from rootless_rt.spec.names import SIGNALS, signal_number
 
-VERBS = ("state", "kill", "start", "delete", "run")  # as in shortcut.h
+VERBS = ("state", "kill", "start", "delete", "run", "exec")  # as in shortcut.h
 CLI = TREE / "rootless_rt/cli"
 # What changes neither what these verbs do nor, when all goes well, what they say.
 WITHOUT_EFFECT = {"log", "log_format", "systemd_cgroup", "cgroup_manager", "rootless", "degrade", "criu"}
@@ -29,7 +29,7 @@ class Reader:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self, words: list[str]) -> list[str] | None:
-        """verb, id, signal, all, force, root, bundle, other globals; None for what is left to Python."""
+        """What shortcut_calls.c tells of it; None for what is left to Python."""
         assert self.process.stdin and self.process.stdout
         data = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
         self.process.stdin.write(bytes([len(words)]) + data)
@@ -58,7 +58,9 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 def expected(words: list[str]) -> list[str]:
     """What the parser makes of it. Raises RtError where that is a mistake."""
     inv = parse(words)
-    number = signal_number(inv.args[1] if len(inv.args) > 1 else "TERM")
+    number = signal_number(inv.args[1] if len(inv.args) > 1 and inv.command != "exec" else "TERM")
+    if inv.command == "exec":
+        number = 0
     everyone = flag(inv.options, "all") if inv.command == "kill" else False
     force = flag(inv.options, "force") if inv.command == "delete" else False
     for option in GLOBAL_OPTIONS:
@@ -131,15 +133,18 @@ lines = st.builds(
 def test_what_the_launcher_understands_means_the_same_to_the_parser(read: Reader, words: list[str]) -> None:
     found = read(words)
     if found is not None:
-        if found[0] == str(VERBS.index("run")):
-            found[6] = found[6] or "."  # not given: the parser's default
-        assert found[:-1] == expected(words)
-        # `run` heeds them all: the launcher must not overlook one that changes something.
-        given = parse(words).globals
+        *told, other, first = found
+        if told[0] == str(VERBS.index("run")):
+            told[6] = told[6] or "."  # not given: the parser's default
+        assert told == expected(words)
+        inv = parse(words)
+        assert first == (inv.args[1] if inv.command == "exec" else "")
+        # `run` and `exec` heed them all: the launcher must not overlook one that changes something.
+        given = inv.globals
         changed = any(
             given[option.key] != option.default for option in GLOBAL_OPTIONS if option.key != "root"
         )
-        assert found[-1] == "1" or not changed
+        assert other == "1" or not changed
 
 
 @settings(max_examples=150, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posix
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +21,12 @@ from rootless_rt.container.prepare import Options
 from rootless_rt.host.facts import HostFacts
 from rootless_rt.host.seccomp import SeccompFilter
 from rootless_rt.plan.build import plan
+from rootless_rt.plan.execute import exec_plan
 from rootless_rt.plan.model import Degradation, Plan, Policy
 from rootless_rt.plan.ops import Op, encode
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.spec.load import from_bytes
+from rootless_rt.spec.names import NAMESPACES
 
 IDS = st.text("abcXYZ019_+.-", min_size=1, max_size=40)
 
@@ -36,14 +39,28 @@ def made(container_id: str, **config: Any) -> Plan:
     return plan(from_bytes(dumps(document).encode(), "/b"), facts, Policy(container_id, start_later=False))
 
 
-def with_id(wire: bytes, places: tuple[int, int, int], container_id: str) -> bytes:
+def filled(wire: bytes, keyring_at: int, container_id: str, *others: int, words: Sequence[str] = ()) -> bytes:
     """As kept_init.c, plan_for."""
-    at, *lengths = places
     data = bytearray(wire)
-    for place in (8, *lengths) if at else ():
-        number = int.from_bytes(data[place : place + 4], sys.byteorder) + len(container_id)
-        data[place : place + 4] = number.to_bytes(4, sys.byteorder)
-    data[at:at] = container_id.encode() if at else b""
+
+    def grow(at: int, size: int) -> None:
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], sys.byteorder) + size).to_bytes(
+            4, sys.byteorder
+        )
+
+    def fill(op: int, text: bytes, behind: int, count: int) -> None:
+        data[op + 12 + behind : op + 12 + behind] = text
+        for at, size in ((8, len(text)), (op + 4, len(text)), (op + 8, count)):
+            grow(at, size)
+
+    if others:
+        find_at, exec_at = others
+        texts = [word.encode("utf-8", "surrogateescape") for word in words]
+        listed = b"".join(len(text).to_bytes(4, sys.byteorder) + text + b"\0" for text in texts)
+        fill(exec_at, listed, 0, len(words))
+        fill(find_at, texts[0], 0, len(texts[0]))
+    if keyring_at:
+        fill(keyring_at, container_id.encode(), len("_ses."), len(container_id))
     return bytes(data)
 
 
@@ -55,14 +72,39 @@ def test_the_header_is_generated_from_the_tables() -> None:
 @settings(max_examples=50, deadline=None)
 @given(IDS, IDS)
 def test_a_plan_differs_by_the_id_only_where_it_is_filled_in(first: str, second: str) -> None:
-    wire, places = kept.without_name(made(first).ops, first)
-    assert kept.without_name(made(second).ops, second) == (wire, places)
-    assert with_id(wire, places, second) == encode(made(second).ops)
+    wire, place = kept.without_name(made(first).ops, first)
+    assert kept.without_name(made(second).ops, second) == (wire, place)
+    assert filled(wire, place, second) == encode(made(second).ops)
+
+
+def added(container_id: str, words: Sequence[str]) -> Plan:
+    document = rootless_config(1000, 1000, args=list(words))
+    facts = HostFacts(1000, 1000)
+    facts.rlimits = {7: (1024, 4096)}
+    joined = {kind: f"/proc/7/ns/{name}" for kind, (_, name) in NAMESPACES.items() if kind != "time"}
+    spec = from_bytes(dumps(document).encode("utf-8", "surrogateescape"), "/b")
+    return exec_plan(spec, facts, Policy(container_id), joined)
+
+
+WORDS = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))), max_size=4).map(
+    lambda words: ["p", *words]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(IDS, WORDS, IDS, WORDS)
+def test_a_plan_of_an_exec_differs_by_id_and_words_only_where_they_are_filled_in(
+    first: str, words: list[str], second: str, others: list[str]
+) -> None:
+    others[0] += "".join(others)
+    wire, (keyring_at, *places) = kept.without_words(added(first, words).ops, first)
+    assert kept.without_words(added(second, others).ops, second) == (wire, (keyring_at, *places))
+    assert filled(wire, keyring_at, second, *places, words=others) == encode(added(second, others).ops)
 
 
 def test_a_plan_without_the_id_has_no_place_for_it() -> None:
     ops = [Op("dumpable", 1), Op("keyring", "another")]
-    assert kept.without_name(ops, "c") == (encode(ops), (0, 0, 0))
+    assert kept.without_name(ops, "c") == (encode(ops), 0)
 
 
 def test_a_state_is_the_same_with_its_holes_filled() -> None:
@@ -80,9 +122,9 @@ def test_a_state_is_the_same_with_its_holes_filled() -> None:
 
 
 def test_a_bundle_s_slot_is_one_of_a_few() -> None:
-    found = {kept.slot(f"/bundles/{number}") for number in range(2000)}
+    found = {kept.slot(b"%d" % number) for number in range(2000)}
     assert found == {f"{number:02x}" for number in range(kept.SLOTS)}
-    assert kept.slot("a") == f"{0xAF63DC4C8601EC8C % kept.SLOTS:02x}"  # FNV-1a, 64 bits
+    assert kept.slot(b"a") == f"{0xAF63DC4C8601EC8C % kept.SLOTS:02x}"  # FNV-1a, 64 bits
 
 
 # What is plain.
@@ -192,7 +234,7 @@ def gathered(facts: HostFacts | None = None, **config: Any) -> set[tuple[str, st
     document = rootless_config(1000, 1000, args=["true"])
     document["process"].update(config.pop("process", {}))
     facts = facts or HostFacts(os.geteuid(), os.getegid())
-    data = evidence.gather(document | config, facts, helpers=False)
+    data = evidence.gather(document | config, facts)
     assert data is not None
     return {(kind, name) for kind, name, _ in items(data)}
 
@@ -241,7 +283,7 @@ def test_the_code_that_made_the_plan_is_evidence(archive: Path) -> None:
 
 
 def test_without_an_archive_of_modules_nothing_is_kept() -> None:
-    assert evidence.gather(rootless_config(1, 1, args=["x"]), HostFacts(), helpers=False) is None
+    assert evidence.gather(rootless_config(1, 1, args=["x"]), HostFacts()) is None
 
 
 def test_the_path_is_evidence_where_helpers_are_looked_for(

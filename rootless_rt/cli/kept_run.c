@@ -1,0 +1,84 @@
+/* `rt run` of a kept plan, in the order of cli/cmd_run.py and container/create.py. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "kept.h"
+
+/* create.py, take_back. */
+static void take_back(struct made *made, const char *id)
+{
+	end_made(made);
+	if (made->box.directory < 0)
+		return;
+	remove_container(&made->box, id);
+	put_away(&made->box.directory);
+	put_away(&made->box.root);
+}
+
+/* create.py, _at_sync at SYNC_MAPS: what follows "go on" is done beside rt-init's work. */
+static int map_and_save(const struct kept *kept, struct made *made, const char *id)
+{
+	if (!identify(made->pid, made->started, sizeof made->started) || !write_maps(kept, made->pid))
+		return 0;
+	go_on(made);
+	return write_state(kept, made, id, "creating", "state.json") && write_state(kept, made, id, "created", "staged");
+}
+
+/* create.py, _make. Returns as `receive`. */
+static int make(const struct kept *kept, struct made *made, const struct call *call)
+{
+	const struct text *config = &kept->texts[P_CONFIG];
+	int got;
+
+	if (!make_container(call, &made->box))
+		return 0;
+	if (!start_init(kept, made) || !identify(getpid(), made->maker_started, sizeof made->maker_started) ||
+	    !read_boot_id(made->boot, sizeof made->boot) ||
+	    !write_file(&made->box, "config.json", config->at, config->length) ||
+	    !write_state(kept, made, call->id, "creating", "state.json") || !send_plan(kept, made, call))
+		return 0;
+	if ((got = until_sync(kept, made, SYNC_MAPS)) <= 0 || !(got = map_and_save(kept, made, call->id)))
+		return got;
+	if ((got = until_sync(kept, made, SYNC_CREATED)) <= 0)
+		return got;
+	if (renameat(made->box.directory, "staged", made->box.directory, "state.json"))
+		return 0;
+	return until_started(kept, made);
+}
+
+/* cmd_run.py, _remove: somebody may have deleted it already. */
+static int forget(struct made *made, const char *id)
+{
+	return !relock_container(&made->box, id) || remove_container(&made->box, id);
+}
+
+void run_kept(const struct call *call)
+{
+	struct made made = NOTHING_MADE;
+	struct before before;
+	struct kept kept;
+
+	if (call->other || !find_kept_run(call, &kept) || !still_holds(&kept, call->id) || !is_alone_with_us(NULL))
+		return;
+	prepare(&made, &before);
+	int got = made.signals < 0 ? 0 : make(&kept, &made, call);
+	if (got <= 0) {
+		take_back(&made, call->id);
+		if (got < 0)
+			_exit(128 - got);
+		give_back(&made, &before);
+		return;
+	}
+	put_away(&made.connection);
+	/* From here on the container is like any other: others may signal, stop and delete it. */
+	flock(made.box.directory, LOCK_UN);
+	int code = supervise(&made);
+	if (!forget(&made, call->id)) {
+		dprintf(2, "rt: cannot remove the container's directory\nhint: rt delete --force %s\n", call->id);
+		code = 1;
+	}
+	_exit(code);
+}
