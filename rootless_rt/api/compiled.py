@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from idmap.extents import format_map
+from idmap.extents import format_map, to_outside
 from rootless_rt import cgroups
+from rootless_rt.api.ahead import split
 from rootless_rt.api.config import Environment, Limits, changed, environment, refuse, words
 from rootless_rt.container.prepare import Options, Prepared, prepare
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Plan
-from rootless_rt.plan.ops import MAGIC, NO_SLOT, SYNC_MAPS, Op, encode_op
+from rootless_rt.plan.ops import MAGIC, NO_SLOT, SYNC_MAPS, Op, encode, encode_op
 from rootless_rt.plan.process import DEFAULT_PATH
 from rootless_rt.plan.process import environment as last_of_each
 from rootless_rt.spec import rules
@@ -29,9 +30,11 @@ Extent = tuple[int, int, int]
 _DIGITS = 8
 _HEAD = 16  # of an encoded plan: the magic, its length, the number of ops
 _LATE = 4000  # slots that no plan uses, for the descriptors that come with a task
+_MOST_FIRST = 60_000  # what fits into one request to a keeper: hundreds of lines of id maps
 _WAIT = [Op("wait_start", NO_SLOT), Op("more", _LATE)]
 _ENCODED_WAIT = [encode_op(op) for op in _WAIT]
 _TAKE_STDIO = Op("stdio", [_LATE, _LATE + 1, _LATE + 2])
+_ENCODED_STDIO = encode_op(_TAKE_STDIO)
 
 
 class Task:
@@ -75,10 +78,19 @@ class Compiled:
         self.task = Task(process["args"], last_of_each(process.get("env", [])), process["cwd"])
         # What the keeper's own user namespace is to have, where a helper has to write the maps.
         self.outer = (self.prepared.plan, self.prepared.facts) if needs_helpers(self.prepared) else None
+        keeps_owner = is_root_already(self.prepared)
         self.prepared.plan, self._start = direct(self.prepared)
         self._encoded = [encode_op(op) for op in self.prepared.plan.ops]
         self._own = self.id_of(0).encode()
+        # The plan of one op that makes the process, where it depends on nothing of a run; else None.
+        self.first = first_of(self.prepared.plan)
         self._named = any(self._own in raw for raw in self._encoded)
+        self._split = split(self.prepared.plan, _LATE) if self.first is not None and keeps_owner else None
+        self.ahead = b""  # the plan of what comes next, where that does not depend on a run either
+        if self._split is not None:
+            ops = [op for _, op in self._split.ahead]
+            self._encoded_rest = [encode_op(op) for _, op in self._split.rest]
+            self.ahead = self._joined([encode_op(op) for op in ops] + _ENCODED_WAIT, 0)
         self._places = {
             op.name: index
             for index, op in enumerate(self.prepared.plan.ops)
@@ -127,8 +139,8 @@ class Compiled:
         return found
 
     def wire(self, number: int, task: Task) -> bytes:
-        """The plan of run `number` as rt-init reads it."""
-        return self._joined(self._all(task), number)
+        """The plan of run `number` as rt-init reads it, but for `first`."""
+        return self._joined(self._behind_first(self._all(task)), number)
 
     def plan_of(self, number: int, task: Task) -> Plan:
         """The plan of one run: for messages about its ops, with descriptors and degradations of its own."""
@@ -144,7 +156,8 @@ class Compiled:
         tolerated = self.prepared.plan.tolerated
         plan = self._with(number, ops)
         plan.tolerated = {at: tolerated[index] for at, index in enumerate(kept) if index in tolerated}
-        return self._joined([self._encoded[index] for index in kept] + _ENCODED_WAIT, number), plan
+        encoded = [self._encoded[index] for index in kept] + _ENCODED_WAIT
+        return self._joined(self._behind_first(encoded), number), plan
 
     def tail(self, number: int, task: Task) -> tuple[bytes, list[Op]]:
         """The rest of the plan of such a container, with its task."""
@@ -161,6 +174,22 @@ class Compiled:
         wire = [encode_op(op) for op in first] + encoded[self._start :]
         return self._joined(wire, number), first + rest
 
+    def rest(self, number: int, task: Task) -> tuple[bytes, Plan]:
+        """What is left for a container that has done `ahead`, and the whole plan in that order."""
+        assert self._split is not None
+        different = self.ops_of(task)
+        rest = [(index, different.get(index, op)) for index, op in self._split.rest]
+        order = [(0, self.prepared.plan.ops[0]), *self._split.ahead]
+        order += [(-1, op) for op in (*_WAIT, _TAKE_STDIO)] + rest
+        plan = self._with(number, [op for _, op in order])
+        tolerated = self.prepared.plan.tolerated
+        plan.tolerated = {at: tolerated[index] for at, (index, _) in enumerate(order) if index in tolerated}
+        encoded = [
+            encode_op(op) if index in different else known
+            for (index, op), known in zip(rest, self._encoded_rest, strict=True)
+        ]
+        return self._joined([_ENCODED_STDIO, *encoded], number), plan
+
     def _all(self, task: Task) -> list[bytes]:
         different = self.ops_of(task)
         if not different:
@@ -169,6 +198,9 @@ class Compiled:
         for index, op in different.items():
             encoded[index] = encode_op(op)
         return encoded
+
+    def _behind_first(self, encoded: list[bytes]) -> list[bytes]:
+        return encoded if self.first is None else encoded[1:]
 
     def _with(self, number: int, ops: list[Op]) -> Plan:
         made = copy.copy(self.prepared.plan)
@@ -235,6 +267,15 @@ def direct(prepared: Prepared) -> tuple[Plan, int]:
     return plan, start
 
 
+def first_of(plan: Plan) -> bytes | None:
+    """The plan's first op as a plan of its own, if it makes the process and has no descriptor of a cgroup."""
+    op = plan.ops[0]
+    if op.name not in ("clone", "clone_mapped") or op.args[1] != NO_SLOT:
+        return None
+    wire = encode([op])
+    return wire if len(wire) <= _MOST_FIRST else None
+
+
 def own_maps(prepared: Prepared) -> tuple[str, str, int] | None:
     """What `clone_mapped` has to write: maps of uids and gids, and whether setgroups is denied.
 
@@ -267,6 +308,14 @@ def _are_own(prepared: Prepared) -> bool:
     uids, gids = _maps(prepared.plan)
     own = prepared.facts.euid, prepared.facts.egid
     return len(uids) == len(gids) == 1 and (uids[0][1:], gids[0][1:]) == ((own[0], 1), (own[1], 1))
+
+
+def is_root_already(prepared: Prepared) -> bool:
+    """Whether the op `become` changes nothing: what is made before it belongs to whom it should."""
+    facts = prepared.facts
+    if not any(op.name == "become" for op in prepared.plan.ops):
+        return True
+    return [to_outside(extents, 0) for extents in _maps(prepared.plan)] == [facts.euid, facts.egid]
 
 
 def _maps(plan: Plan) -> tuple[list[Extent], list[Extent]]:

@@ -9,6 +9,7 @@ signals and children. Knows descriptors and bytes; must not know plans.
 from __future__ import annotations
 
 import os
+import select
 import struct
 import sys
 import threading
@@ -17,7 +18,7 @@ from resource import struct_rusage
 
 from rootless_rt.api.process import Ending
 from rootless_rt.container.create import write_maps_of
-from rootless_rt.container.processes import reap
+from rootless_rt.container.processes import reap, wait_end
 from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
 from rootless_rt.host.facts import HostFacts
@@ -27,13 +28,70 @@ from rootless_rt.plan.ops import NO_SLOT, SYNC_CREATED, SYNC_MAPS, Op, encode
 from rootless_rt.spec.names import NAMESPACES
 
 _REQUEST = (200).to_bytes(4, sys.byteorder)
+_READY = (201).to_bytes(4, sys.byteorder)
 _TOLD = struct.Struct("=17q")  # keeper.c: the wait status, and the fields of getrusage(2)
+_KILLED = "the process that keeps the sandbox has been killed"
 _MICRO = 1_000_000
 _NEWUSER = NAMESPACES["user"][0]
 
 
 class Lost(RtError):
     """The keeper has been killed: another one can be started."""
+
+
+class Begun:
+    """A process in new namespaces that waits for its plan, made by `first` (see `Compiled.first`).
+
+    sock    the connection to it
+    status  the descriptor that will tell its end (see `ending`)
+    ahead   the plan that it was given already, which ends with waiting for the rest; or nothing
+    pid, pidfd   its number and a descriptor of it, once it is known
+    notes   its messages about that plan
+    """
+
+    def __init__(self, first: bytes, sock: socket, status: int) -> None:
+        self.first = first
+        self.ahead = b""
+        self.sock = sock
+        self.status = status
+        self.pid, self.pidfd = 0, -1
+        self.notes: list[launch.Message] = []
+        self.refused = False  # it could not perform that plan
+
+    def give(self, ahead: bytes) -> None:
+        """Have it perform a plan that ends with waiting for more."""
+        self.ahead = ahead
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            launch.send_plan(self.sock, ahead, [null] * 3)
+        finally:
+            os.close(null)
+
+    def told(self) -> launch.Message:
+        """What the keeper says of it: MSG_PID, else why there is none."""
+        message = launch.receive(self.sock)
+        if message.type == launch.MSG_PID:
+            self.pid, self.pidfd = message.value, message.fd
+        return message
+
+    def waits(self) -> bool:
+        """Whether it was made, has come to where it waits, and nobody has killed it meanwhile."""
+        message = self.told()
+        while self.ahead and message.type in (launch.MSG_PID, launch.MSG_NOTE):
+            message = self.told()
+            if message.type == launch.MSG_NOTE:
+                self.notes.append(message)
+        self.refused = message.type == launch.MSG_ERROR
+        here = launch.MSG_SYNC if self.ahead else launch.MSG_PID
+        return message.type == here and not wait_end(self.pidfd, 0)
+
+    def close(self) -> None:
+        """It ends, if it has no plan yet."""
+        self.sock.close()
+        for fd in (self.status, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.status = self.pidfd = -1
 
 
 class Keeper:
@@ -47,6 +105,12 @@ class Keeper:
         self._sending = threading.Lock()
         self._made_by = os.getpid()
         self._pidfd = -1
+        self._runs = 0
+        self._under_way = 0
+        self._can_more = True  # as far as it is known
+        self._next: Begun | None = None
+        self._mounts: int | None = None
+        self._changes = select.poll()
         plan = Plan()
         plan.ops = [Op("clone", _NEWUSER, NO_SLOT), Op("sync", SYNC_MAPS)] if outer else []
         plan.ops.append(Op("keep", 0, dirs))
@@ -95,20 +159,96 @@ class Keeper:
         Returns the connection to it, and the descriptor that will tell its end (see `ending`).
         Raises RtError.
         """
+        ours, status = self._requested(_REQUEST, stdio)
+        try:
+            launch.send_plan(ours, wire, fds)
+        except BaseException:
+            ours.close()
+            os.close(status)
+            raise
+        return ours, status
+
+    def made_ahead(self, first: bytes, ahead: bytes) -> Begun | None:
+        """A process that `make_ahead` has made with the same, if there is one."""
+        with self._sending:
+            begun, self._next = self._next, None
+            if begun is None:
+                return None
+            # As one made now: the same mounts around it, and the keeper lives.
+            fresh = not self._changes.poll(0) and begun.first == first and begun.ahead in (b"", ahead)
+        if fresh and begun.waits():
+            return begun
+        self._can_more = self._can_more and not begun.refused
+        begun.close()
+        return None
+
+    def begin(self, first: bytes, plan: Plan) -> Begun:
+        """A process made by `first`, which is the first op of `plan`. Raises RtError."""
+        begun = self._asked(first)
+        message = begun.told()
+        if message.type != launch.MSG_PID:
+            begun.close()
+            if message.type == launch.MSG_ERROR:
+                raise failure(plan, message)
+            raise Lost(_KILLED)
+        return begun
+
+    def make_ahead(self, first: bytes, ahead: bytes) -> None:
+        """Have the process of the next run made while nobody waits for it: from the second run on.
+
+        Not where several run at a time: then all would only wait for each other. It performs the plan
+        `ahead`, too, unless one could not: not every kernel has what that takes.
+        """
+        if self._runs < 2 or self._under_way > 1 or self._next is not None or not self._looks_at_mounts():
+            return
+        try:
+            begun = self._asked(first)
+        except (RtError, OSError):
+            return  # who needs it will be told
+        if ahead and self._can_more:
+            begun.give(ahead)
+        with self._sending:
+            if self._next is None and self._sock.fileno() >= 0:
+                self._next = begun
+                return
+        begun.close()
+
+    def count(self, change: int) -> None:
+        """A run begins (1), or has ended (-1)."""
+        with self._sending:
+            self._runs += change > 0
+            self._under_way += change
+
+    def _looks_at_mounts(self) -> bool:
+        """Whether changes of the mounts that the keeper sees, and so its next child, can be noticed."""
+        with self._sending:
+            if self._mounts is None and self._sock.fileno() >= 0:
+                try:
+                    self._mounts = os.open(f"/proc/{self._pid}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+                except OSError:
+                    self._mounts = -1
+                self._changes.register(self._mounts, select.POLLPRI)
+                self._changes.register(self._sock, 0)
+            return self._mounts is not None and self._mounts >= 0
+
+    def _asked(self, first: bytes) -> Begun:
+        sock, status = self._requested(_READY + first, ())
+        return Begun(first, sock, status)
+
+    def _requested(self, request: bytes, fds: tuple[int, ...]) -> tuple[socket, int]:
+        """Ask the keeper for something. Returns the connection to it, and what will tell its end."""
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
         status, told = os.pipe2(os.O_CLOEXEC)
         try:
-            rights = struct.pack("=5i", theirs.fileno(), told, *stdio)
+            rights = struct.pack(f"={2 + len(fds)}i", theirs.fileno(), told, *fds)
             with self._sending:
-                self._sock.sendmsg([_REQUEST], [(SOL_SOCKET, SCM_RIGHTS, rights)])
-            theirs.close()
-            launch.send_plan(ours, wire, fds)
+                self._sock.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, rights)])
             return ours, status
         except BaseException as error:
             ours.close()
             os.close(status)
             if isinstance(error, BrokenPipeError | ConnectionResetError):
-                raise Lost("the process that keeps the sandbox has been killed") from None
+                raise Lost(_KILLED) from None
             raise
         finally:
             theirs.close()
@@ -120,6 +260,12 @@ class Keeper:
             if self._sock.fileno() < 0:
                 return
             self._sock.close()
+            if self._next is not None:
+                self._next.close()
+                self._next = None
+            if self._mounts is not None and self._mounts >= 0:
+                os.close(self._mounts)
+                self._mounts = -1
         if self._pidfd < 0:
             return
         if self._made_by != os.getpid():

@@ -11,7 +11,7 @@ from _socket import socket
 
 from rootless_rt import cgroups
 from rootless_rt.api.compiled import Compiled, Task
-from rootless_rt.api.keeper import Keeper, ending
+from rootless_rt.api.keeper import Begun, Keeper, ending
 from rootless_rt.api.measures import measure
 from rootless_rt.api.process import Ending
 from rootless_rt.container import confine, processes
@@ -40,11 +40,25 @@ class Run:
         self._pidfd = -1
         self.fd = -1
         self.degradations: list[Degradation] = []
+        self._counted: Keeper | None = None
 
     def start(self, task: Task, stdio: tuple[int, int, int], keeper: Keeper) -> None:
         """Make it, up to where its program runs. Raises RtError; then nothing is left of it."""
-        wire = self._compiled.wire(self._number, task)
-        self._make(wire, self._compiled.plan_of(self._number, task), stdio, keeper)
+        compiled, number = self._compiled, self._number
+        first, ahead = compiled.first, compiled.ahead
+        begun = keeper.made_ahead(first, ahead) if first is not None else None
+        try:
+            if begun is not None and begun.ahead:
+                wire, plan = compiled.rest(number, task)
+            else:
+                wire, plan = compiled.wire(number, task), compiled.plan_of(number, task)
+        except BaseException:
+            if begun is not None:
+                begun.close()
+            raise
+        self._make(wire, plan, stdio, keeper, begun)
+        if first is not None:
+            keeper.make_ahead(first, ahead)
 
     def prepare(self, null: int, keeper: Keeper) -> None:
         """Make it up to where it waits for its task. Raises RtError; then nothing is left of it."""
@@ -77,14 +91,28 @@ class Run:
         """End one that waits."""
         self._take_back()
 
-    def _make(self, wire: bytes, plan: Plan, stdio: tuple[int, int, int], keeper: Keeper) -> None:
-        self._plan = plan
-        self._prepared = self._compiled.prepared_for(self._number, plan)
-        self.degradations = plan.degradations
-        fds = open_fds(plan, self._prepared.facts)
+    def _make(
+        self, wire: bytes, plan: Plan, stdio: tuple[int, int, int], keeper: Keeper, begun: Begun | None = None
+    ) -> None:
+        """Have a plan performed, by the process that is `begun`, if there is one."""
+        fds: list[int] = []
         try:
+            if begun is not None:
+                self._adopt(begun, keeper)
+            self._plan = plan
+            self._prepared = self._compiled.prepared_for(self._number, plan)
+            self.degradations = plan.degradations
+            fds = open_fds(plan, self._prepared.facts)
             self._make_cgroup(fds)
-            self._sock, self.fd = keeper.start(wire, fds, stdio)
+            if begun is None and self._compiled.first is None:
+                self._sock, self.fd = keeper.start(wire, fds, stdio)
+            else:
+                if begun is None:
+                    begun = keeper.begin(self._compiled.first or b"", plan)
+                    self._adopt(begun, keeper)
+                for note in begun.notes:
+                    self._note(note)
+                launch.send_plan(begun.sock, wire, [*fds, *stdio], begun.pid if begun.ahead else 0)
             self._serve()
         except BaseException:
             self._take_back()
@@ -93,6 +121,12 @@ class Run:
             for fd in fds:
                 if fd >= 0:
                     os.close(fd)
+
+    def _adopt(self, begun: Begun, keeper: Keeper) -> None:
+        keeper.count(1)
+        self._counted = keeper
+        self._sock, self.fd = begun.sock, begun.status
+        self.pid, self._pidfd = begun.pid, begun.pidfd
 
     def _make_cgroup(self, fds: list[int]) -> None:
         if not self._compiled.has_cgroup:
@@ -185,3 +219,6 @@ class Run:
             if fd >= 0:
                 os.close(fd)
         self.fd = self._pidfd = -1
+        if self._counted is not None:
+            self._counted.count(-1)
+            self._counted = None

@@ -158,6 +158,28 @@ static void fill(struct run *r, int mount, int at, const char *path, uint64_t wh
 		fail(r, "mount_setattr", path);
 }
 
+/* Not of a filesystem that somebody serves: fstat(2) would wait for the answer. */
+static void remember(struct run *r, int mount)
+{
+	struct stat st;
+
+	if (r->made_count < MAX_MADE && !fstat(mount, &st))
+		r->made[r->made_count++] = st.st_dev;
+}
+
+/* Before it is known where it goes: a later `mount_bind` says so. */
+void op_new_fs(struct run *r, const struct op *op)
+{
+	const char *type = S(op, F_NEW_FS_FSTYPE);
+	char **data = list_strings(&op->f[F_NEW_FS_DATA], NULL);
+	int fs = open_filesystem(r, type, S(op, F_NEW_FS_SOURCE), data, type, 0);
+	int mount = make_filesystem(r, fs, U(op, F_NEW_FS_ATTRS), type, 0);
+
+	free(data);
+	remember(r, mount);
+	set_slot(r, U(op, F_NEW_FS_SLOT), mount);
+}
+
 void op_mount_fs(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_MOUNT_FS_DEST);
@@ -165,7 +187,6 @@ void op_mount_fs(struct run *r, const struct op *op)
 	uint64_t fallback = U(op, F_MOUNT_FS_FALLBACK), attrs = U(op, F_MOUNT_FS_ATTRS);
 	uint64_t what = U(op, F_MOUNT_FS_FROM_DEST), descriptor = U(op, F_MOUNT_FS_DESCRIPTOR);
 	char mode[16] = "", number[16] = "", **data = list_strings(&op->f[F_MOUNT_FS_DATA], NULL);
-	struct stat st;
 
 	if (what & DEST_MODE)
 		mode_of(r, root, path, mode, sizeof mode);
@@ -186,9 +207,8 @@ void op_mount_fs(struct run *r, const struct op *op)
 		if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE,
 			      (attrs & ~(uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME)) | MOUNT_ATTR_RDONLY, 0, 0))
 			fail(r, "mount_setattr", path);
-	} else if (descriptor == NO_SLOT && r->made_count < MAX_MADE && !fstat(mount, &st)) {
-		/* Not of a filesystem that somebody serves: fstat(2) would wait for the answer. */
-		r->made[r->made_count++] = st.st_dev;
+	} else if (descriptor == NO_SLOT) {
+		remember(r, mount);
 	}
 	if (what & DEST_CONTENT)
 		fill(r, mount, at, path, what, attrs);

@@ -28,6 +28,9 @@
 #define MAX_RUNS 4096
 #define REQUEST 200
 #define REQUEST_FDS 5 /* connection, status, stdin, stdout, stderr */
+#define READY 201     /* followed by a plan of one op, which makes a process */
+#define READY_FDS 2   /* connection, status */
+#define MAX_REQUEST 65536
 #define REMOVAL_STEPS 200
 #define DEEPEST 32
 
@@ -43,6 +46,15 @@ struct born {
 
 static struct kept runs[MAX_RUNS];
 static int places; /* those behind have never been used */
+
+/* What the program asks for: its length and its descriptors. */
+struct request {
+	size_t size;
+	size_t count;
+	int fds[REQUEST_FDS];
+};
+
+static unsigned char asked[MAX_REQUEST];
 
 /* From the starter to the keeper, before it ends: so none is ever unknown to both. */
 void tell_keeper(struct run *r, pid_t pid)
@@ -131,33 +143,37 @@ static void reap(int inner)
 	}
 }
 
-/* 0 with the five descriptors; 1 for what is no request; -1 when the program has closed its end. */
-static int take_request(int sock, int fds[REQUEST_FDS])
+/* 0 with a request in `asked`; 1 for what is none; -1 when the program has closed its end. */
+static int take_request(int sock, struct request *q)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(int) * REQUEST_FDS)];
 		struct cmsghdr align;
 	} control;
 	uint32_t word = 0;
-	struct iovec iov = {&word, sizeof word};
+	struct iovec iov = {asked, sizeof asked};
 	struct msghdr msg = {
 	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	ssize_t n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c;
-	size_t count = 0;
 
 	if (n <= 0)
 		return n < 0 && errno == EINTR ? 1 : -1;
+	q->size = (size_t)n;
+	q->count = 0;
 	c = CMSG_FIRSTHDR(&msg);
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+		q->count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(q->fds, CMSG_DATA(c), q->count * sizeof(int));
 	}
-	if (n == sizeof word && word == REQUEST && count == REQUEST_FDS &&
-	    !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+	if (q->size >= sizeof word)
+		memcpy(&word, asked, sizeof word);
+	if (!(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+	    ((word == REQUEST && q->size == sizeof word && q->count == REQUEST_FDS) ||
+	     (word == READY && q->count == READY_FDS)))
 		return 0;
-	for (size_t i = 0; i < count; i++)
-		close(fds[i]);
+	for (size_t i = 0; i < q->count; i++)
+		close(q->fds[i]);
 	return 1;
 }
 
@@ -183,7 +199,7 @@ static void become_starter(struct run *r, int index, int inner, const int fds[RE
 	if (high < 0 || sock < 0 || dup3(sock, 3, O_CLOEXEC) < 0 || dup3(high, 4, O_CLOEXEC) < 0 ||
 	    syscall(SYS_close_range, 5, ~0U, 0))
 		_exit(1);
-	reset_signals();
+	unblock_signals();
 	clear_run(r, 3);
 	r->keeper = 4;
 	r->kept = index;
@@ -209,6 +225,105 @@ static int start(struct run *r, const int inner[2], const int fds[REQUEST_FDS])
 			close(fds[i]);
 	if (pid > 0)
 		runs[index] = (struct kept){pid, 0, fds[1]};
+	return 0;
+}
+
+/* To the runtime, on the connection of one run: about its first op. */
+static void tell(struct run *r, int sock, int type, int value, const char *call, const char *text, int fd)
+{
+	int own = r->sock, err = type == MSG_ERROR ? errno : 0;
+	uint32_t index = r->index;
+
+	r->sock = sock;
+	r->index = 0;
+	send_message(r, type, value, err, call, text, fd);
+	r->sock = own;
+	r->index = index;
+}
+
+/* The last three descriptors that came with a plan. */
+static void take_stdio(struct run *r)
+{
+	uint64_t count = 0;
+
+	while (fills_slot(r, count))
+		count++;
+	for (uint64_t i = 0; i < 3; i++) {
+		int fd = count < 3 ? -1 : slot_fd(r, count - 3 + i);
+		if (fd < 0 || dup2(fd, (int)i) < 0)
+			fail(r, "dup2", "");
+		close(fd);
+		set_slot(r, count - 3 + i, -1);
+	}
+}
+
+/* In the new process: nothing of the keeper's but /proc and, for now, its null device as stdio. */
+static void become_ready(struct run *r, const int from[3])
+{
+	int high[3];
+	char go;
+
+	for (int i = 0; i < 3; i++)
+		high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64);
+	for (int i = 0; i < 3; i++)
+		if (high[i] < 0 || dup3(high[i], 3 + i, O_CLOEXEC) < 0)
+			_exit(1);
+	/* Until its ids are mapped and the program has been told of it; the end of the pipe is the keeper's. */
+	if (syscall(SYS_close_range, 6, ~0U, 0) || read(5, &go, 1) != 1)
+		_exit(1);
+	close(5);
+	unblock_signals();
+	clear_run(r, 3);
+	r->proc = 4;
+	r->index = 1; /* the op that has made it is performed */
+	take_plan(r, 0);
+	take_stdio(r);
+	r->index--;
+}
+
+/*
+ * A process in namespaces of its own, which waits for the rest of its plan: what is said on the connection
+ * afterwards. So it can be there before anybody knows what it is for. Whether this is that process.
+ */
+static int make_ready(struct run *r, const struct request *q)
+{
+	int index = -1, pidfd = -1, ready[2] = {-1, -1};
+	const char *failed = NULL;
+	struct plan plan;
+	struct op op = {0};
+	long pid = -1;
+
+	if (!plan_open(&plan, asked + sizeof(uint32_t), q->size - sizeof(uint32_t)) && plan.count == 1)
+		plan_next(&plan, &op);
+	if (op.code == OP_CLONE || op.code == OP_CLONE_MAPPED) {
+		index = free_place();
+		errno = EAGAIN;
+		/* Both begin with the flags. */
+		if (index >= 0 && !pipe2(ready, O_CLOEXEC))
+			pid = new_child(r, U(&op, F_CLONE_FLAGS), &pidfd);
+		if (!pid) {
+			become_ready(r, (const int[3]){q->fds[0], r->proc, ready[0]});
+			return 1;
+		}
+		if (pid > 0 && op.code == OP_CLONE_MAPPED)
+			failed = put_maps(r, pid, &op);
+		if (pid < 0 || failed)
+			tell(r, q->fds[0], MSG_ERROR, 0, failed ? "write" : "clone3", failed ? failed : "", -1);
+		else
+			tell(r, q->fds[0], MSG_PID, (int)pid, "", "", pidfd);
+		if (pid > 0 && (failed || write(ready[1], "", 1) != 1))
+			kill((pid_t)pid, SIGKILL);
+	}
+	for (int i = 0; i < 2; i++)
+		if (ready[i] >= 0)
+			close(ready[i]);
+	if (pid > 0)
+		runs[index] = (struct kept){0, (pid_t)pid, q->fds[1]};
+	else
+		close(q->fds[1]);
+	if (pidfd >= 0)
+		close(pidfd);
+	close(q->fds[0]);
 	return 0;
 }
 
@@ -316,7 +431,7 @@ static _Noreturn void end_all(struct run *r, const struct op *op, int inner)
 void op_keep(struct run *r, const struct op *op)
 {
 	int caller = slot_fd(r, U(op, F_KEEP_CALLER)), inner[2], children;
-	int fds[REQUEST_FDS];
+	struct request q;
 	sigset_t all;
 
 	sigfillset(&all);
@@ -347,10 +462,10 @@ void op_keep(struct run *r, const struct op *op)
 			;
 		reap(inner[0]); /* also for what has ended before it was told of */
 		if (ready[0].revents)
-			request = take_request(r->sock, fds);
+			request = take_request(r->sock, &q);
 		if (request < 0 || ready[1].revents)
 			end_all(r, op, inner[0]);
-		if (!request && start(r, inner, fds))
+		if (!request && (q.count == READY_FDS ? make_ready(r, &q) : start(r, inner, q.fds)))
 			return;
 	}
 }

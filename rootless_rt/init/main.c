@@ -41,6 +41,13 @@ void set_slot(struct run *r, uint64_t slot, int fd)
 	r->slots[slot] = fd + 1;
 }
 
+void unblock_signals(void)
+{
+	uint64_t none = 0;
+
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+}
+
 /*
  * Python, and some engines, leave signals ignored or blocked; the container starts with none so.
  * Raw calls: the C library keeps signals 32 and 33 for itself, and its posix_spawn(3) ignores them.
@@ -49,11 +56,10 @@ void reset_signals(void)
 {
 	/* The kernel's struct sigaction, all zero: SIG_DFL. */
 	static const unsigned long normal[8];
-	uint64_t none = 0;
 
 	for (int number = 1; number <= 64; number++)
-		syscall(SYS_rt_sigaction, number, normal, NULL, sizeof none);
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+		syscall(SYS_rt_sigaction, number, normal, NULL, sizeof(uint64_t));
+	unblock_signals();
 }
 
 /* Engines' filters deny these two to who lacks CAP_SYS_ADMIN outside: a container can do without. */
@@ -203,6 +209,10 @@ static void perform(struct run *r, const struct op *op)
 	case OP_MORE: op_more(r, op); break;
 	case OP_CLONE_MAPPED: op_clone_mapped(r, op); break;
 	case OP_STDIO: op_stdio(r, op); break;
+	case OP_NEW_FS: op_new_fs(r, op); break;
+	case OP_SET_ATTRS:
+		set_attributes(r, slot_fd(r, U(op, F_SET_ATTRS_SLOT)), "", &op->f[F_SET_ATTRS_SET]);
+		break;
 	}
 }
 
@@ -219,11 +229,15 @@ void clear_run(struct run *r, int sock)
 {
 	mode_t own = r->umask;
 	char *bytes = (char *)r;
+	uint64_t word;
 
+	_Static_assert(sizeof *r % sizeof word == 0, "whole words");
 	/* Most of it is zero already, and a page that is not written to costs a waiting container nothing. */
-	for (size_t i = 0; i < sizeof *r; i++)
-		if (bytes[i])
-			bytes[i] = 0;
+	for (size_t i = 0; i < sizeof *r; i += sizeof word) {
+		memcpy(&word, bytes + i, sizeof word);
+		if (word)
+			memset(bytes + i, 0, sizeof word);
+	}
 	r->umask = own;
 	r->sock = sock;
 	r->keeper = r->proc = -1;

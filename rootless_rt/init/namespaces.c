@@ -64,7 +64,17 @@ static long older_clone(struct run *r, const struct clone_arguments *a, int *pid
 	return pid;
 }
 
-/* 0 in the new process, its number in this one; *pidfd is of the new one. */
+/* 0 in a child of this process, else its number, or -1; *pidfd is of the new one. */
+long new_child(struct run *r, uint64_t flags, int *pidfd)
+{
+	struct clone_arguments a = {
+	    .flags = flags | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)pidfd, .exit_signal = SIGCHLD};
+	long pid = syscall(SYS_clone3, &a, sizeof a);
+
+	return pid < 0 && errno == ENOSYS ? older_clone(r, &a, pidfd) : pid;
+}
+
+/* The same of a child of this one's parent; or it fails. */
 static long new_process(struct run *r, uint64_t flags, uint64_t cgroup, int *pidfd)
 {
 	struct clone_arguments a = {.flags = flags | CLONE_PARENT | CLONE_PIDFD,
@@ -105,13 +115,19 @@ void op_clone(struct run *r, const struct op *op)
 	}
 }
 
-static void put_map(struct run *r, long pid, const char *file, const char *text)
+/* The maps of a `clone_mapped`; NULL, or which file could not be written. */
+const char *put_maps(struct run *r, long pid, const struct op *op)
 {
+	static const char *const files[] = {"setgroups", "uid_map", "gid_map"};
+	const char *const texts[] = {"deny", S(op, F_CLONE_MAPPED_UIDS), S(op, F_CLONE_MAPPED_GIDS)};
 	char path[64];
 
-	snprintf(path, sizeof path, "%ld/%s", pid, file);
-	if (write_proc(r->proc, path, text))
-		fail(r, "write", path);
+	for (int i = U(op, F_CLONE_MAPPED_DENY) ? 0 : 1; i < 3; i++) {
+		snprintf(path, sizeof path, "%ld/%s", pid, files[i]);
+		if (write_proc(r->proc, path, texts[i]))
+			return files[i];
+	}
+	return NULL;
 }
 
 /*
@@ -122,6 +138,7 @@ static void put_map(struct run *r, long pid, const char *file, const char *text)
 void op_clone_mapped(struct run *r, const struct op *op)
 {
 	int pidfd = -1, ready[2];
+	const char *failed;
 	long pid;
 	char go;
 
@@ -129,10 +146,9 @@ void op_clone_mapped(struct run *r, const struct op *op)
 		fail(r, "pipe", "");
 	pid = new_process(r, U(op, F_CLONE_MAPPED_FLAGS), U(op, F_CLONE_MAPPED_CGROUP), &pidfd);
 	if (pid) {
-		if (U(op, F_CLONE_MAPPED_DENY))
-			put_map(r, pid, "setgroups", "deny");
-		put_map(r, pid, "uid_map", S(op, F_CLONE_MAPPED_UIDS));
-		put_map(r, pid, "gid_map", S(op, F_CLONE_MAPPED_GIDS));
+		failed = put_maps(r, pid, op);
+		if (failed)
+			fail(r, "write", failed);
 		if (write(ready[1], "", 1) != 1)
 			fail(r, "write", "");
 		send_message(r, MSG_PID, (int)pid, 0, "", "", pidfd);

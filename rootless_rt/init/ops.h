@@ -89,9 +89,11 @@ enum op_code {
 	OP_MORE = 92,
 	OP_CLONE_MAPPED = 93,
 	OP_STDIO = 94,
+	OP_NEW_FS = 95,
+	OP_SET_ATTRS = 96,
 };
 
-#define OP_LAST 94
+#define OP_LAST 96
 #define OP_FIELDS 13
 
 /* X(code, name, field types) */
@@ -166,7 +168,9 @@ enum op_code {
 	X(91, "keep", "UL") \
 	X(92, "more", "U") \
 	X(93, "clone_mapped", "UUSSU") \
-	X(94, "stdio", "V")
+	X(94, "stdio", "V") \
+	X(95, "new_fs", "USSLU") \
+	X(96, "set_attrs", "UUUUUUU")
 
 /* Places of the fields in an op. */
 enum op_field {
@@ -359,6 +363,18 @@ enum op_field {
 	F_CLONE_MAPPED_GIDS = 3,
 	F_CLONE_MAPPED_DENY = 4,
 	F_STDIO_SLOTS = 0,
+	F_NEW_FS_SLOT = 0,
+	F_NEW_FS_FSTYPE = 1,
+	F_NEW_FS_SOURCE = 2,
+	F_NEW_FS_DATA = 3,
+	F_NEW_FS_ATTRS = 4,
+	F_SET_ATTRS_SLOT = 0,
+	F_SET_ATTRS_SET = 1,
+	F_SET_ATTRS_TREE_SET = 2,
+	F_SET_ATTRS_SOFT_SET = 3,
+	F_SET_ATTRS_SOFT_CLEAR = 4,
+	F_SET_ATTRS_TREE_SOFT_SET = 5,
+	F_SET_ATTRS_TREE_SOFT_CLEAR = 6,
 };
 
 #endif

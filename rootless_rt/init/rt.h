@@ -111,6 +111,7 @@ void op_layers(struct run *r, const struct op *op);
 void op_root(struct run *r, const struct op *op);
 void op_propagation(struct run *r, const struct op *op);
 void op_mount_fs(struct run *r, const struct op *op);
+void op_new_fs(struct run *r, const struct op *op);
 void op_mount_bind(struct run *r, const struct op *op);
 void op_remount(struct run *r, const struct op *op);
 void op_device(struct run *r, const struct op *op);
@@ -171,12 +172,15 @@ void op_keep(struct run *r, const struct op *op);
 void op_more(struct run *r, const struct op *op);
 void op_stdio(struct run *r, const struct op *op);
 void op_clone_mapped(struct run *r, const struct op *op);
+long new_child(struct run *r, uint64_t flags, int *pidfd);
+const char *put_maps(struct run *r, long pid, const struct op *op);
 void tell_keeper(struct run *r, pid_t pid);
 
 void clear_run(struct run *r, int sock);
 void take_plan(struct run *r, uint64_t first);
 
 void reset_signals(void);
+void unblock_signals(void);
 int fills_slot(const struct run *r, uint64_t slot);
 int slot_fd(struct run *r, uint64_t slot);
 void set_slot(struct run *r, uint64_t slot, int fd);

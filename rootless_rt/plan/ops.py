@@ -292,6 +292,18 @@ OPS: tuple[tuple[str, int, tuple[tuple[str, str], ...], str], ...] = (
         "make the container's process with flags {flags:#x}, its ids mapped, setgroups denied: {deny}",
     ),
     ("stdio", 94, (("slots", "V"),), "take the descriptors of slots {slots} as 0, 1 and 2"),
+    (
+        "new_fs",
+        95,
+        (("slot", "U"), ("fstype", "S"), ("source", "S"), ("data", "L"), ("attrs", "U")),
+        "make {fstype} in slot {slot}, attributes {attrs:#x}, data {data}",
+    ),
+    (
+        "set_attrs",
+        96,
+        (("slot", "U"), *_ATTRIBUTES),
+        "give the mount in slot {slot} the attributes +{set:#x}, the whole tree +{tree_set:#x}",
+    ),
 )
 
 BY_NAME = {row[0]: row for row in OPS}

@@ -156,3 +156,33 @@ def test_root_in_no_user_namespace_and_a_hardened_config(
             assert sandbox.run(["python3", "-c", "print(7)"], timeout=60).check().text == "7\\n"
         """,
     )
+
+
+def test_mounts_made_on_the_host_between_runs_are_seen(
+    root_program: Programs, root_bundle: MakeBundle
+) -> None:
+    made = root_bundle("true")
+    share = made.path / "share"
+    share.mkdir()
+    mount = {"destination": "/share", "type": "bind", "source": str(share), "options": ["rbind", "ro"]}
+    made.change(lambda config: config["mounts"].append(mount))
+    said = root_program(
+        made.path,
+        """
+        import subprocess
+        share = bundle + "/share"
+        with Sandbox(bundle, cgroup_manager="disabled") as sandbox:
+            for _ in range(3):
+                assert sandbox.run(["ls", "/share"]).check().text == ""
+            subprocess.run(["mount", "-t", "tmpfs", "share", share], check=True)
+            try:
+                open(share + "/new", "w").close()
+                assert sandbox.run(["ls", "/share"]).check().text == "new\\n"
+                assert sandbox.run(["ls", "/share"]).check().text == "new\\n"
+            finally:
+                subprocess.run(["umount", share], check=True)
+            assert sandbox.run(["ls", "/share"]).check().text == ""
+            print(sandbox._keeper._runs)
+        """,
+    )
+    assert said == "6\n"

@@ -49,8 +49,9 @@ def test_cancelling_kills_and_puts_away(program: Programs, bundle: MakeBundle) -
         + """
 async def main():
     async with AsyncSandbox(bundle) as sandbox:
-        await sandbox.run(["true"])
-        before = fds()
+        for _ in range(2):
+            await sandbox.run(["true"])
+        before = fds()  # with what waits for the next run
         for seconds in (0.001, 0.002, 0.005, 0.3):  # while it is made, and while it runs
             try:
                 async with asyncio.timeout(seconds):
@@ -67,10 +68,10 @@ async def main():
         assert all(isinstance(error, asyncio.CancelledError) for error in ended), ended
         await sandbox.workers.call(lambda: None)
         keeper = sandbox.sandbox._keeper._pid
-        while fds() != before:  # those that were cancelled while a thread made them
+        while fds() > before:  # those that were cancelled while a thread made them
             await asyncio.sleep(0.02)
         with open(f"/proc/{keeper}/task/{keeper}/children") as children:
-            assert not children.read()
+            assert len(children.read().split()) <= 1
         result = await sandbox.run(timeout=0.2)
         assert result.timed_out and result.signal == 9
 asyncio.run(main())

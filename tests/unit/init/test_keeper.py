@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootless_rt.api.keeper import Keeper, ending
+from rootless_rt.api.keeper import Begun, Keeper, Lost, ending
 from rootless_rt.errors import RtError
 from rootless_rt.init import launch
+from rootless_rt.plan.model import Plan
 from rootless_rt.plan.ops import NO_SLOT, SYNC_CREATED, Op, encode
 
 
@@ -147,6 +149,82 @@ def test_what_is_no_request_changes_nothing(keeper: Keeper, data: bytes, count: 
     keeper._sock.sendmsg([data], rights)
     assert told(keeper, child("true")) == 0
     assert len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
+
+
+FIRST = encode([Op("clone", 0, NO_SLOT)])
+WAIT = encode([Op("wait_start", NO_SLOT), Op("more", LATE)])
+
+
+def test_a_process_is_made_before_anybody_says_what_for(keeper: Keeper) -> None:
+    begun = keeper.begin(FIRST, Plan())
+    assert begun.pid > 0 and os.readlink(f"/proc/{begun.pid}/fd/1") == "/dev/null"
+    # Nothing of the keeper's, or of other runs: stdio, the connection, and /proc.
+    other = keeper.begin(FIRST, Plan())
+    patience = time.monotonic() + 20
+    while sorted(os.listdir(f"/proc/{other.pid}/fd")) != ["0", "1", "2", "3", "4"]:
+        assert time.monotonic() < patience, os.listdir(f"/proc/{other.pid}/fd")
+        time.sleep(0.01)
+    with tempfile.TemporaryFile() as said:
+        launch.send_plan(begun.sock, encode(program("echo", "x")), [0, said.fileno(), 2])
+        wait_for(begun.status)
+        found = ending(begun.status)
+        assert found is not None and found.status == 0
+        said.seek(0)
+        assert said.read() == b"x\n"
+    begun.close()
+    other.close()
+    assert has_no_child(keeper._pid)
+
+
+def test_one_that_waits_for_more_tells_when_it_has_come_there(keeper: Keeper) -> None:
+    begun = Begun(FIRST, *keeper._requested((201).to_bytes(4, sys.byteorder) + FIRST, ()))
+    begun.give(WAIT)
+    assert begun.waits() and begun.pid > 0
+    launch.send_plan(begun.sock, encode([Op("stdio", [LATE] * 3), *program("true")]), [0], begun.pid)
+    wait_for(begun.status)
+    found = ending(begun.status)
+    assert found is not None and found.status == 0
+    begun.close()
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"",
+        b"rubbish" * 20,
+        FIRST[:-1],
+        encode([]),
+        encode([Op("clone", 0, NO_SLOT)] * 2),
+        encode(program("true")[:1]),
+        encode([Op("keep", 0, [])]),
+    ],
+)
+def test_what_makes_no_process_is_not_begun(keeper: Keeper, wire: bytes) -> None:
+    with pytest.raises(Lost):
+        keeper.begin(wire, Plan())
+    assert told(keeper, child("true")) == 0
+    assert len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
+
+
+def test_a_process_that_cannot_be_made_is_explained(keeper: Keeper) -> None:
+    impossible = 0x200 | 0x20000  # CLONE_FS with CLONE_NEWNS: EINVAL
+    plan = Plan()
+    plan.ops = [Op("clone", impossible, NO_SLOT)]
+    with pytest.raises(RtError, match="namespaces"):
+        keeper.begin(encode(plan.ops), plan)
+    maps = ("0 12345 1\n0 12346 1\n", "0 12345 1\n", 1)  # overlapping lines: EINVAL for anybody
+    plan.ops = [Op("clone_mapped", 0x10000000, NO_SLOT, *maps)]
+    with pytest.raises(RtError):
+        keeper.begin(encode(plan.ops), plan)
+    assert has_no_child(keeper._pid)
+
+
+def test_closing_the_keeper_ends_what_waits(keeper: Keeper) -> None:
+    begun = [keeper.begin(FIRST, Plan()) for _ in range(5)]
+    keeper.close()
+    assert not [one for one in begun if Path(f"/proc/{one.pid}").exists()]
+    for one in begun:
+        one.close()
 
 
 class Waiting:
