@@ -50,7 +50,9 @@ def _run(inv: Invocation) -> int:
     state = handle.read_state()
     check_status(handle, state, paused=flag(inv.options, "ignore_paused"))
     spec = saved_spec(handle, state)
-    spec.data["process"] = _process(inv, spec)
+    given = text(inv.options, "process")
+    document = _read(given) if given is not None else b""
+    spec.data["process"] = _process(inv, spec, document)
     signals.hold()
     process = add_process(handle, state, spec, options, window_size(0))
     tell(log_of(inv), process.plan)
@@ -64,10 +66,10 @@ def _run(inv: Invocation) -> int:
         return 0
     wakeup.catch()
     signals.release()
-    if changes_nothing(inv):
+    if changes_nothing(inv) and not (document and inv.args[1:]):
         from rootless_rt.container.kept import keep_exec
 
-        keep_exec(process)
+        keep_exec(process, document)
     return supervise(process.pid, process.pidfd, process.console, wakeup)
 
 
@@ -89,11 +91,11 @@ def _below(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
-    """The process object: from --process, else the container's own with what the options say."""
+def _process(inv: Invocation, spec: Spec, document: bytes) -> dict[str, Any]:
+    """The process object: the `document` of --process, else the container's own with what the options say."""
     given = text(inv.options, "process")
     if given is not None:
-        process = _from_file(given)
+        process = _parsed(document, given)
         if len(inv.args) > 1:
             # As runc has it, which does not say so.
             log_of(inv).warning(f"--process {given} says what to run: the words behind the id are ignored")
@@ -120,12 +122,15 @@ def _process(inv: Invocation, spec: Spec) -> dict[str, Any]:
     return process
 
 
-def _from_file(path: str) -> dict[str, Any]:
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            return file.read(MOST_BYTES + 1)
     except OSError as error:
         raise RtError(f"--process {path}: {(error.strerror or 'cannot be read').lower()}") from None
+
+
+def _parsed(data: bytes, path: str) -> dict[str, Any]:
     try:
         process = checked(data, path, schema.PROCESS)
         rules.check_process(process)

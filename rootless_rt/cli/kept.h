@@ -63,7 +63,7 @@ int is_kept_program(const struct kept *kept, int fd);
 int is_content(const char *path, const struct text *text);
 
 int find_kept_run(const struct call *call, struct kept *kept);
-int find_kept_exec(const struct container *box, struct kept *kept);
+int find_kept_exec(const struct call *call, const struct container *box, struct kept *kept);
 int write_file(const struct container *box, const char *name, const char *bytes, size_t length);
 int write_state(const struct kept *kept, struct made *made, const char *id, const char *phase, const char *name);
 int identify(pid_t pid, char *started, size_t size);

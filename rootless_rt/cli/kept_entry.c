@@ -101,7 +101,7 @@ static int are_places(const struct kept *kept)
 
 	if (keyring && !is_place(kept, keyring))
 		return 0;
-	if (!(kept->numbers[K_FLAGS] & KEPT_EXEC))
+	if (!(kept->numbers[K_FLAGS] & KEPT_EXEC) || kept->texts[P_PROCESS].length)
 		return !find && !exec;
 	return is_place(kept, find) && is_place(kept, exec) && end_of_text(kept, keyring) < find && find < exec;
 }
@@ -127,7 +127,7 @@ int read_kept(const char *bytes, size_t size, struct kept *kept)
 	for (int i = 0; i < KEPT_TEXTS; i++) {
 		if (!read_text(bytes, size, &at, &kept->texts[i]))
 			return 0;
-		int bytes_of_all_kinds = i == P_CONFIG || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
+		int bytes_of_all_kinds = i == P_CONFIG || i == P_PROCESS || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
 					 i == P_JOINED || i == P_TOLERATED || i == P_EVIDENCE;
 		if (!bytes_of_all_kinds && memchr(texts[i].at, 0, texts[i].length))
 			return 0;

@@ -110,7 +110,7 @@ void exec_kept(const struct call *call)
 	if (call->other || find_container(call, &made.box) != FOUND || !load_container(&made.box))
 		return;
 	const pid_t first = (pid_t)made.box.record.numbers[N_PID];
-	if (!find_kept_exec(&made.box, &kept) || !still_holds(&kept, call->id) || !takes_processes(&made.box))
+	if (!find_kept_exec(call, &made.box, &kept) || !still_holds(&kept, call->id) || !takes_processes(&made.box))
 		return;
 	if (!joins_the_same(&kept, first) || !has_same_maps(&kept, first) || !is_alone_with_us(&made.box))
 		return;

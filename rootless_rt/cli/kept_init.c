@@ -173,18 +173,18 @@ static char *plan_for(const struct kept *kept, const struct call *call, size_t *
 {
 	const struct text *plan = &kept->texts[P_PLAN];
 	const uint64_t *numbers = kept->numbers;
-	const int is_exec = (numbers[K_FLAGS] & KEPT_EXEC) != 0;
+	const int with_words = numbers[K_EXEC_AT] != 0;
 	uint32_t count;
 
 	*size = plan->length + (numbers[K_KEYRING_AT] ? strlen(call->id) : 0);
-	if (is_exec)
+	if (with_words)
 		*size += strlen(call->words[0]) + size_of_words(call->words, &count);
 	struct filling to = {.plan = plan, .wire = *size <= UINT32_MAX ? malloc(*size) : NULL};
 	if (!to.wire)
 		return NULL;
 	if (numbers[K_KEYRING_AT])
 		fill_text(kept, &to, numbers[K_KEYRING_AT], call->id);
-	if (is_exec) {
+	if (with_words) {
 		fill_text(kept, &to, numbers[K_FIND_AT], call->words[0]);
 		fill_words(&to, numbers[K_EXEC_AT], call->words);
 	}

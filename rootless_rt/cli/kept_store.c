@@ -11,6 +11,8 @@
 
 #include "kept.h"
 
+#define HASH_START 0xcbf29ce484222325u
+#define BUNDLE_FILE (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define PLAIN_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 
 static int is_safe(const struct stat *status)
@@ -47,14 +49,12 @@ static int open_folder(void)
 	return home && *home == '/' ? open_folder_at(home, "/.cache/rt") : -1;
 }
 
-/* kept.py, slot. */
-static unsigned slot_of(const char *key, size_t length)
+/* kept.py, slot: FNV-1a, of one piece after the other. */
+static uint64_t hashed(uint64_t hash, const char *key, size_t length)
 {
-	uint64_t hash = 0xcbf29ce484222325u;
-
 	for (size_t at = 0; at < length; at++)
 		hash = (hash ^ (unsigned char)key[at]) * 0x100000001b3u;
-	return (unsigned)(hash % KEPT_SLOTS);
+	return hash;
 }
 
 /* Reads a file of at most `most` bytes; NULL for all that is odd. */
@@ -94,7 +94,7 @@ static int open_bundle(const char *given, char *path)
 }
 
 /* What this release has kept in a file of the cache. */
-static int read_entry(const char *prefix, unsigned slot, struct kept *kept)
+static int read_entry(const char *prefix, uint64_t hash, struct kept *kept)
 {
 	char name[16];
 	size_t size;
@@ -102,17 +102,15 @@ static int read_entry(const char *prefix, unsigned slot, struct kept *kept)
 
 	if (folder < 0)
 		return 0;
-	snprintf(name, sizeof name, "%s%02x", prefix, slot);
+	snprintf(name, sizeof name, "%s%02x", prefix, (unsigned)(hash % KEPT_SLOTS));
 	const char *bytes = read_whole(folder, name, PLAIN_FILE, 1, KEPT_LIMIT, &size);
 	close(folder);
 	return bytes && read_kept(bytes, size, kept) && !strcmp(kept->texts[P_VERSION].at, RT_RELEASE);
 }
 
-static int is_config(const struct kept *kept, const char *config, size_t size)
+static int is_same(const struct text *wanted, const char *bytes, size_t size)
 {
-	const struct text *wanted = &kept->texts[P_CONFIG];
-
-	return config && size == wanted->length && !memcmp(config, wanted->at, size);
+	return bytes && size == wanted->length && !memcmp(bytes, wanted->at, size);
 }
 
 /* The plan that was kept for exactly this bundle and config, where its rootfs still is one. */
@@ -123,23 +121,34 @@ int find_kept_run(const struct call *call, struct kept *kept)
 	size_t size = 0;
 	int place = open_bundle(call->bundle, bundle);
 
-	if (place < 0 || !read_entry("", slot_of(bundle, strlen(bundle)), kept))
+	if (place < 0 || !read_entry("", hashed(HASH_START, bundle, strlen(bundle)), kept))
 		return 0;
 	if (kept->numbers[K_FLAGS] & KEPT_EXEC || strcmp(kept->texts[P_BUNDLE].at, bundle))
 		return 0;
-	const char *config =
-		read_whole(place, "config.json", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0, KEPT_LIMIT, &size);
-	return is_config(kept, config, size) && !lstat(kept->texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
+	const char *config = read_whole(place, "config.json", BUNDLE_FILE, 0, KEPT_LIMIT, &size);
+	return is_same(&kept->texts[P_CONFIG], config, size) && !lstat(kept->texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
 }
 
-/* The plan that was kept for a process that is added to a container of exactly this config. */
-int find_kept_exec(const struct container *box, struct kept *kept)
+static size_t at_most(size_t size)
 {
-	size_t size = 0;
-	const char *config = read_whole(box->directory, "config.json", PLAIN_FILE, 1, KEPT_LIMIT, &size);
+	return size < KEPT_HASHED ? size : KEPT_HASHED;
+}
 
-	return config && read_entry(KEPT_EXEC_PREFIX, slot_of(config, size < KEPT_HASHED ? size : KEPT_HASHED), kept) &&
-	       kept->numbers[K_FLAGS] & KEPT_EXEC && is_config(kept, config, size);
+/* The plan that was kept for a process, of --process or without, that is added to a container of exactly this config. */
+int find_kept_exec(const struct call *call, const struct container *box, struct kept *kept)
+{
+	size_t size = 0, process_size = 0;
+	const char *config = read_whole(box->directory, "config.json", PLAIN_FILE, 1, KEPT_LIMIT, &size);
+	const char *process = "";
+
+	if (call->process)
+		process = read_whole(AT_FDCWD, call->process, BUNDLE_FILE, 0, KEPT_LIMIT, &process_size);
+	if (!config || !process || !process_size != !call->process)
+		return 0;
+	uint64_t hash = hashed(HASH_START, config, at_most(size));
+	return read_entry(KEPT_EXEC_PREFIX, hashed(hash, process, at_most(process_size)), kept) &&
+	       kept->numbers[K_FLAGS] & KEPT_EXEC && is_same(&kept->texts[P_CONFIG], config, size) &&
+	       is_same(&kept->texts[P_PROCESS], process, process_size);
 }
 
 /* store.py, write: the new file gets its name when it is whole. */

@@ -25,6 +25,7 @@ enum kept_text {
 	P_VERSION,
 	P_BUNDLE,
 	P_CONFIG,
+	P_PROCESS,
 	P_ROOTFS,
 	P_PROGRAM,
 	P_PLAN,

@@ -22,7 +22,8 @@ struct call {
 	enum verb verb;
 	const char *root; /* NULL: not given */
 	const char *bundle; /* of run; NULL: not given */
-	char *const *words; /* of exec: the command, ended by NULL */
+	const char *process; /* of exec; NULL: not given */
+	char *const *words; /* of exec without `process`: the command, ended by NULL */
 	int other; /* whether there are other global options, of which run may have to know */
 	const char *id;
 	int signal;

@@ -31,6 +31,7 @@ static const struct option NONE[] = {{NULL, FLAG, NULL}};
 static const struct option OF_KILL[] = {{"all", FLAG, NULL}, {"a", FLAG, NULL}, {NULL, FLAG, NULL}};
 static const struct option OF_DELETE[] = {{"force", FLAG, NULL}, {"f", FLAG, NULL}, {NULL, FLAG, NULL}};
 
+static const struct option OF_EXEC[] = {{"process", TEXT, NULL}, {"p", TEXT, NULL}, {NULL, FLAG, NULL}};
 static const struct option OF_RUN[] = {{"bundle", TEXT, NULL}, {"b", TEXT, NULL}, {NULL, FLAG, NULL}};
 
 static const struct {
@@ -44,7 +45,7 @@ static const struct {
 	{"start", START, NONE, 1},
 	{"delete", DELETE, OF_DELETE, 1},
 	{"run", RUN, OF_RUN, 1},
-	{"exec", EXEC, NONE, 0},
+	{"exec", EXEC, OF_EXEC, 0},
 };
 
 static const struct option *find_option(const struct option *known, const char *name, size_t length)
@@ -167,6 +168,24 @@ static int signal_number(const char *word)
 	return from_top ? SIGNAL_RTMAX - offset : SIGNAL_RTMIN + offset;
 }
 
+/* The first word that is no option ends them: what follows is a command. */
+static int read_exec(int argc, char **argv, int at, struct call *call)
+{
+	struct said said;
+
+	while (at < argc && is_option(argv[at])) {
+		if (!read_option(OF_EXEC, argc, argv, &at, &said))
+			return 0;
+		call->process = said.value;
+	}
+	if (at == argc)
+		return 0;
+	call->id = argv[at++];
+	call->words = argv + at;
+	/* No word, or one of an odd form, is Python's, and so are words beside a file. */
+	return call->process ? at == argc : at < argc && *argv[at] && !is_option(argv[at]);
+}
+
 static int read_verb(int argc, char **argv, int at, struct call *call)
 {
 	const char *words[2] = {NULL, NULL};
@@ -178,14 +197,8 @@ static int read_verb(int argc, char **argv, int at, struct call *call)
 		if (++verb == sizeof VERBS / sizeof *VERBS)
 			return 0;
 	call->verb = VERBS[verb].verb;
-	if (call->verb == EXEC) {
-		/* An option before the id or in the command's place, or no command: Python's. */
-		if (argc - at < 3 || is_option(argv[at + 1]) || !*argv[at + 2] || is_option(argv[at + 2]))
-			return 0;
-		call->id = argv[at + 1];
-		call->words = argv + at + 2;
-		return 1;
-	}
+	if (call->verb == EXEC)
+		return read_exec(argc, argv, at + 1, call);
 	for (at++; at < argc;) {
 		if (!is_option(argv[at])) {
 			if (given == VERBS[verb].most)

@@ -15,6 +15,7 @@ u32, its bytes, a NUL.
 
     state       the text of state.json, with a byte of HOLES wherever the next container's differs
     keyring_at  where the op of the session keyring is, whose name the id ends; 0: there is none
+    process     of an exec with --process: the bytes of that file; then the words are in the plan
     find_at     of an exec: where the op is that looks for the program, without the first word of the command
     exec_at     of an exec: where the op is that executes it, without the words
     joined      of an exec: the names in /proc/PID/ns of the namespaces to join, in that order
@@ -49,7 +50,7 @@ FOLDER = "plans"
 MAGIC = b"rtkept01"
 NUMBERS = ("size", "flags", "keyring_at", "find_at", "exec_at")
 TEXTS = (
-    *("version", "bundle", "config", "rootfs", "program", "plan", "state"),
+    *("version", "bundle", "config", "process", "rootfs", "program", "plan", "state"),
     *("uid_map", "gid_map", "uid_helper", "gid_helper", "joined", "tolerated", "evidence"),
 )
 FLAGS = {"MAPS": 1, "DENY_GROUPS": 2, "EXEC": 4}
@@ -62,8 +63,9 @@ SLOTS = 64
 """Plans of each kind are kept in so many files: the last one in each stays."""
 EXEC_PREFIX = "e"
 HASHED = 4096
-"""Of a config, so many bytes tell in which file the plan of an exec is."""
+"""Of config and process, so many bytes each tell in which file the plan of an exec is."""
 
+_MAPS = ("uid_map", "gid_map", "uid_helper", "gid_helper")
 _HOLE = 1 << 60  # no number of a state is as large
 
 
@@ -88,7 +90,7 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
                 "state": with_holes(container.state),
                 "tolerated": tolerated(prepared.plan),
                 "evidence": found,
-                **{name: paths.fsencode(text) for name, text in zip(TEXTS[7:11], maps, strict=True)},
+                **{name: paths.fsencode(text) for name, text in zip(_MAPS, maps, strict=True)},
             },
             (flags, keyring_at, 0, 0),
         )
@@ -96,25 +98,40 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
     _keep(slot(paths.fsencode(spec.bundle)), made)
 
 
-def keep_exec(container: Container) -> None:
-    """The same with the plan of a process that was added to a container."""
+def keep_exec(container: Container, document: bytes = b"") -> None:
+    """The same with the plan of a process that was added to a container.
+
+    `document` is what --process names, the words of the command included.
+    """
     facts = container.facts
     if facts is None or not is_plain_exec(container, facts):
         return
+    spec, first = container.spec, container.state["pid"]
 
     def made() -> bytes | None:
-        found = evidence.gather(container.spec.data, facts, added=True)
+        found = evidence.gather(spec.data, facts, added=True)
         if found is None:
             return None
-        wire, places = without_words(container.plan.ops, container.handle.id)
-        first = container.state["pid"]
+        if document:
+            wire, keyring_at = without_name(container.plan.ops, container.handle.id)
+            places = (keyring_at, 0, 0)
+        else:
+            wire, places = without_words(container.plan.ops, container.handle.id)
         joined = "".join(paths.basename(path) + "\0" for _, path in container.plan.fds)
-        maps = {name: evidence.read(f"/proc/{first}/{name}") for name in ("uid_map", "gid_map")}
-        texts = {"config": container.spec.raw, "plan": wire, "joined": joined.encode(), "evidence": found}
-        texts["tolerated"] = tolerated(container.plan)
-        return compiled(texts | maps, (FLAGS["EXEC"], *places))
+        return compiled(
+            {
+                "config": spec.raw,
+                "process": document,
+                "plan": wire,
+                "joined": joined.encode(),
+                "tolerated": tolerated(container.plan),
+                "evidence": found,
+                **{name: evidence.read(f"/proc/{first}/{name}") for name in ("uid_map", "gid_map")},
+            },
+            (FLAGS["EXEC"], *places),
+        )
 
-    _keep(EXEC_PREFIX + slot(container.spec.raw[:HASHED]), made)
+    _keep(EXEC_PREFIX + slot(spec.raw[:HASHED] + document[:HASHED]), made)
 
 
 def _keep(name: str, made: Callable[[], bytes | None]) -> None:

@@ -46,7 +46,7 @@ static void read_one(const char *bytes, size_t size)
 		check(numbers[i] < length && end_of_text(&kept, numbers[i]) < length);
 		check(!numbers[i] || numbers[i] >= 16);
 	}
-	if (numbers[K_FLAGS] & KEPT_EXEC)
+	if (numbers[K_EXEC_AT])
 		check(end_of_text(&kept, numbers[K_KEYRING_AT]) < numbers[K_FIND_AT] &&
 		      numbers[K_FIND_AT] < numbers[K_EXEC_AT]);
 	check(length >= 12);

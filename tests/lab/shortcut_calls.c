@@ -1,7 +1,7 @@
 /*
  * Says how the launcher understands command lines. On stdin, for each: the number of words as one byte, then each
  * with a NUL behind it. On stdout, for each, a line: "-", or verb, id, signal, all, force,
- * root, bundle, whether other global options are given, and the first word of a command, with tabs between.
+ * root, bundle or process, whether other global options are given, and the first word of a command, with tabs between.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +30,8 @@ int main(void)
 		argv[count + 1] = NULL;
 		if (read_call(count + 1, argv, &call))
 			printf("%d\t%s\t%d\t%d\t%d\t%s\t%s\t%d\t%s\n", call.verb, call.id, call.signal, call.all,
-			       call.force, call.root ? call.root : "", call.bundle ? call.bundle : "", call.other,
-			       call.words ? call.words[0] : "");
+			       call.force, call.root ? call.root : "", call.bundle ? call.bundle : call.process ? call.process : "", call.other,
+			       call.words && call.words[0] ? call.words[0] : "");
 		else
 			puts("-");
 		fflush(stdout);

@@ -545,6 +545,42 @@ def test_stdin_and_signals_reach_the_added_program(box: Kept) -> None:
         assert process.wait(20) == 9 and process.stdout.read() == b"got\n"
 
 
+@pytest.fixture
+def process(box: Kept, place: Path) -> Path:
+    """A file for --process, by which Python has brought a process in before."""
+    path = place / "process.json"
+    args = ["sh", "-c", "echo out; id; exit 7"]
+    path.write_text(
+        json.dumps({"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}})
+    )
+    path.chmod(0o644)
+    done = box.rt(*LONG, "exec", "--process", str(path), "c", env=box.environment)
+    assert done.returncode == 7 and len(box.files) == 2
+    return path
+
+
+def test_a_process_of_a_file_is_added_too(box: Kept, process: Path) -> None:
+    through = box.rt(*LONG, "exec", "--process", str(process), "c", env=box.environment)
+    done = box.alone("exec", "--process", str(process), "c", env=box.environment)
+    assert (done.returncode, done.stdout, done.stderr) == (through.returncode, through.stdout, through.stderr)
+    assert exec_by_itself(box, "true") is not None
+
+
+@pytest.mark.parametrize("change", ["another process", "a fifo", "nothing", "words beside it"])
+def test_another_file_is_python_s(box: Kept, process: Path, change: str) -> None:
+    words = ["exec", "--process", str(process), "c"]
+    if change == "another process":
+        append(process, b" ")
+    elif change == "words beside it":
+        words.append("true")
+    else:
+        process.unlink()
+        if change == "a fifo":
+            os.mkfifo(process, 0o644)
+            process.chmod(0o644)
+    assert "rootless_rt" in box.alone(*words, env=box.environment).stderr
+
+
 EXEC_CHANGED: dict[str, Callable[[Kept], object]] = {
     "stopped": lambda box: (box.rt.ok("kill", "c", "KILL"), box.rt.wait_for("c", "stopped")),
     "gone": lambda box: box.rt.ok("delete", "--force", "c"),

@@ -69,12 +69,16 @@ def expected(words: list[str]) -> list[str]:
     command = find(inv.command)
     assert command is not None
     for option in command.options:
-        if option.key not in ("all", "force", "bundle"):
+        if option.key not in ("all", "force", "bundle", "process"):
             assert inv.options[option.key] == option.default, option.key
     verb = VERBS.index(inv.command)
     root = text(inv.globals, "root") or ""
-    bundle = (text(inv.options, "bundle") or "") if inv.command == "run" else ""
-    return [str(verb), inv.args[0], str(number), str(int(everyone)), str(int(force)), root, bundle]
+    bundle = (
+        text(inv.options, {"run": "bundle", "exec": "process"}[inv.command])
+        if inv.command in ("run", "exec")
+        else None
+    )
+    return [str(verb), inv.args[0], str(number), str(int(everyone)), str(int(force)), root, bundle or ""]
 
 
 NAMES = sorted({name for option in GLOBAL_OPTIONS for name in option.names})
@@ -138,7 +142,7 @@ def test_what_the_launcher_understands_means_the_same_to_the_parser(read: Reader
             told[6] = told[6] or "."  # not given: the parser's default
         assert told == expected(words)
         inv = parse(words)
-        assert first == (inv.args[1] if inv.command == "exec" else "")
+        assert first == (inv.args[1] if inv.command == "exec" and inv.args[1:] else "")
         # `run` and `exec` heed them all: the launcher must not overlook one that changes something.
         given = inv.globals
         changed = any(
