@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 class CriuEvidence:
     """program: the path of criu, or "". refused: why this user may not, or "". library: whether protobuf is
-    there. complaint: what `criu check` says against this kernel, or "" (not asked where `refused`)."""
+    there. problem: why that program is of no use here, or "" (not looked at where `refused`)."""
 
-    __slots__ = ("complaint", "library", "program", "refused")
+    __slots__ = ("library", "problem", "program", "refused")
 
     def __init__(self, path: str = "/usr/sbin/criu") -> None:
         self.program = path
         self.refused = ""
         self.library = True
-        self.complaint = ""
+        self.problem = ""
 
 
 def gather(given: str | None) -> CriuEvidence:
@@ -40,8 +40,23 @@ def gather(given: str | None) -> CriuEvidence:
         found.refused = error.message
     found.library = _has_protobuf()
     if found.program and not found.refused:
-        found.complaint = program.check(found.program)
+        found.problem = _problem(found.program, found.library)
     return found
+
+
+def _problem(path: str, library: bool) -> str:
+    said = program.check(path)
+    if said:
+        return f"{path} does not work on this kernel: {said}"
+    if not library:
+        return ""
+    from rootless_rt.criu.rpc import version
+
+    try:
+        version(path)
+    except RtError as error:
+        return error.message
+    return ""
 
 
 def _has_protobuf() -> bool:
@@ -59,7 +74,7 @@ def reason(found: CriuEvidence) -> str:
         return "criu is not installed"
     if not found.library:
         return "the Python package protobuf is not installed"
-    return f"{found.program}: {found.complaint}" if found.complaint else ""
+    return found.problem
 
 
 def check_criu(found: CriuEvidence, me: Me) -> Trouble | str:
@@ -73,10 +88,8 @@ def check_criu(found: CriuEvidence, me: Me) -> Trouble | str:
             "Python has no protobuf: rt cannot speak to criu",
             "pip install 'rootless-rt[criu]', or the distribution's python3-protobuf",
         )
-    if found.complaint:
-        return Trouble(
-            f"{found.program} does not work on this kernel: {found.complaint}", "a newer criu, or kernel"
-        )
+    if found.problem:
+        return Trouble(found.problem, "a newer criu, or kernel")
     return found.program
 
 

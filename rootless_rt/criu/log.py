@@ -51,6 +51,7 @@ HINTS = (
         "Can't get 1:16 opt",
         "CRIU before 4.2 cannot save sockets on Linux 6.16 and later: a newer one is needed",
     ),
+    ("vdso:", "this CRIU does not know this kernel: a newer one is needed"),
     ("tcp-established", "give --tcp-established, to checkpoint and to restore"),
     ("Connected TCP socket", "give --tcp-established, to checkpoint and to restore"),
     ("In-flight connection", "give --tcp-skip-in-flight"),

@@ -55,6 +55,16 @@ def text(version: int) -> str:
 
 def check(program: str) -> str:
     """What `criu check` has to complain of on this host; empty when it can save and restore here."""
+    status, said = _checked(program)
+    return said or (f"criu check ended with status {status}" if status else "")
+
+
+def complaint(program: str) -> str:
+    """The same in CRIU's own words only: empty as well for a program that is none."""
+    return _checked(program)[1]
+
+
+def _checked(program: str) -> tuple[int, str]:
     try:
         done = subprocess.run(
             [program, "check"],
@@ -66,12 +76,11 @@ def check(program: str) -> str:
             check=False,
         )
     except OSError as error:
-        return f"{program}: {(error.strerror or str(error)).lower()}"
+        return 1, f"{program}: {(error.strerror or str(error)).lower()}"
     except subprocess.TimeoutExpired:
-        return f"criu check did not end in {_CHECK_SECONDS} s"
+        return 1, f"criu check did not end in {_CHECK_SECONDS} s"
     if done.returncode == 0:
-        return ""
+        return 0, ""
     from rootless_rt.criu.log import reason
 
-    said = done.stdout.decode("utf-8", "replace")
-    return reason(said.splitlines()) or f"criu check ended with status {done.returncode}"
+    return done.returncode, reason(done.stdout.decode("utf-8", "replace").splitlines())

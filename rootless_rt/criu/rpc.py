@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, socketpair
 from typing import Any
 
-from rootless_rt.criu import messages, program
+from rootless_rt.criu import log, messages, program
 from rootless_rt.errors import RtError
 
 Notified = Callable[[str, int, int], None]
@@ -31,6 +31,10 @@ class Failed(RtError):
     def __init__(self, message: str, said: str = "") -> None:
         super().__init__(message)
         self.said = said
+
+
+class Silent(Failed):
+    """It said nothing, and was ended."""
 
 
 class Worker:
@@ -111,7 +115,7 @@ class Worker:
                 data, fds = b"", []
             except TimeoutError:
                 self.kill()
-                raise Failed(f"it does not answer in {seconds} s") from None
+                raise Silent(f"it does not answer in {seconds} s") from None
             fd = fds[0] if fds else -1
             for more in fds[1:]:
                 os.close(more)
@@ -179,12 +183,18 @@ class Worker:
 
 
 def version(path: str) -> int:
-    """The version as one number: 3.15 is 31500. Raises RtError when it is too old, or no criu."""
+    """The version as one number: 3.15 is 31500. Raises RtError when it is too old, for rt or for the kernel,
+    or no criu."""
     with Worker(path) as worker:
         try:
             worker.ask(messages.VERSION)
             told = worker.answer(messages.VERSION, seconds=_ANSWER_SECONDS).version
         except Failed as error:
+            # Old ones look at the kernel first, and stop at one that they do not know.
+            why = "" if isinstance(error, Silent) else program.complaint(path)
+            if why:
+                hint = log.hint(why) or program.INSTALL
+                raise RtError(f"{path} does not work on this kernel: {why}", hint=hint) from None
             raise RtError(
                 f"{path} does not speak criu's protocol: {error.message}", hint=program.INSTALL
             ) from None

@@ -1,7 +1,7 @@
 """CRIU for the tests: that of Debian testing, started through its own loader beside its own libraries.
 
-Debian 12's (3.17) fails on newer kernels, Debian 13's (4.1) on sockets from Linux 6.16 on. Built once on a
-machine, by root, as the machines' roots are (see machines/debian.py); here it is the packages alone, and no
+Debian 12's (3.17) fails on newer kernels, Debian 13's (4.1) on sockets from Linux 6.16 on. Unpacked once on a
+machine, by root, where the machines' roots are (see machines/debian.py); started where it lies, and not in a
 chroot: CRIU has to see the host.
 """
 
@@ -19,7 +19,8 @@ from lab.machines.debian import Image, Unavailable, built
 from lab.runtime import Runtime
 from lab.users import User
 
-CRIU = Image("criu", "forky", ("criu",), boot=False)
+CRIU = Image("criu", "forky", ("criu",), unpack=True)
+OLD = Image("criu-old", "bookworm", ("criu",), unpack=True)
 CHECK_SECONDS = 60
 
 TICK = "while :; do echo . >> /ticks; sleep 0.02; done"
@@ -37,22 +38,33 @@ while True:
 @contextmanager
 def program(place: Path) -> Iterator[Path]:
     """A program `criu` in the directory `place` that works here. Raises Unavailable."""
-    with built(CRIU) as made:
+    with unpacked(CRIU, place / "criu") as found:
+        problem = checked(found)
+        if problem:
+            raise Unavailable(f"criu does not work on this kernel: {problem}")
+        yield found
+
+
+@contextmanager
+def unpacked(image: Image, name: Path) -> Iterator[Path]:
+    """A program of that name that starts the image's criu. Raises Unavailable."""
+    with built(image) as made:
         root = made / "root"
-        loaders = sorted((root / "usr/lib").glob("*/ld-linux*.so*"))
+        loaders = sorted({*root.glob("usr/lib/*/ld-linux*.so*"), *root.glob("lib/*/ld-linux*.so*")})
         if not loaders:
             raise Unavailable(f"no loader in {root}")
-        libraries = loaders[0].parent
-        wrapper = place / "criu"
-        start = f'exec {loaders[0]} --library-path {libraries} {root}/usr/sbin/criu "$@"'
-        wrapper.write_text(f"#!/bin/sh\n{start}\n")
-        wrapper.chmod(0o755)
-        done = subprocess.run(
-            [wrapper, "check"], capture_output=True, text=True, timeout=CHECK_SECONDS, check=False
+        libraries = f"{loaders[0].parent}:{root}/usr/lib/{loaders[0].parent.name}"
+        name.write_text(
+            f'#!/bin/sh\nexec {loaders[0]} --library-path {libraries} {root}/usr/sbin/criu "$@"\n'
         )
-        if done.returncode != 0:
-            raise Unavailable(f"criu does not work on this kernel: {done.stderr.strip()}")
-        yield wrapper
+        name.chmod(0o755)
+        yield name
+
+
+def checked(criu: Path) -> str:
+    """What `criu check` has to say against this kernel; empty when it works here."""
+    done = subprocess.run([criu, "check"], capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
+    return "" if done.returncode == 0 else done.stderr.strip() or f"status {done.returncode}"
 
 
 class Saver(Runtime):

@@ -45,9 +45,9 @@ class Unavailable(Exception):
 class Image:
     """What is built: `name`, the Debian release, further packages, and the size of a disk in MB (0: none).
 
-    One that does not `boot` has those packages alone; one with a `kernel`, which is the name of a package,
-    gets an initrd for it. Its directory holds `root`, `stage` (an empty directory to mount on) and `disk` (a
-    file).
+    One that does not `boot` has those packages alone; one to `unpack` has them and what they depend on, and
+    nothing of that is set up. One with a `kernel`, which is the name of a package, gets an initrd for it. Its
+    directory holds `root`, `stage` (an empty directory to mount on) and `disk` (a file).
     """
 
     def __init__(
@@ -58,21 +58,26 @@ class Image:
         disk: int = 0,
         *,
         boot: bool = True,
+        unpack: bool = False,
         kernel: str = "",
     ) -> None:
         self.name = name
         self.suite = suite
+        boot = boot and not unpack
         self.packages = [*PACKAGES, *extra] if boot else list(extra)
         if kernel:
             self.packages += [kernel, "kmod", "cpio", "xz-utils"]
         self.disk = disk
         self.boot = boot
+        self.variant = "extract" if unpack else "minbase"
         self.kernel = kernel
 
     def key(self) -> str:
         made_with = CUSTOMIZE.read_text() if self.boot else "packages alone"
         if self.kernel:
             made_with += WITH_KERNEL.read_text()
+        if self.variant != "minbase":
+            made_with += self.variant
         text = f"{self.suite} {self.packages} {self.disk} {UNREAD} {made_with}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -147,7 +152,7 @@ def _build(image: Image, done: Path) -> None:
         *(
             "mmdebstrap",
             "--mode=root",
-            "--variant=minbase",
+            f"--variant={image.variant}",
             "--dpkgopt=force-unsafe-io",
             f"--include={','.join(image.packages)}",
         ),

@@ -247,7 +247,7 @@ CHECKED: dict[str, Case] = {
         "pip install",
     ),
     "criu that fails on the kernel": (
-        criu_checks, lambda: changed(CriuEvidence(), complaint="Kernel too old"), "RT-TOOL-CRIU", DEGRADED,
+        criu_checks, lambda: changed(CriuEvidence(), problem="Kernel too old"), "RT-TOOL-CRIU", DEGRADED,
         "Kernel too old", "a newer criu",
     ),
     "hybrid cgroups": (
