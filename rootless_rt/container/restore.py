@@ -150,6 +150,8 @@ def _make(
         from rootless_rt.container.notify import make_directory
 
         make_directory(handle)
+    if wanted.cgroup_mode == "strict":
+        _check_new(prepared)
     confine.make(prepared, options)
     container.state["cgroup"] = prepared.cgroup.to_state()
     if prepared.outside is not None:
@@ -204,6 +206,18 @@ def _readable(images: image.Directory, prepared: Prepared) -> image.Directory:
         return images.with_ids(userns)
     finally:
         os.close(userns)
+
+
+def _check_new(prepared: Prepared) -> None:
+    """For CRIU's strict mode. Raises RtError."""
+    record = prepared.cgroup.to_state()
+    record = record.get("inner", record)
+    for path in record.get("paths", {}).values() or [record.get("path", "")]:
+        if path and os.path.lexists(path):
+            raise RtError(
+                f"--manage-cgroups-mode strict: the cgroup {path} is there already",
+                hint="remove it, or take another mode",
+            )
 
 
 def _enter_cgroup(container: Container, prepared: Prepared, pid: int, request: Any) -> None:
@@ -307,6 +321,9 @@ def _complete(
     prepared: Prepared,
 ) -> None:
     """What only a restore says."""
+    if wanted.cgroup_mode == "strict":
+        # It has been made by now, so CRIU would refuse it; that it was not there has been looked at.
+        request.manage_cgroups_mode = messages.CGROUP_MODES["full"]
     request.rst_sibling = True
     request.evasive_devices = True
     if wanted.lsm_profile:

@@ -110,31 +110,76 @@ def test_connections_that_are_being_made_can_be_left_out(
     assert summed(place) == before
 
 
+def pids_cgroup(pid: int) -> Path:
+    """Its directory in the hierarchy of v1 that limits processes."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if "pids" in names.split(","):
+            return Path(f"/sys/fs/cgroup/{names}{path}")
+    pytest.skip("needs the controller pids on cgroup v1, where a cgroup may have both processes and cgroups")
+
+
+# The limit from the config, or the one at the checkpoint; whether cgroups below come back.
+CGROUP_MODES = {
+    "": (100, True),
+    "soft": (100, True),
+    "ignore": (100, False),
+    "full": (50, True),
+    "strict": (50, True),
+}
+
+
 @pytest.mark.covers("checkpoint --manage-cgroups-mode", "restore --manage-cgroups-mode")
-@pytest.mark.parametrize("mode", ["ignore", "soft", "full"])
-def test_whatever_is_saved_of_cgroups_it_is_restored_into_its_own(
+@pytest.mark.parametrize("mode", CGROUP_MODES)
+def test_cgroups_come_back_as_the_mode_says(
     root_rt: Saver, root_bundle: MakeBundle, images: Path, mode: str
 ) -> None:
-    box = root_bundle(TICK)
-    root_rt.start(BOX, box.path)
+    limit, below = CGROUP_MODES[mode]
+    options = ["--manage-cgroups-mode", mode] if mode else []
+    box = root_bundle("sleep 4712 & " + TICK)
+    box.config["linux"].setdefault("resources", {})["pids"] = {"limit": 100}
+    box.write()
+    top = pids_cgroup(root_rt.start(BOX, box.path))
     goes_on(box)
-    root_rt.save(BOX, images, "--manage-cgroups-mode", mode)
-    pid = root_rt.bring_back(f"{BOX}-b", images, box.path, "--manage-cgroups-mode", mode)
+    sleeper = next(pid for pid in (top / "cgroup.procs").read_text().split() if is_sleeping(pid))
+    (top / "below").mkdir()
+    (top / "below/pids.max").write_text("77")
+    (top / "below/cgroup.procs").write_text(sleeper)
+    root_rt.ok("update", "--pids-limit", "50", BOX)
+    root_rt.save(BOX, images, *options)
+    assert not top.exists()
+    new = pids_cgroup(root_rt.bring_back(f"{BOX}-b", images, box.path, *options))
     goes_on(box)
-    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    assert all(line.endswith(f"{BOX}-b") for line in lines if "pids" in line or "freezer" in line), lines
+    assert new.name == f"{BOX}-b" and (new / "pids.max").read_text() == f"{limit}\n"
+    assert (new / "below").exists() == below
+    if below:
+        assert (new / "below/pids.max").read_text() == "77\n"
+        assert [is_sleeping(pid) for pid in (new / "below/cgroup.procs").read_text().split()] == [True]
+    assert sum(len(path.read_text().split()) for path in new.rglob("cgroup.procs")) >= 2
 
 
-def test_what_is_there_already_is_not_restored_strictly(
+def is_sleeping(pid: str) -> bool:
+    return b"4712" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def test_a_cgroup_that_is_there_already_is_not_taken_strictly(
     root_rt: Saver, root_bundle: MakeBundle, images: Path
 ) -> None:
     box = root_bundle(TICK)
-    root_rt.start(BOX, box.path)
+    group = pids_cgroup(root_rt.start(BOX, box.path))
     goes_on(box)
     root_rt.save(BOX, images, "--manage-cgroups-mode", "strict")
-    words = ["restore", "-d", "--image-path", str(images), "-b", str(box.path)]
-    done = root_rt(*words, "--manage-cgroups-mode", "strict", BOX)
-    assert done.returncode in (0, 1) and "internal error" not in done.stderr
+    group.mkdir()
+    words = ["restore", "-d", "--image-path", str(images), "-b", str(box.path), "--manage-cgroups-mode"]
+    done = root_rt(*words, "strict", BOX)
+    assert done.returncode == 1
+    assert (
+        done.stderr.splitlines()[0]
+        == f"rt: --manage-cgroups-mode strict: the cgroup {group} is there already"
+    )
+    assert group.exists() and root_rt.ok("list", "-q") == ""
+    root_rt.quiet(*words, "soft", BOX)
+    goes_on(box)
 
 
 @pytest.mark.covers("checkpoint --empty-ns", "restore --empty-ns")
