@@ -30,7 +30,6 @@ EXTERNAL = {"network": "net", "pid": "pid"}
 """Namespaces that can be kept out of the images when joined: type -> CRIU's word."""
 _NEWNET = 0x40000000
 _LOG = "dump.log"
-_IMAGE = ".img"
 _UMASK = 0o077  # CRIU makes its files readable for all, and a process's memory is its own
 _LOG_LEVEL = 4
 _GONE_SECONDS = 2.0
@@ -227,6 +226,16 @@ def _dump(
         if isinstance(error, rpc.Failed):
             raise failure("checkpoint", error, logs, _LOG) from None
         raise
+    if not wanted.pre_dump:
+        _note_sizes(images, record)
+
+
+def _note_sizes(images: image.Directory, record: image.Record) -> None:
+    """Write down what a restore is to find; that the memory is saved stands also without."""
+    try:
+        images.write(image.RECORD, {**record.data, "sizes": images.sizes()})
+    except (OSError, RtError):
+        pass
 
 
 def _complete(options: Any, wanted: Wanted, state: dict[str, Any], config: dict[str, Any]) -> None:
@@ -258,7 +267,7 @@ def _outer_stdio(state: dict[str, Any]) -> list[str]:
 
 def _forget_memory(images: image.Directory, before: set[str]) -> None:
     """Remove what a checkpoint that failed has written, but for its log."""
-    written = {name for name in images.names() - before if name.endswith(_IMAGE)}
+    written = {name for name in images.names() - before if name.endswith(image.IMAGE)}
     images.forget(image.RECORD, image.DESCRIPTORS, *written)
 
 

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 DEFAULT = "checkpoint"
 """Where images go, below the working directory, when --image-path is not given."""
 DESCRIPTORS, RECORD, INVENTORY = "descriptors.json", "rt.json", "inventory.img"
+IMAGE = ".img"
 _PARENT = "parent"
 _DEEPEST = 100  # checkpoints that build on each other: more than anybody makes, so it is a circle
 _VERSION = 1
 _LIMIT = 4 << 20
+_OWN = "name a directory of your own with {}"
 
 
 class Directory:
@@ -99,6 +101,18 @@ class Directory:
         with open(fd, encoding="utf-8", errors="replace") as file:
             yield from file
 
+    def is_writable(self) -> bool:
+        """Whether files can be made in it."""
+        return os.access(f"/proc/self/fd/{self.fd}", os.W_OK | os.X_OK)
+
+    def sizes(self) -> dict[str, int]:
+        """The names and sizes in bytes of CRIU's files in it. Raises OSError."""
+        found = {}
+        for name in self.names():
+            if name.endswith(IMAGE):
+                found[name] = os.stat(name, dir_fd=self.fd).st_size
+        return found
+
     def names(self) -> set[str]:
         """The names of all that is in it. Raises OSError."""
         return set(os.listdir(self.fd))
@@ -113,7 +127,10 @@ class Directory:
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
             self.forget(temporary)
-            raise RtError(f"cannot write {self.path}/{name}: {(error.strerror or '').lower()}") from None
+            reason = (error.strerror or "").lower()
+            raise RtError(
+                f"cannot write {self.path}/{name}: {reason}", hint=_OWN.format("--image-path")
+            ) from None
 
     def forget(self, *names: str) -> None:
         """Remove files, if they are there."""
@@ -130,16 +147,14 @@ def make(path: str, option: str) -> Directory:
     try:
         os.makedirs(path, 0o700, exist_ok=True)
     except FileExistsError:
-        raise RtError(f"{option} {path}: is not a directory") from None
+        raise RtError(f"{option} {path}: is not a directory", hint=_OWN.format(option)) from None
     except OSError as error:
-        raise RtError(
-            f"{option} {path}: cannot be made: {(error.strerror or '').lower()}",
-            hint=f"name a directory of your own with {option}",
-        ) from None
+        reason = (error.strerror or "").lower()
+        raise RtError(f"{option} {path}: cannot be made: {reason}", hint=_OWN.format(option)) from None
     found = find(path, option)
-    if not os.access(path, os.W_OK | os.X_OK):
+    if not found.is_writable():
         os.close(found.fd)
-        raise RtError(f"{option} {path}: is not writable", hint=f"name a directory of your own with {option}")
+        raise RtError(f"{option} {path}: is not writable", hint=_OWN.format(option))
     found.made = made
     return found
 
@@ -214,6 +229,11 @@ class Record:
         return dict(self.data.get("files", {}))
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """CRIU's files -> how many bytes they had."""
+        return dict(self.data.get("sizes", {}))
+
+    @property
     def sources(self) -> dict[str, dict[str, str]]:
         """Name of each external mount -> where to find it (see mounttable.Source)."""
         return dict(self.data.get("sources", {}))
@@ -243,7 +263,15 @@ def read_record(images: Directory) -> Record | None:
         raise RtError(f"{images.path}/{RECORD} is damaged")
     if data["version"] != _VERSION:
         raise RtError(f"{images.path}/{RECORD} is of another version of rt: {data['version']}")
-    return Record(data)
+    record = Record(data)
+    there = images.sizes()
+    for name, size in sorted(record.sizes.items()):
+        if there.get(name, 0) < size:
+            raise RtError(
+                f"{images.path}/{name} is cut short: {there.get(name, 0)} of {size} bytes",
+                hint="copy the whole checkpoint again",
+            )
+    return record
 
 
 def _is_sound(data: dict[str, Any]) -> bool:
@@ -253,8 +281,9 @@ def _is_sound(data: dict[str, Any]) -> bool:
         and isinstance(data.get("namespaces"), list)
         and isinstance(points, list)
         and all(isinstance(point, str) and point.startswith("/") for point in points)
-        and isinstance(data.get("files"), dict)
-        and all(number in (0, 1, 2) for number in data["files"].values())
+        and all(isinstance(data.get(name, {}), dict) for name in ("files", "sizes"))
+        and all(isinstance(size, int) for size in data.get("sizes", {}).values())
+        and all(number in (0, 1, 2) for number in data.get("files", {}).values())
         and isinstance(sources, dict)
         and all(
             isinstance(source, dict) and all(isinstance(value, str) for value in source.values())

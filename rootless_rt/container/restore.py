@@ -309,7 +309,11 @@ def _note_time(container: Container) -> None:
 def _log_directory(wanted: Wanted, images: Images) -> image.Directory:
     if wanted.work:
         return image.make(wanted.work, "--work-path")
-    return image.Directory(images.directory.path, os.dup(images.directory.fd))
+    found = image.Directory(images.directory.path, os.dup(images.directory.fd))
+    if not found.is_writable():
+        os.close(found.fd)
+        raise RtError(f"--image-path {found.path}: is not writable, for the log", hint="--work-path DIR")
+    return found
 
 
 def _complete(

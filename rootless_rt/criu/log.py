@@ -23,7 +23,7 @@ _NOT_WHY = (
 
 
 # The line with which the work proper begins, of a dump and of a restore.
-_BEGIN = re.compile(r"\(\d+\.\d+\) (?:Dumping processes|Pre-dumping|Reading image tree)")
+_BEGIN = re.compile(r"\(\d+\.\d+\) (?:files stat: |Dumping processes|Pre-dumping|Reading image tree)")
 
 
 def reason(lines: Iterable[str]) -> str:
@@ -54,6 +54,7 @@ HINTS = (
     ("File fd/", "restore it with the same file as stdin, stdout or stderr, not emptied: >> FILE"),
     ("has bad size", "a file that it has open has changed since the checkpoint"),
     ("has bad mode", "a file that it has open has changed since the checkpoint"),
+    ("No space left on device", "make room there, or name another directory: --image-path, --work-path"),
     ("vdso:", "this CRIU does not know this kernel: a newer one is needed"),
     ("tcp-established", "give --tcp-established, to checkpoint and to restore"),
     ("Connected TCP socket", "give --tcp-established, to checkpoint and to restore"),

@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import Saver, wait_until
+from lab.criu import TICK, Saver, goes_on, wait_until
 from lab.leftovers import Ground
 
 BOX = f"refused{os.getpid()}"
@@ -106,6 +107,16 @@ def without_memory(images: Path) -> None:
         path.unlink()
 
 
+def cut_short(images: Path) -> None:
+    os.truncate(images / "pages-1.img", 4096)
+
+
+def of_another_make(images: Path) -> None:
+    # With no record of rt, as runc leaves it: CRIU itself finds what is wrong, before its work proper.
+    (images / "rt.json").unlink()
+    os.truncate(images / "inventory.img", 0)
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -121,7 +132,9 @@ def without_memory(images: Path) -> None:
         (torn, "rt.json is damaged"),
         (odd, "rt.json is damaged"),
         (of_the_future, "of another version of rt: 99"),
-        (without_memory, "criu cannot restore it: "),
+        (without_memory, "images/pagemap-1.img is cut short: 0 of "),
+        (cut_short, "images/pages-1.img is cut short: 4096 of "),
+        (of_another_make, "criu cannot restore it: Unexpected EOF"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -221,6 +234,49 @@ def test_a_place_that_cannot_take_images_is_refused_and_the_container_goes_on(
         assert f"--parent-path {images}/../first: belongs to uid 12345" in one_line(try_it)
     assert not images.exists() and root_rt.state(BOX)["status"] == "running"
     root_rt.save(BOX, images)
+
+
+def test_a_full_disk_leaves_the_container_as_it_was(
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, place: Path
+) -> None:
+    box = root_bundle(TICK)
+    root_rt.start(BOX, box.path)
+    for size, problem in (
+        ("64k", "criu cannot checkpoint it: "),
+        ("4k", f"cannot write {images}/descriptors"),
+    ):
+        with mounted(images, f"size={size},mode=700"):
+            if size == "4k":
+                (images / "fill").write_bytes(bytes(4096))
+            done = root_rt("checkpoint", "--image-path", str(images), BOX)
+            assert problem in one_line(done) and "hint: " in done.stderr
+            assert {path.name for path in images.iterdir()} <= {"fill", "dump.log"}
+        goes_on(box)
+
+
+def test_images_that_cannot_be_written_need_another_place_for_the_log(
+    root_rt: Saver, saved: Bundle, images: Path, place: Path
+) -> None:
+    copy = place / "copy"
+    with mounted(copy, "mode=700"):
+        for path in images.iterdir():
+            shutil.copy2(path, copy)
+        subprocess.run(["mount", "-o", "remount,ro", copy], check=True)
+        assert f"--image-path {copy}: is not writable, for the log" in restore(root_rt, copy, saved)
+        root_rt.bring_back(BOX, copy, saved.path, "--work-path", str(place / "work"))
+        root_rt.ok("delete", "--force", BOX)
+
+
+@contextmanager
+def mounted(path: Path, options: str) -> Iterator[None]:
+    """A tmpfs there."""
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+        path.rmdir()
 
 
 def test_a_checkpoint_that_fails_leaves_its_log_alone(

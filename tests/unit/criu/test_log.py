@@ -16,7 +16,12 @@ UNLIMITED = (
 
 
 @pytest.mark.parametrize(
-    "begin", ["(00.1) Dumping processes (pid: 7 comm: sh)\n", "(00.1) Reading image tree\n"]
+    "begin",
+    [
+        "(00.1) Dumping processes (pid: 7 comm: sh)\n",
+        "(00.1) Reading image tree\n",
+        "(00.1) files stat: fs/nr_open 1048576\n",
+    ],
 )
 def test_what_the_kernel_cannot_do_is_not_why_it_failed(begin):
     text = (
