@@ -349,7 +349,8 @@ def namespaces_of(config: dict[str, Any]) -> list[str]:
 
 def failure(verb: str, error: rpc.Failed, logs: image.Directory, name: str) -> RtError:
     """CRIU's own reason in one line, with what helps."""
-    said = log.reason(logs.lines(name)) or error.said or error.message
+    found = log.reason(logs.lines(name), trials=not isinstance(error, rpc.Ended))
+    said = found or error.said or error.message
     helps = log.hint(said)
     return RtError(f"criu cannot {verb} it: {said}", hint=helps or f"the whole log: {logs.path}/{name}")
 

@@ -26,8 +26,11 @@ _NOT_WHY = (
 _BEGIN = re.compile(r"\(\d+\.\d+\) (?:files stat: |Dumping processes|Pre-dumping|Reading image tree)")
 
 
-def reason(lines: Iterable[str]) -> str:
-    """The first error of the log as one line without its place; empty when there is none."""
+def reason(lines: Iterable[str], *, trials: bool = True) -> str:
+    """The first error of the log as one line without its place; empty when there is none.
+
+    Without `trials` what it said before its work proper does not count.
+    """
     begun, trial = False, ""
     for line in lines:
         begun = begun or bool(_BEGIN.match(line))
@@ -35,7 +38,7 @@ def reason(lines: Iterable[str]) -> str:
         if what and begun:
             return what
         trial = trial or what
-    return trial
+    return trial if trials else ""
 
 
 def _what(line: str) -> str:

@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from select import POLLIN, poll
 from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, socketpair
 from typing import Any
 
@@ -31,6 +32,10 @@ class Failed(RtError):
     def __init__(self, message: str, said: str = "") -> None:
         super().__init__(message)
         self.said = said
+
+
+class Ended(Failed):
+    """It is gone without an answer."""
 
 
 class Silent(Failed):
@@ -106,21 +111,13 @@ class Worker:
         What `notified` raises goes through, once CRIU has been told to give up, and has done so. Whoever says
         nothing for `seconds`, if given, is ended.
         """
-        self._socket.settimeout(seconds)
         while True:
-            try:
-                with self._waiting():
-                    data, fds, _, _ = recv_fds(self._socket, _MOST, 4)
-            except ConnectionError:  # it has ended with our request unread
-                data, fds = b"", []
-            except TimeoutError:
-                self.kill()
-                raise Silent(f"it does not answer in {seconds} s") from None
+            data, fds = self._receive(seconds)
             fd = fds[0] if fds else -1
             for more in fds[1:]:
                 os.close(more)
             if not data:
-                raise Failed("criu ended without an answer")
+                raise Ended("criu ended without an answer")
             response = self._known.response.FromString(data)
             if response.type != messages.NOTIFY:
                 break
@@ -142,6 +139,28 @@ class Worker:
         if response.type != kind:
             raise Failed(f"criu answered {messages.KINDS.get(response.type, response.type)}")
         return response
+
+    def _receive(self, seconds: float | None) -> tuple[bytes, list[int]]:
+        """The next message and its descriptors; none when criu has ended. Raises Silent."""
+        # What criu has made by then may have its socket too, so that the end of criu is not the end of that.
+        ended = os.pidfd_open(self.pid)
+        try:
+            watch = poll()
+            watch.register(ended, POLLIN)
+            watch.register(self._socket, POLLIN)
+            with self._waiting():
+                ready = [fd for fd, _ in watch.poll(None if seconds is None else seconds * 1000)]
+            if not ready:
+                self.kill()
+                raise Silent(f"it does not answer in {seconds} s")
+            if self._socket.fileno() not in ready:
+                return b"", []
+            data, fds, _, _ = recv_fds(self._socket, _MOST, 4)
+            return data, fds
+        except ConnectionError:  # it has ended with our request unread
+            return b"", []
+        finally:
+            os.close(ended)
 
     def _reply(self, success: bool) -> None:
         self._send(self._known.request(type=messages.NOTIFY, notify_success=success))
