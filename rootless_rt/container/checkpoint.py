@@ -7,7 +7,6 @@ written beside CRIU's images is in `image`; a restore reads both.
 from __future__ import annotations
 
 import os
-import stat
 import time
 
 from rootless_rt.container import image, mounttable, processes, signals, stdio
@@ -363,8 +362,3 @@ def is_writable(fd: int) -> bool:
         return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     except OSError:
         return False
-
-
-def is_file(path: str) -> bool:
-    """Whether a path of the host is anything but a directory. Raises OSError."""
-    return not stat.S_ISDIR(os.stat(path).st_mode)

@@ -14,20 +14,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rootless_rt.cgroups.fs import read_bytes
 from rootless_rt.cgroups.host import own_of
-from rootless_rt.container import confine, image, mountpoints, mounttable, processes, signals
+from rootless_rt.container import confine, image, processes, signals, standins
 from rootless_rt.container.checkpoint import (
     EXTERNAL,
     Wanted,
     failure,
     fill,
-    is_file,
     key_of,
     namespaces_of,
     path_of,
 )
 from rootless_rt.container.create import Container, connect_to, run_hooks_of, send, take_back
 from rootless_rt.container.record import new_state
-from rootless_rt.container.store import CONFIG, Handle, Store
+from rootless_rt.container.store import CONFIG, Store
 from rootless_rt.criu import messages, mounts, privilege, program, rpc
 from rootless_rt.errors import RtError
 from rootless_rt.plan.mounts import normal
@@ -156,8 +155,8 @@ def _make(
     container.state["cgroup"] = prepared.cgroup.to_state()
     if prepared.outside is not None:
         prepared.outside.create(handle)
-    sources = _sources(images, prepared, handle)
-    _make_mountpoints(images, prepared, sources)
+    sources = standins.find(images.record, prepared, handle)
+    standins.make_points(images.record, prepared, sources)
     joined, fds = _external_namespaces(prepared.spec.data)
     os.mkdir(_ROOT, 0o700, dir_fd=handle.fd)
     root = f"{handle.path}/{_ROOT}"
@@ -364,73 +363,3 @@ def _external_namespaces(config: dict[str, Any]) -> tuple[list[tuple[str, int]],
             os.close(fd)
         raise
     return joined, [fd for _, fd in joined]
-
-
-def _sources(images: Images, prepared: Prepared, handle: Handle) -> dict[str, str]:
-    """Name of each external mount -> the path of the host that stands for it. Raises RtError."""
-    found = _of_config(prepared)
-    record = images.record
-    for name, source in record.sources.items() if record is not None else ():
-        if "mount" in source:
-            found[name] = found[source["mount"]]
-        elif "within" in source:
-            found[name] = found.get(source["within"], "") + source["path"]
-        elif "own" in source:
-            found[name] = f"{handle.path}/{source['own']}"
-        elif "cgroup" in source:
-            found[name] = _cgroup_dir(source["cgroup"], prepared)
-        else:
-            found[name] = source.get("host", "")
-    for name, place in found.items():
-        if record is not None and name in record.sources and not os.path.exists(place):
-            raise RtError(f"the mount at {name} was of {place}, which does not exist here")
-    return found
-
-
-def _of_config(prepared: Prepared) -> dict[str, str]:
-    """What the bundle's config says of the mounts that come from the host."""
-    found = {mounttable.MASK: mounttable.MASK}
-    bundle = prepared.spec.bundle
-    for mount in prepared.spec.data.get("mounts", []):
-        if mounttable.is_bind(mount):
-            source = mount.get("source", "")
-            found[normal(mount["destination"])] = source if source[:1] == "/" else f"{bundle}/{source}"
-    for device in prepared.spec.data["linux"].get("devices", []):
-        found.setdefault(normal(device["path"]), device["path"])
-    return found
-
-
-def _cgroup_dir(options: str, prepared: Prepared) -> str:
-    """The container's directory in the hierarchy of these controllers."""
-    known = prepared.facts.cgroup.container_dirs
-    for name in mounttable.controllers(options) or [""]:
-        if name in known:
-            return known[name]
-    raise RtError(
-        f"the cgroup hierarchy {options} of the checkpoint is not mounted here",
-        hint="restore on a host with the same cgroups",
-    )
-
-
-def _make_mountpoints(images: Images, prepared: Prepared, sources: dict[str, str]) -> None:
-    """Make missing mount points where the container's files lie on the host. Raises RtError."""
-    if images.record is not None:
-        points = images.record.points
-    else:
-        points = [normal(mount["destination"]) for mount in prepared.spec.data.get("mounts", [])]
-    for point in sorted(set(points) - {"/"}):
-        above = max((other for other in {*points, "/"} if _is_above(other, point)), key=len)
-        file = point in sources and is_file(sources[point])
-        what = f"the mount at {point}"
-        if above == "/":
-            mountpoints.ensure(prepared.spec.rootfs, point, file=file, what=what)
-        elif above in sources and not is_file(sources[above]) and point not in _masks(prepared):
-            mountpoints.ensure(sources[above], mounttable.rest(point, above), file=file, what=what)
-
-
-def _masks(prepared: Prepared) -> set[str]:
-    return {normal(path) for path in prepared.spec.data["linux"].get("maskedPaths", [])}
-
-
-def _is_above(other: str, point: str) -> bool:
-    return other != point and mounttable.below(point, other)
