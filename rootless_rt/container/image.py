@@ -66,14 +66,23 @@ class Directory:
         return Directory(self.path, fd if fd >= 0 else os.dup(self.fd))
 
     def let_group_read(self) -> None:
-        """Let root's group read it all, where it is of that group. Raises OSError."""
-        if os.fstat(self.fd).st_gid != 0:
+        """Let root's group read it all, where it is of that group. Raises RtError."""
+        status = os.fstat(self.fd)
+        if status.st_gid != 0:
             return
-        os.fchmod(self.fd, stat.S_IMODE(os.fstat(self.fd).st_mode) | 0o050)
-        for name in os.listdir(self.fd):
-            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode) and status.st_gid == 0:
-                os.chmod(name, stat.S_IMODE(status.st_mode) | 0o040, dir_fd=self.fd)
+        try:
+            if status.st_mode & 0o050 != 0o050:
+                os.fchmod(self.fd, stat.S_IMODE(status.st_mode) | 0o050)
+            for name in os.listdir(self.fd):
+                status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_gid == 0 and not status.st_mode & 0o040:
+                    os.chmod(name, stat.S_IMODE(status.st_mode) | 0o040, dir_fd=self.fd)
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise RtError(
+                f"--image-path {self.path}: the container's own root has to read it: {reason}",
+                hint="copy the checkpoint to where its modes can be changed",
+            ) from None
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -269,8 +271,19 @@ def test_without_namespaces_of_its_own_it_is_restored_among_the_host_s(
         assert os.readlink(f"/proc/{pid}/ns/{file}") == os.readlink(f"/proc/self/ns/{file}")
 
 
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """The directory mounted read-only at its own place."""
+    subprocess.run(["mount", "--bind", path, path], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
 def test_a_container_with_a_user_namespace_comes_back_with_its_ids(
-    root_rt: Saver, root_bundle: MakeBundle, images: Path
+    root_rt: Saver, root_bundle: MakeBundle, images: Path, place: Path
 ) -> None:
     box = root_bundle("while :; do id -u > /tmp/id.new; mv /tmp/id.new /tmp/id; sleep 0.05; done")
     box.config["linux"]["namespaces"].append({"type": "user"})
@@ -281,6 +294,11 @@ def test_a_container_with_a_user_namespace_comes_back_with_its_ids(
         os.chown(path, 100000, 100000, follow_symlinks=False)
     root_rt.start(BOX, box.path)
     root_rt.save(BOX, images)
+    with read_only(images):
+        words = ["--image-path", str(images), "--work-path", str(place / "work"), "-b", str(box.path)]
+        done = root_rt("restore", "-d", *words, BOX)
+        assert done.returncode == 1 and "the container's own root has to read it" in done.stderr
+        assert "hint: " in done.stderr and root_rt.ok("list", "-q") == ""
     pid = root_rt.bring_back(BOX, images, box.path)
     status = Path(f"/proc/{pid}/status").read_text()
     assert "Uid:\t100000\t100000" in status
