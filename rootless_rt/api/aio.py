@@ -20,7 +20,7 @@ from rootless_rt.api.pool import Pool
 from rootless_rt.api.process import Process
 from rootless_rt.api.result import Result
 from rootless_rt.api.sandbox import Sandbox
-from rootless_rt.api.streams import DEVNULL, PIPE, Source, Target
+from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
 
 _T = TypeVar("_T")
 
@@ -270,16 +270,8 @@ class AsyncSandbox:
         """Run a container to its end; as `Sandbox.run`. When it is cancelled, the container is killed."""
 
         def start() -> Process:
-            return self.sandbox.popen(
-                args,
-                env=env,
-                cwd=cwd,
-                limits=limits,
-                mounts=mounts,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-            )
+            streams = Streams(stdin, stdout, stderr)
+            return self.sandbox.started(args, env, cwd, limits, mounts, streams, files=False)
 
         return self.workers.run(start, timeout, max_output)
 
@@ -349,7 +341,7 @@ class AsyncPool:
         """Run a program in a container that is ready; as `Pool.run`. When it is cancelled, that is killed."""
 
         def start() -> Process:
-            return self.pool.popen(args, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
+            return self.pool.started(args, env, cwd, Streams(stdin, stdout, stderr), files=False)
 
         return self._workers.run(start, timeout, max_output)
 

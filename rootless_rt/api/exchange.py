@@ -10,7 +10,9 @@ import os
 import select
 import time
 from collections.abc import Callable
-from typing import IO, Protocol
+from typing import Protocol
+
+from rootless_rt.api.streams import Pipes
 
 _CHUNK = 1 << 16
 
@@ -18,9 +20,7 @@ _CHUNK = 1 << 16
 class Served(Protocol):
     """What is needed of a process."""
 
-    stdin: IO[bytes] | None
-    stdout: IO[bytes] | None
-    stderr: IO[bytes] | None
+    pipes: Pipes
 
     def fileno(self) -> int:
         """A descriptor that can be read once it has ended."""
@@ -61,14 +61,14 @@ class Exchange:
     def begin(self) -> None:
         """Watch everything there is."""
         process = self._process
-        for file, data in zip((process.stdout, process.stderr), self._said, strict=True):
-            if file is not None and not file.closed:
-                fd = file.fileno()
+        for which, data in enumerate(self._said, 1):
+            fd = process.pipes.fd(which)
+            if fd >= 0:
                 os.set_blocking(fd, False)
                 self._parts[fd] = data
                 self.watch(fd, lambda fd=fd: self._read(fd))  # type: ignore[misc]
-        if process.stdin is not None and not process.stdin.closed:
-            self._in = process.stdin.fileno()
+        self._in = process.pipes.fd(0)
+        if self._in >= 0:
             os.set_blocking(self._in, False)
             self.watch(self._in, self._feed, writes=True)
         self.watch(process.fileno(), self.on_end)
@@ -121,11 +121,7 @@ class Exchange:
         if not self._left:
             self.unwatch(self._in, writes=True)
             self._in = -1
-            assert self._process.stdin is not None
-            try:
-                self._process.stdin.close()
-            except BrokenPipeError:
-                pass
+            self._process.pipes.close(0)
 
 
 class Polled(Exchange):

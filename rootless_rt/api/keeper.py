@@ -182,16 +182,10 @@ class Keeper:
         begun.close()
         return None
 
-    def begin(self, first: bytes, plan: Plan) -> Begun:
-        """A process made by `first`, which is the first op of `plan`. Raises RtError."""
-        begun = self._asked(first)
-        message = begun.told()
-        if message.type != launch.MSG_PID:
-            begun.close()
-            if message.type == launch.MSG_ERROR:
-                raise failure(plan, message)
-            raise Lost(_KILLED)
-        return begun
+    def begin(self, first: bytes) -> Begun:
+        """A process made by `first`: the first message on its connection is its number. Raises RtError."""
+        sock, status = self._requested(_READY + first, ())
+        return Begun(first, sock, status)
 
     def make_ahead(self, first: bytes, ahead: bytes) -> None:
         """Have the process of the next run made while nobody waits for it: from the second run on.
@@ -202,7 +196,7 @@ class Keeper:
         if self._runs < 2 or self._under_way > 1 or self._next is not None or not self._looks_at_mounts():
             return
         try:
-            begun = self._asked(first)
+            begun = self.begin(first)
         except (RtError, OSError):
             return  # who needs it will be told
         if ahead and self._can_more:
@@ -230,10 +224,6 @@ class Keeper:
                 self._changes.register(self._mounts, select.POLLPRI)
                 self._changes.register(self._sock, 0)
             return self._mounts is not None and self._mounts >= 0
-
-    def _asked(self, first: bytes) -> Begun:
-        sock, status = self._requested(_READY + first, ())
-        return Begun(first, sock, status)
 
     def _requested(self, request: bytes, fds: tuple[int, ...]) -> tuple[socket, int]:
         """Ask the keeper for something. Returns the connection to it, and what will tell its end."""

@@ -47,6 +47,8 @@ class Run:
         compiled, number = self._compiled, self._number
         first, ahead = compiled.first, compiled.ahead
         begun = keeper.made_ahead(first, ahead) if first is not None else None
+        keeper.count(1)
+        self._counted = keeper
         try:
             if begun is not None and begun.ahead:
                 wire, plan = compiled.rest(number, task)
@@ -55,6 +57,7 @@ class Run:
         except BaseException:
             if begun is not None:
                 begun.close()
+            self._close()
             raise
         self._make(wire, plan, stdio, keeper, begun)
         if first is not None:
@@ -98,7 +101,7 @@ class Run:
         fds: list[int] = []
         try:
             if begun is not None:
-                self._adopt(begun, keeper)
+                self._adopt(begun)
             self._plan = plan
             self._prepared = self._compiled.prepared_for(self._number, plan)
             self.degradations = plan.degradations
@@ -108,8 +111,8 @@ class Run:
                 self._sock, self.fd = keeper.start(wire, fds, stdio)
             else:
                 if begun is None:
-                    begun = keeper.begin(self._compiled.first or b"", plan)
-                    self._adopt(begun, keeper)
+                    begun = keeper.begin(self._compiled.first or b"")
+                    self._adopt(begun)
                 for note in begun.notes:
                     self._note(note)
                 launch.send_plan(begun.sock, wire, [*fds, *stdio], begun.pid if begun.ahead else 0)
@@ -122,9 +125,7 @@ class Run:
                 if fd >= 0:
                     os.close(fd)
 
-    def _adopt(self, begun: Begun, keeper: Keeper) -> None:
-        keeper.count(1)
-        self._counted = keeper
+    def _adopt(self, begun: Begun) -> None:
         self._sock, self.fd = begun.sock, begun.status
         self.pid, self._pidfd = begun.pid, begun.pidfd
 

@@ -71,8 +71,7 @@ class Pool:
         max_output: int | None = None,
     ) -> Result:
         """Run a program in a container that is ready, to its end; as `Sandbox.run`. Raises RtError."""
-        process = self.popen(args, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
-        with process:
+        with self.started(args, env, cwd, Streams(stdin, stdout, stderr), files=False) as process:
             return process.communicate(timeout=timeout, max_output=max_output)
 
     def popen(
@@ -89,15 +88,26 @@ class Pool:
 
         A `cwd` that is not the config's must exist there, and be one that the program's user may enter.
         """
+        return self.started(args, env, cwd, Streams(stdin, stdout, stderr))
+
+    def started(
+        self,
+        args: Sequence[str] | None,
+        env: Environment | None,
+        cwd: str | None,
+        streams: Streams,
+        *,
+        files: bool = True,
+    ) -> Process:
+        """As `popen`; for who only wants to `communicate`, without `files`."""
         begun = time.monotonic()
-        task = self._sandbox.compiled.with_task(args, env, cwd)
-        streams = Streams(stdin, stdout, stderr)
         try:
+            task = self._sandbox.compiled.with_task(args, env, cwd)
             with told():
                 run = self._take()
                 run.go(task, streams.stdio)
             streams.sent()
-            return Process(task.args, run, streams, begun)
+            return Process(task.args, run, streams, begun, files=files)
         except BaseException:
             streams.close()
             raise

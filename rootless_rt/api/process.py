@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from resource import struct_rusage
 from types import TracebackType
-from typing import Protocol
+from typing import IO, Protocol
 
 from rootless_rt.api.errors import Closed, Expired
 from rootless_rt.api.exchange import Polled
@@ -66,12 +66,19 @@ class Process:
     args    its program and arguments
     pid     its number on the host
     stdin, stdout, stderr   our ends of its pipes where PIPE was asked for, else None
+    pipes   the same, which `communicate` uses; without `files` they are only that
     """
 
-    def __init__(self, args: list[str], life: Life, streams: Streams, begun: float) -> None:
+    def __init__(
+        self, args: list[str], life: Life, streams: Streams, begun: float, *, files: bool = True
+    ) -> None:
         self.args = tuple(args)
         self.pid = life.pid
-        self.stdin, self.stdout, self.stderr = streams.files()
+        self.pipes = streams.pipes()
+        opened = self.pipes.files() if files else [None] * 3
+        self.stdin: IO[bytes] | None = opened[0]
+        self.stdout: IO[bytes] | None = opened[1]
+        self.stderr: IO[bytes] | None = opened[2]
         self._life = life
         self._begun = begun
         self._result: Result | None = None
@@ -169,12 +176,8 @@ class Process:
 
     def close_pipes(self) -> None:
         """Close our ends of its pipes."""
-        for file in (self.stdin, self.stdout, self.stderr):
-            if file is not None:
-                try:
-                    file.close()
-                except BrokenPipeError:
-                    pass  # something was still to be written to it
+        for which in range(3):
+            self.pipes.close(which)
 
     def finish(self) -> Result:
         """The result of a process that has ended; whoever comes first puts away what is left of it."""

@@ -89,10 +89,8 @@ class Sandbox:
         and `mounts` take a little longer: the config is compiled anew. When `timeout` seconds are over, or
         more than `max_output` bytes come from one pipe, it is killed, and the result says so.
         """
-        process = self.popen(
-            args, env=env, cwd=cwd, limits=limits, mounts=mounts, stdin=stdin, stdout=stdout, stderr=stderr
-        )
-        with process:
+        streams = Streams(stdin, stdout, stderr)
+        with self.started(args, env, cwd, limits, mounts, streams, files=False) as process:
             return process.communicate(timeout=timeout, max_output=max_output)
 
     def popen(
@@ -108,15 +106,28 @@ class Sandbox:
         stderr: Target = PIPE,
     ) -> Process:
         """Start a container and return while it runs. Raises RtError when it cannot start."""
+        return self.started(args, env, cwd, limits, mounts, Streams(stdin, stdout, stderr))
+
+    def started(
+        self,
+        args: Sequence[str] | None,
+        env: Environment | None,
+        cwd: str | None,
+        limits: Limits | None,
+        mounts: Sequence[Mapping[str, Any]],
+        streams: Streams,
+        *,
+        files: bool = True,
+    ) -> Process:
+        """As `popen`; for who only wants to `communicate`, without `files`."""
         begun = time.monotonic()
-        compiled = self._variant(limits, mounts)
-        task = compiled.with_task(args, env, cwd)
-        streams = Streams(stdin, stdout, stderr)
         try:
+            compiled = self._variant(limits, mounts)
+            task = compiled.with_task(args, env, cwd)
             with told():
                 run = self.made(compiled, lambda run, keeper: run.start(task, streams.stdio, keeper))
             streams.sent()
-            return Process(task.args, run, streams, begun)
+            return Process(task.args, run, streams, begun, files=files)
         except BaseException:
             streams.close()
             raise

@@ -112,13 +112,45 @@ class Streams:
                 os.close(fd)
                 self.ours[which] = -1
 
+    def pipes(self) -> Pipes:
+        """Our ends, which belong to what is returned from now on."""
+        ours, self.ours = self.ours, [-1, -1, -1]
+        return Pipes(ours)
+
+
+class Pipes:
+    """Our ends of a process's stdin, stdout and stderr (0, 1, 2), as descriptors or as files."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self._fds = fds
+        self._files: list[IO[bytes] | None] = [None, None, None]
+
     def files(self) -> list[IO[bytes] | None]:
-        """Our ends as files, which own them from now on."""
-        made: list[IO[bytes] | None] = []
-        for which, fd in enumerate(self.ours):
-            made.append(open(fd, "wb" if which == 0 else "rb") if fd >= 0 else None)
-            self.ours[which] = -1
-        return made
+        """All that there are, as files, which own them from now on."""
+        for which, fd in enumerate(self._fds):
+            if fd >= 0:
+                self._files[which] = open(fd, "wb" if which == 0 else "rb")
+                self._fds[which] = -1
+        return list(self._files)
+
+    def fd(self, which: int) -> int:
+        """The descriptor, or -1 where there is none, or it is closed."""
+        file = self._files[which]
+        if file is None:
+            return self._fds[which]
+        return -1 if file.closed else file.fileno()
+
+    def close(self, which: int) -> None:
+        """Close one, if it is there."""
+        file, fd = self._files[which], self._fds[which]
+        self._fds[which] = -1
+        if file is not None:
+            try:
+                file.close()
+            except BrokenPipeError:
+                pass  # something was still to be written to it
+        elif fd >= 0:
+            os.close(fd)
 
 
 def _is(value: object, constant: int) -> bool:

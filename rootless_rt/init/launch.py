@@ -35,6 +35,7 @@ _F_ADD_SEALS = 1033
 _SEAL_ALL = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
 _SOCKET_FD = 3
 _FDS_A_PACKET = 200
+_INLINE = 16384  # bytes of a plan that go into a packet (rt.h); larger ones are sent as a file
 
 
 class Message:
@@ -198,11 +199,17 @@ def send_plan(sock: socket, wire: bytes, fds: list[int], pid: int = 0) -> None:
 
     With `pid`, rt-init is told to go on right before: so it has not to wait twice.
     """
+    if pid:
+        go_on(sock, pid)
+    if 0 < len(wire) <= _INLINE and len(fds) <= _FDS_A_PACKET:
+        _send(sock, len(fds).to_bytes(8, sys.byteorder) + wire, fds)
+        return
     plan = _sealed_plan(wire)
     try:
-        if pid:
-            go_on(sock, pid)
-        _send_plan(sock, [plan, *fds])
+        count = len(fds).to_bytes(8, sys.byteorder)
+        fds = [plan, *fds]
+        for at in range(0, len(fds), _FDS_A_PACKET):
+            _send(sock, count, fds[at : at + _FDS_A_PACKET])
     finally:
         posix.close(plan)
 
@@ -225,12 +232,10 @@ def _not_started(number: int) -> RtError:
     )
 
 
-def _send_plan(sock: socket, fds: list[int]) -> None:
-    """The plan's descriptor and those of the slots, with the number of slots, in packets the kernel takes."""
-    count = (len(fds) - 1).to_bytes(8, sys.byteorder)
-    for at in range(0, len(fds), _FDS_A_PACKET):
-        rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds[at : at + _FDS_A_PACKET]])
-        try:
-            sock.sendmsg([count], [(SOL_SOCKET, SCM_RIGHTS, rights)])
-        except BrokenPipeError:
-            return  # it died: the caller will find that it has gone
+def _send(sock: socket, data: bytes, fds: list[int]) -> None:
+    """One packet: a number of slots, perhaps a plan, and descriptors."""
+    rights = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+    try:
+        sock.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, rights)] if fds else [])
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it died: the caller will find that it has gone

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -246,17 +247,20 @@ void clear_run(struct run *r, int sock)
 /* Take a plan from the runtime: its ops come behind those that have been performed. */
 void take_plan(struct run *r, uint64_t first)
 {
+	struct received p;
 	struct stat st;
-	void *bytes;
-	int fd;
 
-	if (receive_plan(r, &fd, first))
+	if (receive_plan(r, &p, first))
 		_exit(1);
-	if (fstat(fd, &st) || st.st_size <= 0 ||
-	    (bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
-		fail(r, "mmap", "the plan");
-	close(fd);
-	if (plan_open(&r->plan, bytes, (size_t)st.st_size)) {
+	if (p.fd >= 0) {
+		free(p.bytes);
+		if (fstat(p.fd, &st) || st.st_size <= 0 ||
+		    (p.bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, p.fd, 0)) == MAP_FAILED)
+			fail(r, "mmap", "the plan");
+		p.size = (size_t)st.st_size;
+		close(p.fd);
+	}
+	if (plan_open(&r->plan, p.bytes, p.size)) {
 		errno = EBADMSG;
 		fail(r, "plan", "the plan is malformed");
 	}

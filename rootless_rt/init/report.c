@@ -75,38 +75,48 @@ int receive_go(int sock, int32_t *pid)
 	return 0;
 }
 
-/* Take the plan's descriptor and those of the slots from `first` on; 0, or -1 when the runtime is gone. */
-int receive_plan(struct run *r, int *plan_fd, uint64_t first)
+/*
+ * Take a plan and the descriptors of the slots from `first` on; 0, or -1 when the runtime is gone. The plan comes in
+ * the first packet, or, if it is a large one, as a sealed file in memory, whose descriptor is the first.
+ */
+int receive_plan(struct run *r, struct received *p, uint64_t first)
 {
 	union rights control;
 	uint64_t slots = 0, at = 0;
 	int fds[253];
 
-	*plan_fd = -1;
+	*p = (struct received){.fd = -1};
 	do {
-		struct iovec iov = {&slots, sizeof slots};
-		struct msghdr msg = {.msg_iov = &iov,
-				     .msg_iovlen = 1,
-				     .msg_control = &control,
-				     .msg_controllen = sizeof control};
+		struct iovec iov[] = {{&slots, sizeof slots}, {p->bytes, p->bytes ? 0 : INLINE_PLAN}};
+		if (!p->bytes && !(iov[1].iov_base = malloc(INLINE_PLAN)))
+			return -1;
+		struct msghdr msg = {
+		    .msg_iov = iov, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
 		ssize_t n = recvmsg(r->sock, &msg, MSG_CMSG_CLOEXEC);
+		p->bytes = iov[1].iov_base;
 		if (n < 0 && errno == EINTR)
 			continue;
-		struct cmsghdr *c = n == sizeof slots ? CMSG_FIRSTHDR(&msg) : NULL;
-		if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-		    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || first > MAX_SLOTS ||
+		if (n < (ssize_t)sizeof slots || msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || first > MAX_SLOTS ||
 		    slots > MAX_SLOTS - first)
 			return -1;
-		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+		if (n > (ssize_t)sizeof slots)
+			p->size = (size_t)n - sizeof slots;
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		if (!c && !p->size)
+			return -1;
+		if (c && (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS))
+			return -1;
+		size_t count = c ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+		if (c)
+			memcpy(fds, CMSG_DATA(c), count * sizeof(int));
 		for (size_t i = 0; i < count; i++) {
-			if (*plan_fd < 0)
-				*plan_fd = fds[i];
+			if (p->fd < 0 && !p->size)
+				p->fd = fds[i];
 			else if (at < slots)
 				set_slot(r, first + at++, fds[i]);
 			else
 				return -1;
 		}
-	} while (*plan_fd < 0 || at < slots);
+	} while ((p->fd < 0 && !p->size) || at < slots);
 	return 0;
 }

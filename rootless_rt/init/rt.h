@@ -16,6 +16,7 @@
 
 #define MAX_SLOTS 4096
 #define MAX_MADE 256
+#define INLINE_PLAN 16384 /* rootless_rt/init/launch.py */
 
 struct field {
 	uint64_t u;		   /* U */
@@ -65,11 +66,18 @@ void plan_next(struct plan *p, struct op *op);
 char **list_strings(const struct field *f, const char *extra);
 uint64_t vector_item(const struct field *f, uint32_t i);
 
+/* A plan as it comes: its bytes, or a descriptor of them. */
+struct received {
+	int fd;
+	unsigned char *bytes;
+	size_t size;
+};
+
 /* report.c: messages to and from the runtime. */
 enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_FUSE = 9, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
 int receive_go(int sock, int32_t *pid);
-int receive_plan(struct run *r, int *plan_fd, uint64_t first);
+int receive_plan(struct run *r, struct received *p, uint64_t first);
 _Noreturn void fail(struct run *r, const char *call, const char *text);
 void note(struct run *r, const char *call, const char *text);
 

@@ -61,6 +61,21 @@ with Sandbox(bundle) as sandbox:
     )
 
 
+def test_containers_of_a_pool_are_no_runs(program: Programs, bundle: MakeBundle) -> None:
+    program(
+        bundle("true").path,
+        """
+        with Sandbox(bundle) as sandbox, Pool(sandbox, 2) as pool:
+            pool.fill()
+            for _ in range(3):
+                sandbox.run().check()
+            assert sandbox._keeper._next is not None
+            assert pool.run().ok and pool.fill()
+            assert sandbox._keeper._next is not None  # what waits for a run is no container of the pool
+        """,
+    )
+
+
 def test_it_ends_with_the_program_that_is_killed(program: Programs, bundle: MakeBundle) -> None:
     process = program.popen(
         bundle("true").path,

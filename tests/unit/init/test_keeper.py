@@ -6,7 +6,6 @@ import errno
 import os
 import select
 import struct
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootless_rt.api.keeper import Begun, Keeper, Lost, ending
+from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
 from rootless_rt.init import launch
 from rootless_rt.plan.model import Plan
@@ -151,15 +151,25 @@ def test_what_is_no_request_changes_nothing(keeper: Keeper, data: bytes, count: 
     assert len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
 
 
+def begun_by(keeper: Keeper, first: bytes, plan: Plan | None = None) -> Begun:
+    """A process that the keeper has made, with its number. Raises RtError."""
+    begun = keeper.begin(first)
+    message = begun.told()
+    if message.type != launch.MSG_PID:
+        begun.close()
+        raise failure(plan, message) if plan and message.type == launch.MSG_ERROR else Lost("")
+    return begun
+
+
 FIRST = encode([Op("clone", 0, NO_SLOT)])
 WAIT = encode([Op("wait_start", NO_SLOT), Op("more", LATE)])
 
 
 def test_a_process_is_made_before_anybody_says_what_for(keeper: Keeper) -> None:
-    begun = keeper.begin(FIRST, Plan())
+    begun = begun_by(keeper, FIRST)
     assert begun.pid > 0 and os.readlink(f"/proc/{begun.pid}/fd/1") == "/dev/null"
     # Nothing of the keeper's, or of other runs: stdio, the connection, and /proc.
-    other = keeper.begin(FIRST, Plan())
+    other = begun_by(keeper, FIRST)
     patience = time.monotonic() + 20
     while sorted(os.listdir(f"/proc/{other.pid}/fd")) != ["0", "1", "2", "3", "4"]:
         assert time.monotonic() < patience, os.listdir(f"/proc/{other.pid}/fd")
@@ -177,7 +187,7 @@ def test_a_process_is_made_before_anybody_says_what_for(keeper: Keeper) -> None:
 
 
 def test_one_that_waits_for_more_tells_when_it_has_come_there(keeper: Keeper) -> None:
-    begun = Begun(FIRST, *keeper._requested((201).to_bytes(4, sys.byteorder) + FIRST, ()))
+    begun = keeper.begin(FIRST)
     begun.give(WAIT)
     assert begun.waits() and begun.pid > 0
     launch.send_plan(begun.sock, encode([Op("stdio", [LATE] * 3), *program("true")]), [0], begun.pid)
@@ -201,7 +211,7 @@ def test_one_that_waits_for_more_tells_when_it_has_come_there(keeper: Keeper) ->
 )
 def test_what_makes_no_process_is_not_begun(keeper: Keeper, wire: bytes) -> None:
     with pytest.raises(Lost):
-        keeper.begin(wire, Plan())
+        begun_by(keeper, wire)
     assert told(keeper, child("true")) == 0
     assert len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
 
@@ -211,16 +221,16 @@ def test_a_process_that_cannot_be_made_is_explained(keeper: Keeper) -> None:
     plan = Plan()
     plan.ops = [Op("clone", impossible, NO_SLOT)]
     with pytest.raises(RtError, match="namespaces"):
-        keeper.begin(encode(plan.ops), plan)
+        begun_by(keeper, encode(plan.ops), plan)
     maps = ("0 12345 1\n0 12346 1\n", "0 12345 1\n", 1)  # overlapping lines: EINVAL for anybody
     plan.ops = [Op("clone_mapped", 0x10000000, NO_SLOT, *maps)]
     with pytest.raises(RtError):
-        keeper.begin(encode(plan.ops), plan)
+        begun_by(keeper, encode(plan.ops), plan)
     assert has_no_child(keeper._pid)
 
 
 def test_closing_the_keeper_ends_what_waits(keeper: Keeper) -> None:
-    begun = [keeper.begin(FIRST, Plan()) for _ in range(5)]
+    begun = [begun_by(keeper, FIRST) for _ in range(5)]
     keeper.close()
     assert not [one for one in begun if Path(f"/proc/{one.pid}").exists()]
     for one in begun:
