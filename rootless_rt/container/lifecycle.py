@@ -177,7 +177,7 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
         # Before the lock. With force, a `create` that is held up by a hook gives up when its process is
         # killed; without, a hook that deletes its container must not wait for the command that runs it.
         if force:
-            kill_all(handle, handle.salvage_state(), FORCE_SECONDS)
+            kill_all(handle, _salvaged(handle), FORCE_SECONDS)
         elif handle.has(STATE):
             _refuse_what_lives(handle)
         if not lock_in_time(handle):
@@ -189,7 +189,7 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
             handle.remove()
             return
         if force:
-            state = handle.salvage_state()
+            state = _salvaged(handle)
         else:
             state = handle.read_state()
             _refuse_alive(handle, state)
@@ -197,6 +197,19 @@ def delete(store: Store, container_id: str, warn: Warn, *, force: bool) -> None:
         forget(handle, state, warn)
     finally:
         handle.close()
+
+
+def _salvaged(handle: Handle) -> dict[str, Any]:
+    """What can be believed of a damaged state.json; the process also of the launcher's record of it."""
+    state = handle.salvage_state()
+    if not state["pid"]:
+        from rootless_rt.container.shortcut import NAME, process_of
+
+        try:
+            state.update(process_of(handle.read(NAME)))
+        except (OSError, RtError):
+            pass
+    return state
 
 
 def _refuse_what_lives(handle: Handle) -> None:

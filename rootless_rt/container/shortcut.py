@@ -86,6 +86,30 @@ def compiled(state: dict[str, Any], status: posix.stat_result) -> bytes | None:
     return MAGIC + b"".join([number.to_bytes(8, sys.byteorder) for number in numbers]) + body
 
 
+def process_of(record: bytes) -> dict[str, Any]:
+    """Who a record says the container's first process is, as state.json has it; {} for what is no record.
+
+    For a container whose state.json is lost: the record was made of that by `rt`, never by hand, and whoever
+    the process is, it counts only while it has the start time that stands here.
+    """
+    count = len(MAGIC) + 8 * len(NUMBERS)
+    if len(record) < count or not record.startswith(MAGIC):
+        return {}
+    words = [record[at : at + 8] for at in range(len(MAGIC), count, 8)]
+    numbers = dict(zip(NUMBERS, [int.from_bytes(word, sys.byteorder) for word in words], strict=True))
+    found = {}
+    at = count
+    for name in TEXTS[: TEXTS.index("boot") + 1]:
+        length = int.from_bytes(record[at : at + 4], sys.byteorder)
+        found[name] = paths.fsdecode(record[at + 4 : at + 4 + length])
+        at += 4 + length + 1
+    whole = numbers["size"] == len(record) and at <= len(record) and numbers["pid"] < 1 << 31
+    if not whole or found["version"] != VERSION:
+        return {}
+    own_pid = bool(numbers["flags"] & FLAGS["OWN_PID"])
+    return {"pid": numbers["pid"], "startTime": found["started"], "bootId": found["boot"], "ownPid": own_pid}
+
+
 def _cgroup(state: dict[str, Any]) -> cgroups.Manager | None:
     if not has_cgroup(state):
         return None

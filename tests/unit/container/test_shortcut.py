@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lab.tree import TREE
 
-from rootless_rt.container import shortcut
-from rootless_rt.container.shortcut import FLAGS, LIMIT, MAGIC, NUMBERS, TEXTS, compiled, header
+from rootless_rt.container import record, shortcut
+from rootless_rt.container.shortcut import FLAGS, LIMIT, MAGIC, NUMBERS, TEXTS, compiled, header, process_of
 from rootless_rt.container.store import Store
 from rootless_rt.version import VERSION
 
@@ -51,6 +53,24 @@ def of(tmp_path: Path, **changes: Any) -> tuple[dict[str, int], dict[str, bytes]
 
 def has(numbers: dict[str, int], name: str) -> bool:
     return bool(numbers["flags"] & FLAGS[name])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_whose_state_is_lost_is_told_by_the_record(tmp_path: Path, own: bool) -> None:
+    made = compiled(sound(ownPid=own), os.stat(tmp_path))
+    assert made is not None
+    assert process_of(made) == {"pid": 42, "startTime": "77", "bootId": "b", "ownPid": own}
+
+
+@given(st.data())
+def test_a_damaged_record_tells_nothing_or_something_sound(data: st.DataObject) -> None:
+    made = compiled(sound(), os.stat("/"))
+    assert made is not None
+    at = data.draw(st.integers(0, len(made)))
+    told = process_of(
+        made[:at] + data.draw(st.binary(max_size=40)) + made[at + data.draw(st.integers(0, 9)) :]
+    )
+    assert told == {} or record.wrong_field({**sound(), **told}) is None
 
 
 def test_the_header_is_generated_from_the_tables() -> None:
@@ -135,13 +155,13 @@ def test_every_write_of_the_state_renews_the_record(tmp_path: Path) -> None:
     file = tmp_path / "root/c" / shortcut.NAME
     handle.write_state(sound(phase="creating"))
     assert not file.exists()
-    for given in ({}, {"a": "b"}):
-        handle.write_state(sound(annotations=given))
+    for noted in ({}, {"a": "b"}):
+        handle.write_state(sound(annotations=noted))
         numbers, texts = read(file.read_bytes())
         status = os.stat(tmp_path / "root/c/state.json")
         assert (numbers["state_inode"], numbers["state_size"]) == (status.st_ino, status.st_size)
         assert (numbers["state_mtime"], numbers["state_ctime"]) == (status.st_mtime_ns, status.st_ctime_ns)
-        assert (b'"a": "b"' in texts["tail"]) == bool(given)
+        assert (b'"a": "b"' in texts["tail"]) == bool(noted)
     assert file.stat().st_mode & 0o777 == 0o600
     handle.write_state(sound(annotations={"a": "x" * LIMIT}))
     assert not file.exists(), "none is left that tells of another state"
