@@ -14,7 +14,7 @@ from typing import Any
 
 from idmap.extents import format_map, to_outside
 from rootless_rt import cgroups
-from rootless_rt.api.ahead import split
+from rootless_rt.api.ahead import Split, split
 from rootless_rt.api.config import Environment, Limits, changed, environment, refuse, words
 from rootless_rt.container.prepare import Options, Prepared, prepare
 from rootless_rt.errors import RtError, SpecError
@@ -85,12 +85,11 @@ class Compiled:
         # The plan of one op that makes the process, where it depends on nothing of a run; else None.
         self.first = first_of(self.prepared.plan)
         self._named = any(self._own in raw for raw in self._encoded)
-        self._split = split(self.prepared.plan, _LATE) if self.first is not None and keeps_owner else None
+        parts = split(self.prepared.plan, _LATE) if self.first is not None and keeps_owner else None
         self.ahead = b""  # the plan of what comes next, where that does not depend on a run either
-        if self._split is not None:
-            ops = [op for _, op in self._split.ahead]
-            self._encoded_rest = [encode_op(op) for _, op in self._split.rest]
-            self.ahead = self._joined([encode_op(op) for op in ops] + _ENCODED_WAIT, 0)
+        if parts is not None:
+            self.ahead = self._joined([*(encode_op(op) for _, op in parts.ahead), *_ENCODED_WAIT], 0)
+            self._keep_order(parts)
         self._places = {
             op.name: index
             for index, op in enumerate(self.prepared.plan.ops)
@@ -174,21 +173,28 @@ class Compiled:
         wire = [encode_op(op) for op in first] + encoded[self._start :]
         return self._joined(wire, number), first + rest
 
+    def _keep_order(self, parts: Split) -> None:
+        """The whole plan in the order of its parts, for `rest`."""
+        order = [(0, self.prepared.plan.ops[0]), *parts.ahead, *((-1, op) for op in (*_WAIT, _TAKE_STDIO))]
+        behind = len(order)
+        order += parts.rest
+        tolerated = self.prepared.plan.tolerated
+        self._order = [op for _, op in order]
+        self._order_tolerated = {
+            at: tolerated[index] for at, (index, _) in enumerate(order) if index in tolerated
+        }
+        self._encoded_rest = [_ENCODED_STDIO, *(encode_op(op) for _, op in parts.rest)]
+        self._rest_at = {index: (at, behind + at - 1) for at, (index, _) in enumerate(parts.rest, 1)}
+
     def rest(self, number: int, task: Task) -> tuple[bytes, Plan]:
         """What is left for a container that has done `ahead`, and the whole plan in that order."""
-        assert self._split is not None
-        different = self.ops_of(task)
-        rest = [(index, different.get(index, op)) for index, op in self._split.rest]
-        order = [(0, self.prepared.plan.ops[0]), *self._split.ahead]
-        order += [(-1, op) for op in (*_WAIT, _TAKE_STDIO)] + rest
-        plan = self._with(number, [op for _, op in order])
-        tolerated = self.prepared.plan.tolerated
-        plan.tolerated = {at: tolerated[index] for at, (index, _) in enumerate(order) if index in tolerated}
-        encoded = [
-            encode_op(op) if index in different else known
-            for (index, op), known in zip(rest, self._encoded_rest, strict=True)
-        ]
-        return self._joined([_ENCODED_STDIO, *encoded], number), plan
+        ops, encoded = list(self._order), list(self._encoded_rest)
+        for index, op in self.ops_of(task).items():
+            at, place = self._rest_at[index]
+            encoded[at], ops[place] = encode_op(op), op
+        plan = self._with(number, ops)
+        plan.tolerated = self._order_tolerated
+        return self._joined(encoded, number), plan
 
     def _all(self, task: Task) -> list[bytes]:
         different = self.ops_of(task)

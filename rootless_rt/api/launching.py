@@ -60,8 +60,6 @@ class Run:
             self._close()
             raise
         self._make(wire, plan, stdio, keeper, begun)
-        if first is not None:
-            keeper.make_ahead(first, ahead)
 
     def prepare(self, null: int, keeper: Keeper) -> None:
         """Make it up to where it waits for its task. Raises RtError; then nothing is left of it."""
@@ -116,6 +114,9 @@ class Run:
                 for note in begun.notes:
                     self._note(note)
                 launch.send_plan(begun.sock, wire, [*fds, *stdio], begun.pid if begun.ahead else 0)
+                if self._counted is not None:
+                    # While rt-init works: this process has nothing else to do.
+                    keeper.make_ahead(begun.first, self._compiled.ahead)
             self._serve()
         except BaseException:
             self._take_back()

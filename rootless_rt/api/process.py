@@ -139,13 +139,10 @@ class Process:
 
     def concluded(self, stdout: bytes, stderr: bytes) -> Result:
         """The result of a process that has ended, with what it wrote."""
-        return replace(
-            self.finish(),
-            stdout=stdout,
-            stderr=stderr,
-            timed_out=self._killed_for == "time",
-            output_exceeded=self._killed_for == "output",
-        )
+        result = self.finish(stdout, stderr)
+        if result.stdout is stdout and result.stderr is stderr:
+            return result
+        return replace(result, stdout=stdout, stderr=stderr)  # somebody else has waited for it
 
     def kill_for(self, reason: str) -> None:
         """Kill it because of its "time" or its "output": the result of `communicate` says so."""
@@ -179,7 +176,7 @@ class Process:
         for which in range(3):
             self.pipes.close(which)
 
-    def finish(self) -> Result:
+    def finish(self, stdout: bytes = b"", stderr: bytes = b"") -> Result:
         """The result of a process that has ended; whoever comes first puts away what is left of it."""
         with self._ending:
             if self._failed:
@@ -191,10 +188,14 @@ class Process:
                 self._result = Result(
                     self.args,
                     os.waitstatus_to_exitcode(ending.status),
+                    stdout,
+                    stderr,
                     duration=time.monotonic() - self._begun,
                     rusage=ending.rusage,
                     peak_memory=ending.peak_memory,
                     oom_killed=ending.oom_killed,
+                    timed_out=self._killed_for == "time",
+                    output_exceeded=self._killed_for == "output",
                     degradations=tuple(self._life.degradations),
                 )
             return self._result
