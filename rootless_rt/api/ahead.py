@@ -14,6 +14,7 @@ from typing import Any
 
 from rootless_rt.plan.model import Plan
 from rootless_rt.plan.ops import ANY_DEVICE, NO_LINKS, NO_SLOT, OPS, PROC_ITSELF, Op
+from rootless_rt.spec.names import NAMESPACES
 
 _TOPS = ("/proc", "/dev", "/sys")
 # Ops that put something at a path of the container, and which of their fields is that path.
@@ -29,6 +30,8 @@ _PLACES = {
 }
 # With these nothing is done ahead: they may mount anything, or make further namespaces before the mounts.
 _UNKNOWN = {"hook", "console", "overlay", "nest", "unshare", "enter_own", "enter_cgroups", "sync", "cover"}
+_OWN = {"oom_score_adj", "rlimit"}
+_CGROUP_NAMESPACE = Op("unshare", NAMESPACES["cgroup"][0])
 _SLOTS = {"slot", "slots", "root", "keep", "null", "tmpfs", "fallback", "descriptor", "userns"}
 _ATTRIBUTES = ("set", "tree_set", "soft_set", "soft_clear", "tree_soft_set", "tree_soft_clear")
 _FIELDS = {name: [field for field, _ in fields] for name, _, fields, _ in OPS}
@@ -52,22 +55,28 @@ def split(plan: Plan, most_slots: int) -> Split | None:
     Slots from `most_slots` on are not for the plan.
     """
     ops = plan.ops
-    if plan.fds or any(op.name in _UNKNOWN for op in ops) or ops[1].name != "propagation":
+    # What is of the process itself, up to where its mounts are its own.
+    begin = next((index for index, op in enumerate(ops) if op.name == "propagation"), 0)
+    known = all(op.name in _OWN or op == _CGROUP_NAMESPACE for op in ops[1:begin])
+    if plan.fds or not begin or not known or any(op.name in _UNKNOWN for op in ops[begin:]):
         return None
     root = next((op.args[_at("root", "slot")] for op in ops if op.name == "root"), None)
     sources = {op.args[0]: index for index, op in enumerate(ops) if op.name == "source" and _is_kernels(op)}
     tops = [top for top in _TOPS if _can_be_ahead(ops, root, top, sources)]
     if root is None or not tops:
         return None
-    made = _Splitter(ops, root, tops, sources)
+    made = _Splitter(ops, begin, root, tops, sources)
     return made.split() if made.next_slot + len(tops) < most_slots else None
 
 
 class _Splitter:
     """Goes through the ops once; see `split`."""
 
-    def __init__(self, ops: list[Op], root: int, tops: list[str], sources: dict[int, int]) -> None:
+    def __init__(
+        self, ops: list[Op], begin: int, root: int, tops: list[str], sources: dict[int, int]
+    ) -> None:
         self.ops = ops
+        self.begin = begin
         self.root = root
         self.sources = sources
         self.trees = dict.fromkeys(tops, NO_SLOT)  # the slot of each, once it is made
@@ -78,17 +87,16 @@ class _Splitter:
 
     def split(self) -> Split:
         for index, op in enumerate(self.ops):
-            if index:
+            if index > self.begin:
                 self._sort(index, op)
         # Copies of the host's mounts that only these trees need come first, as in the plan.
         taken = sorted(self.sources[slot] for slot in self.used)
-        self.ahead = [(1, self.ops[1]), *((index, self.ops[index]) for index in taken), *self.ahead]
+        early = [*range(1, self.begin + 1), *taken]
+        self.ahead = [*((index, self.ops[index]) for index in early), *self.ahead]
         self.rest = [(index, op) for index, op in self.rest if index not in taken]
         return Split(self.ahead, self.rest)
 
     def _sort(self, index: int, op: Op) -> None:
-        if op.name == "propagation" and index == 1:
-            return
         top = _top(_place(op), self.trees) if _value(op, "root") == self.root else ""
         if op.name == "bounding":
             self.ahead.append((index, op))

@@ -20,7 +20,7 @@ from rootless_rt.container.prepare import Options, Prepared, prepare
 from rootless_rt.errors import RtError, SpecError
 from rootless_rt.plan.model import Plan
 from rootless_rt.plan.ops import MAGIC, NO_SLOT, SYNC_MAPS, Op, encode, encode_op
-from rootless_rt.plan.process import DEFAULT_PATH
+from rootless_rt.plan.process import CAP_SYS_RESOURCE, DEFAULT_PATH
 from rootless_rt.plan.process import environment as last_of_each
 from rootless_rt.spec import rules
 from rootless_rt.spec.load import Spec
@@ -259,7 +259,7 @@ def direct(prepared: Prepared) -> tuple[Plan, int]:
     }
     ops: list[Op] = []
     start = 0
-    for op in plan.ops:
+    for op in made_first(prepared):
         if op.name == "wait_start":
             start = len(ops)
         if op.name == "clone" and maps is not None:
@@ -271,6 +271,16 @@ def direct(prepared: Prepared) -> tuple[Plan, int]:
     plan.ops = ops
     plan.tolerated = {index: tolerated[id(op)] for index, op in enumerate(ops) if id(op) in tolerated}
     return plan, start
+
+
+def made_first(prepared: Prepared) -> list[Op]:
+    """The ops, what sets limits of the process behind that which makes it, where that takes no privilege."""
+    ops, facts = prepared.plan.ops, prepared.facts
+    count = next(index for index, op in enumerate(ops) if op.name not in ("oom_score_adj", "rlimit"))
+    privileged = facts.initial_userns and facts.capabilities & CAP_SYS_RESOURCE
+    if privileged or ops[count].name != "clone":
+        return ops
+    return [ops[count], *ops[:count], *ops[count + 1 :]]
 
 
 def first_of(plan: Plan) -> bytes | None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
+from typing import Any
 
+import pytest
 from conftest import MakeBundle
 from lab.programs import Programs, running
+from lab.ranges import map_ranges
+from lab.users import User
 
 # Of the sandbox's keeper, those that wait for a run.
 WAITING = """
@@ -98,27 +102,64 @@ def test_it_ends_with_the_program_that_is_killed(program: Programs, bundle: Make
         time.sleep(0.02)
 
 
-def test_a_container_made_ahead_is_as_one_made_for_its_run(program: Programs, bundle: MakeBundle) -> None:
+# All that a container can say of itself and where it is, but numbers of mounts, processes and times.
+LOOK = """
+look = (
+    "cut -d' ' -f4- /proc/self/mountinfo | sed 's/inode64.*//' | sort; ls -lR /dev | grep -v ^total;"
+    "grep -E '^(Cap|NoNew|Seccomp|Groups|Uid|Gid|NSpid|Sig)' /proc/self/status; ls -l /proc/self/fd;"
+    "hostname; id; pwd; umask; env; ulimit -a; cat /proc/self/uid_map /proc/self/oom_score_adj;"
+    "wc -c /proc/keys /proc/timer_list; ls /sys/firmware; touch /proc/sys/x /sys/x 2>&1; ip addr; echo $$"
+)
+def seen():
+    text = sandbox.run(["sh", "-c", look]).check().text
+    return [" ".join(word for word in line.split() if ":" not in word or "/" in word)
+            for line in text.splitlines()]
+"""
+KINDS = ["own id", "network", "range", "hardened", "cgroup mount"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_container_made_ahead_is_as_one_made_for_its_run(
+    program: Programs, bundle: MakeBundle, alice: User, kind: str
+) -> None:
+    made = bundle("true")
+    if kind == "range":
+        map_ranges(made, alice)
+    made.change(lambda config: changed(config, kind))
     program(
-        bundle("true").path,
-        """
-        look = (
-            "cut -d' ' -f4- /proc/self/mountinfo | sed 's/inode64.*//' | sort; ls -lR /dev | grep -v ^total;"
-            "grep -E '^(Cap|NoNew|Seccomp|Groups|Uid|Gid|NSpid|Sig)' /proc/self/status; ls -l /proc/self/fd;"
-            "hostname; id; pwd; umask; env; ulimit -a; cat /proc/self/uid_map /proc/self/oom_score_adj;"
-            "wc -c /proc/keys /proc/timer_list; ls /sys/firmware; touch /proc/sys/x /sys/x 2>&1; echo $$"
-        )
-        def seen():
-            text = sandbox.run(["sh", "-c", look]).check().text
-            return [" ".join(word for word in line.split() if ":" not in word or "/" in word)
-                    for line in text.splitlines()]
-        with Sandbox(bundle) as sandbox:
-            first = seen()
-            assert sandbox.compiled.ahead
-            for _ in range(4):
-                assert seen() == first
-        """,
+        made.path,
+        LOOK
+        + """
+config = bundle
+if sys.argv[3] == "hardened":
+    config = hardened_config(bundle + "/rootfs")
+with Sandbox(config) as sandbox:
+    assert sandbox.compiled.ahead
+    first = seen()
+    for _ in range(3):
+        assert seen() == first
+        assert sandbox._keeper._next is not None
+    assert len(first) > 60
+""",
+        kind,
     )
+
+
+def changed(config: dict[str, Any], kind: str) -> None:
+    """The config with what a kind of container has more, or less."""
+    if kind == "network":
+        config["linux"]["namespaces"].append({"type": "network"})
+        config["mounts"] = [
+            mount for mount in config["mounts"] if not mount["destination"].startswith("/sys")
+        ]
+        options = ["nosuid", "noexec", "nodev", "ro"]
+        config["mounts"].append(
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": options}
+        )
+    elif kind == "cgroup mount":
+        for mount in config["mounts"]:
+            if mount["type"] == "cgroup":  # to be written, in a /sys that is not
+                mount["options"] = ["nosuid", "noexec", "nodev", "rw"]
 
 
 def test_no_run_sees_anything_of_another(program: Programs, bundle: MakeBundle) -> None:

@@ -11,9 +11,9 @@ import pytest
 from lab.bundles import rootless_config
 
 from rootless_rt.api.ahead import Split, split
-from rootless_rt.api.compiled import Compiled
+from rootless_rt.api.compiled import Compiled, made_first
 from rootless_rt.api.config import spec_of
-from rootless_rt.container.prepare import Options
+from rootless_rt.container.prepare import Options, prepare
 from rootless_rt.plan.ops import BY_NAME, NO_SLOT, Op
 
 Change = Callable[[dict[str, Any]], Any]
@@ -128,6 +128,38 @@ def test_with_an_overlay_or_a_cgroup_nothing_but_the_process_is_made(tmp_path: P
     plan = compiled_of(tmp_path).prepared.plan
     plan.fds = [("tasks", "/sys/fs/cgroup/tasks")]
     assert split(plan, LATE) is None
+
+
+def with_score(config: dict[str, Any]) -> None:
+    config["process"]["oomScoreAdj"] = 900
+    config["linux"]["namespaces"].append({"type": "cgroup"})
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_who_may_lower_the_score_sets_it_before_the_process_is_in_its_user_namespace(
+    tmp_path: Path, privileged: bool
+) -> None:
+    (tmp_path / "rootfs").mkdir()
+    config = rootless_config(os.geteuid(), os.getegid(), args=["true"])
+    with_score(config)
+    options = Options()
+    options.cgroup_manager = "disabled"
+    prepared = prepare(spec_of(config, tmp_path / "rootfs"), "name", options)
+    prepared.facts.capabilities = -1 if privileged else 0
+    privileged = privileged and prepared.facts.initial_userns
+    before, after = [op.name for op in prepared.plan.ops], [op.name for op in made_first(prepared)]
+    assert before[:2] == ["oom_score_adj", "clone"] and sorted(before) == sorted(after)
+    assert after[:2] == (before[:2] if privileged else ["clone", "oom_score_adj"])
+
+
+def test_what_is_of_the_process_alone_is_done_ahead_in_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rootless_rt.api.compiled.CAP_SYS_RESOURCE", 0)
+    _, parts = parts_of(tmp_path, with_score)
+    names = [op.name for _, op in parts.ahead]
+    assert names[:3] == ["oom_score_adj", "unshare", "propagation"]
+    assert made_trees(parts) == {"/proc", "/dev", "/sys"}
 
 
 def test_a_plan_with_too_many_slots_is_left_whole(tmp_path: Path) -> None:
