@@ -114,6 +114,13 @@ def _line(kind: str, major: int, minor: int, bits: int) -> str:
     return f"{kind} {numbers} " + "".join(letter for letter in "rwm" if _LETTERS[letter] & bits)
 
 
+def v1_writes(rules: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What enforces the rules: (file, text) in their order. Raises RtError."""
+    default, lines = v1_lines(compile_rules(rules))
+    first, then = ("devices.allow", "devices.deny") if default else ("devices.deny", "devices.allow")
+    return [(first, "a"), *((then, line) for line in lines)]
+
+
 def write_v1(path: str, rules: list[dict[str, Any]]) -> str | None:
     """Enforce the rules in the devices cgroup `path`; None, or why they are not as asked.
 
@@ -121,18 +128,18 @@ def write_v1(path: str, rules: list[dict[str, Any]]) -> str | None:
     an exception means that the cgroup around us has no such access to give: the container has less than was
     asked, which is safe, and is said. Raises RtError.
     """
-    default, lines = v1_lines(compile_rules(rules))
-    first, then = ("devices.allow", "devices.deny") if default else ("devices.deny", "devices.allow")
+    (first, everything), *exceptions = v1_writes(rules)
+    default = first == "devices.allow"
     try:
-        fs.put(path + "/" + first, "a")
+        fs.put(path + "/" + first, everything)
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EACCES):
             return "device access is not limited as asked: the devices controller takes orders only from root"
         raise fs.failure("cannot set the device rules", path, error) from error
     withheld: list[str] = []
-    for line in lines:
+    for file, line in exceptions:
         try:
-            fs.put(path + "/" + then, line)
+            fs.put(path + "/" + file, line)
         except OSError as error:
             if error.errno != errno.EPERM or default:
                 raise fs.failure(f"cannot set the device rule {line!r}", path, error) from error

@@ -29,7 +29,7 @@ class Invocation:
     Every option of the table has an entry, its default when it was not given; keys are the long
     names with `_` for `-`. `command` is a name of the table, or "version". `prog` is for messages.
     `held` is not of the words: "", or the descriptors "DIRECTORY,CONNECTION" of a `start` that the launcher
-    has begun (shortcut.h).
+    has begun, or descriptor and exit code "DIRECTORY,CODE" of a `run` that it has seen end (shortcut.h).
     """
 
     __slots__ = ("args", "command", "globals", "held", "options", "prog")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from posix import set_inheritable
+
 from rootless_rt.cli.argv import Invocation, flag
 from rootless_rt.cli.common import (
     changes_nothing,
@@ -21,11 +23,13 @@ from rootless_rt.container.create import Container, build, run_hooks_of, start_n
 from rootless_rt.container.lifecycle import forget, kill_all
 from rootless_rt.container.prepare import prepare
 from rootless_rt.container.record import has_cgroup, manager
-from rootless_rt.container.store import check_id
+from rootless_rt.container.store import Handle, check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless_rt.container.notify import Proxy
 
 _KILL_SECONDS = 10.0
@@ -35,6 +39,8 @@ _KILLED = 128 + 9
 def run(inv: Invocation) -> int:
     """Run the container ID of the bundle; the exit code is its process's."""
     signals.catch()
+    if inv.held:
+        return _see_off(inv)
     container_id = check_id(inv.args[0])
     options = container_options(inv)
     options.foreground = not flag(inv.options, "detach")
@@ -87,30 +93,43 @@ def run(inv: Invocation) -> int:
     return serve(container, log, wakeup, proxy, keep=flag(inv.options, "keep"))
 
 
+def _see_off(inv: Invocation) -> int:
+    """Put away a container that the launcher has run, and say why it ended: what it could not do itself."""
+    directory, _, code = inv.held.partition(",")
+    handle = Handle(store_of(inv).root, check_id(inv.args[0]), int(directory))
+    set_inheritable(handle.fd, False)
+    _put_away(handle, handle.read_state(), int(code), log_of(inv))
+    return int(code)
+
+
 def serve(container: Container, log: Log, wakeup: Wakeup, proxy: Proxy | None, *, keep: bool) -> int:
     """The foreground: serve a container that runs until its process ends; the exit code for the command."""
     code = supervise(container.pid, container.pidfd, container.console, wakeup, proxy)
-    if code == _KILLED and has_cgroup(container.state):
-        _explain_kill(container, log)
-    if not keep:
-        _remove(container, log)
+    if keep:
+        _explain_kill(container.state, code, log)
+    else:
+        _put_away(container.handle, container.state, code, log)
     return code
 
 
-def _explain_kill(container: Container, log: Log) -> None:
+def _explain_kill(state: dict[str, Any], code: int, log: Log) -> None:
     """Say so if it was the kernel that has killed the container, for its memory."""
+    if code != _KILLED or not has_cgroup(state):
+        return
     from rootless_rt.cgroups.oom import explanation
 
-    reason = explanation(manager(container.state))
+    reason = explanation(manager(state))
     if reason is not None:
         log.warning(reason)
 
 
-def _remove(container: Container, log: Log) -> None:
-    if container.handle.lock():
-        if not container.plan.own_pid:
-            kill_all(container.handle, container.state, _KILL_SECONDS)
-        forget(container.handle, container.state, log.warning)
+def _put_away(handle: Handle, state: dict[str, Any], code: int, log: Log) -> None:
+    """Explain the end of a container, and remove it unless somebody has done so."""
+    _explain_kill(state, code, log)
+    if handle.lock():
+        if not state["ownPid"]:
+            kill_all(handle, state, _KILL_SECONDS)
+        forget(handle, state, log.warning)
 
 
 def _discard(container: Container, log: Log) -> None:

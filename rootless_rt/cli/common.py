@@ -113,11 +113,11 @@ def container_options(inv: Invocation) -> Options:
 
 
 def changes_nothing(inv: Invocation) -> bool:
-    """Whether no option changes what `run` or `exec` does with a bundle, or with a process that a file names.
+    """Whether no option changes what `run` or `exec` does, but those that kept plans are found by.
 
     The launcher then does the same the next time.
     """
-    harmless = ("bundle", "process", "root", "log", "log_format", "log_level")
+    harmless = ("bundle", "process", "root", "cgroup_manager", "log", "log_format", "log_level")
     given = {name: value for name, value in (inv.options | inv.globals).items() if name not in harmless}
     return given.pop("rootless") == "auto" and not any(given.values())
 

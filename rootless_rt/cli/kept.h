@@ -26,7 +26,12 @@ struct item {
 	struct text found;
 };
 
-#define MOST_FDS 8 /* the kinds of namespaces */
+/* Where a text of the plan is: its op, its length, and behind its last byte. */
+struct place {
+	uint64_t op, field, end;
+};
+
+#define MOST_FDS 64 /* the kinds of namespaces, or the hierarchies of cgroups */
 
 /* A process in the making, and what has to be put away. */
 struct made {
@@ -38,6 +43,7 @@ struct made {
 	pid_t pid;
 	int fds[MOST_FDS]; /* that go with the plan */
 	int fd_count;
+	int cgroups; /* how many have been made */
 	char started[24], boot[40], maker_started[24], created[40];
 };
 
@@ -55,7 +61,7 @@ enum { OP_LENGTH = 4, OP_HEAD = 8, FIRST_FIELD = 12 };
 enum { SYNC_MAPS = 1, SYNC_CREATED = 3 }; /* plan/ops.py */
 
 int read_kept(const char *bytes, size_t size, struct kept *kept);
-uint64_t end_of_text(const struct kept *kept, uint64_t op);
+int place_of_id(const struct kept *kept, size_t index, struct place *place);
 int next_item(const struct text *evidence, size_t *at, struct item *item);
 
 int still_holds(const struct kept *kept, const char *id);
@@ -72,6 +78,9 @@ int start_init(const struct kept *kept, struct made *made);
 int send_plan(const struct kept *kept, const struct made *made, const struct call *call);
 int write_maps(const struct kept *kept, pid_t pid);
 
+int make_cgroups(const struct kept *kept, struct made *made, const char *id);
+int remove_made_cgroups(const struct kept *kept, const struct made *made, const char *id, int wait);
+
 /* The foreground. What waits returns 1, 0 for what fails, or minus a signal that ends all this. */
 int is_alone_with_us(const struct container *box);
 void prepare(struct made *made, struct before *before);
@@ -83,8 +92,11 @@ int supervise(const struct made *made);
 void end_made(struct made *made);
 void put_away(int *fd);
 
-/* Both come back only where Python has to do it, with nothing left of what was tried. */
-void run_kept(const struct call *call);
+/*
+ * Both come back only where Python has to do it, with nothing left of what was tried. But of a container that has run and
+ * cannot be put away here, `run_kept` returns "DIRECTORY,CODE": its directory's descriptor, and its exit code.
+ */
+const char *run_kept(const struct call *call);
 void exec_kept(const struct call *call);
 
 #endif

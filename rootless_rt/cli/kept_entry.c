@@ -5,17 +5,6 @@
 
 #define WIRE_HEAD 16 /* plan/ops.py, encode: magic, length, number of ops */
 
-/* Where the first text of an op ends; 0 for no op. */
-uint64_t end_of_text(const struct kept *kept, uint64_t op)
-{
-	uint32_t length;
-
-	if (!op)
-		return 0;
-	memcpy(&length, kept->texts[P_PLAN].at + op + OP_HEAD, sizeof length);
-	return op + FIRST_FIELD + length;
-}
-
 static int read_text(const char *bytes, size_t size, size_t *at, struct text *text)
 {
 	uint32_t length;
@@ -81,29 +70,67 @@ static int is_command(const struct text *words)
 	return !words->length || (*words->at == '/' && !words->at[words->length - 1]);
 }
 
-/* Whether an op with a first field of a length, or of a number of words, can be there; its fields end before the plan. */
-static int is_place(const struct kept *kept, uint64_t at)
+/* Whether an op can be there, with the length of a text, or the number of its words, where that is said to be. */
+static int is_place(const struct kept *kept, uint64_t op, uint64_t field)
 {
 	const struct text *plan = &kept->texts[P_PLAN];
 	uint32_t size;
 
-	if (at < WIRE_HEAD || at > plan->length || plan->length - at < FIRST_FIELD)
+	if (op < WIRE_HEAD || field < op + OP_HEAD || field > plan->length || plan->length - field < sizeof size)
 		return 0;
-	memcpy(&size, plan->at + at + OP_HEAD, sizeof size);
-	return size < plan->length - at - FIRST_FIELD;
+	memcpy(&size, plan->at + field, sizeof size);
+	return size < plan->length - field - sizeof size;
 }
 
-/* The ops that the id, and the words of a command, are put into: in that order. */
+/* The place of the n-th text that the id ends: 0 when there are no more. */
+int place_of_id(const struct kept *kept, size_t index, struct place *place)
+{
+	const struct text *ids = &kept->texts[P_IDS];
+	uint32_t pair[2], size;
+
+	if (index >= ids->length / sizeof pair)
+		return 0;
+	memcpy(pair, ids->at + index * sizeof pair, sizeof pair);
+	memcpy(&size, kept->texts[P_PLAN].at + pair[1], sizeof size);
+	*place = (struct place){pair[0], pair[1], pair[1] + sizeof size + size};
+	return 1;
+}
+
+/* The texts that the id ends, and then the ops of a command's words: in that order. */
 static int are_places(const struct kept *kept)
 {
-	const uint64_t keyring = kept->numbers[K_KEYRING_AT], find = kept->numbers[K_FIND_AT];
-	const uint64_t exec = kept->numbers[K_EXEC_AT];
+	const uint64_t find = kept->numbers[K_FIND_AT], exec = kept->numbers[K_EXEC_AT];
+	const struct text *ids = &kept->texts[P_IDS];
+	uint64_t behind = 0;
+	uint32_t pair[2];
+	struct place place;
 
-	if (keyring && !is_place(kept, keyring))
+	if (ids->length % sizeof pair)
 		return 0;
+	for (size_t i = 0; i < ids->length / sizeof pair; i++) {
+		memcpy(pair, ids->at + i * sizeof pair, sizeof pair);
+		if (!is_place(kept, pair[0], pair[1]) || pair[0] < behind)
+			return 0;
+		place_of_id(kept, i, &place);
+		behind = place.end;
+	}
 	if (!(kept->numbers[K_FLAGS] & KEPT_EXEC) || kept->texts[P_PROCESS].length)
 		return !find && !exec;
-	return is_place(kept, find) && is_place(kept, exec) && end_of_text(kept, keyring) < find && find < exec;
+	return is_place(kept, find, find + OP_HEAD) && is_place(kept, exec, exec + OP_HEAD) && behind <= find &&
+	       find + FIRST_FIELD <= exec;
+}
+
+/* So many words in each group, each ended by a NUL; the first of a group is a path. */
+static int are_groups(const struct text *list, int words)
+{
+	int count = 0;
+
+	if (list->length && list->at[list->length - 1])
+		return 0;
+	for (const char *at = list->at; at < list->at + list->length; at += strlen(at) + 1)
+		if (count++ % words == 0 && *at != '/')
+			return 0;
+	return count % words == 0;
 }
 
 /* Names in /proc/PID/ns, each ended by a NUL. */
@@ -128,7 +155,7 @@ int read_kept(const char *bytes, size_t size, struct kept *kept)
 		if (!read_text(bytes, size, &at, &kept->texts[i]))
 			return 0;
 		int bytes_of_all_kinds = i == P_CONFIG || i == P_PROCESS || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
-					 i == P_JOINED || i == P_TOLERATED || i == P_EVIDENCE;
+					 i == P_JOINED || i == P_TOLERATED || i == P_IDS || i == P_EVIDENCE || i >= P_CGROUPS;
 		if (!bytes_of_all_kinds && memchr(texts[i].at, 0, texts[i].length))
 			return 0;
 	}
@@ -137,5 +164,6 @@ int read_kept(const char *bytes, size_t size, struct kept *kept)
 	if (*texts[P_PROGRAM].at != '/' || texts[P_PLAN].length < WIRE_HEAD || texts[P_TOLERATED].length % 4)
 		return 0;
 	return is_command(&texts[P_UID_HELPER]) && is_command(&texts[P_GID_HELPER]) && are_names(&texts[P_JOINED]) &&
-	       are_places(kept) && is_evidence(&texts[P_EVIDENCE]);
+	       are_groups(&texts[P_CGROUPS], 1) && are_groups(&texts[P_SETTINGS], 3) &&
+	       are_groups(&texts[P_SLOTS], 2) && are_places(kept) && is_evidence(&texts[P_EVIDENCE]);
 }

@@ -49,23 +49,6 @@ int wait_status(pid_t pid)
 	return status;
 }
 
-/* create.py, end_process: of one that is not going to execute its program. */
-void end_made(struct made *made)
-{
-	struct pollfd end = {.fd = made->pidfd, .events = POLLIN};
-
-	put_away(&made->connection);
-	if (made->pidfd >= 0)
-		send_signal(made->pidfd, SIGKILL);
-	if (made->starter) {
-		kill(made->starter, SIGKILL);
-		wait_status(made->starter);
-	}
-	if (made->pid && (made->pidfd < 0 || poll(&end, 1, END_MS) == 1))
-		wait_status(made->pid);
-	put_away(&made->pidfd);
-}
-
 /* launch.py, go_on. That rt-init has gone is read next. */
 void go_on(const struct made *made)
 {
@@ -75,8 +58,8 @@ void go_on(const struct made *made)
 		return;
 }
 
-/* Waits for rt-init's next message, and receives it: 1, 0 when that fails, or minus a signal that ends all this. */
-static int receive(const struct made *made, struct message *message, int *fd)
+/* Receives a message of rt-init: 1, or 0 when that fails. */
+static int take(const struct made *made, struct message *message, int *fd, int flags)
 {
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
@@ -85,16 +68,9 @@ static int receive(const struct made *made, struct message *message, int *fd)
 	struct iovec part = {message, sizeof *message};
 	struct msghdr all = {
 		.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-	struct pollfd both[] = {{.fd = made->connection, .events = POLLIN}, {.fd = made->signals, .events = POLLIN}};
-	struct signalfd_siginfo info;
 
 	*fd = -1;
-	if (poll(both, 2, -1) < 0)
-		return 0;
-	/* Once rt-init has something to say, the program may run: the signal is then its own (supervise.py, until). */
-	if (!both[0].revents)
-		return read(made->signals, &info, sizeof info) == sizeof info ? -(int)info.ssi_signo : 0;
-	ssize_t got = recvmsg(made->connection, &all, MSG_CMSG_CLOEXEC);
+	ssize_t got = recvmsg(made->connection, &all, flags | MSG_CMSG_CLOEXEC);
 	if (got < 0 && errno != ECONNRESET)
 		return 0;
 	if (got <= 0) {
@@ -105,6 +81,56 @@ static int receive(const struct made *made, struct message *message, int *fd)
 	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(head), sizeof *fd);
 	return (size_t)got >= sizeof *message - sizeof message->rest;
+}
+
+/* Takes the process and its pidfd from the message that tells of it; 0 for another message, whose descriptor goes. */
+static int note_process(struct made *made, const struct message *message, int *fd)
+{
+	if (message->type == MSG_PID && *fd >= 0) {
+		made->pid = message->value;
+		made->pidfd = *fd;
+		return 1;
+	}
+	put_away(fd);
+	return 0;
+}
+
+/* Waits for rt-init's next message, and receives it: 1, 0 when that fails, or minus a signal that ends all this. */
+static int receive(const struct made *made, struct message *message, int *fd)
+{
+	struct pollfd both[] = {{.fd = made->connection, .events = POLLIN}, {.fd = made->signals, .events = POLLIN}};
+	struct signalfd_siginfo info;
+
+	*fd = -1;
+	if (poll(both, 2, -1) < 0)
+		return 0;
+	/* Once rt-init has something to say, the program may run: the signal is then its own (supervise.py, until). */
+	if (!both[0].revents)
+		return read(made->signals, &info, sizeof info) == sizeof info ? -(int)info.ssi_signo : 0;
+	return take(made, message, fd, 0);
+}
+
+/* create.py, end_process: of one that is not going to execute its program. */
+void end_made(struct made *made)
+{
+	struct message message;
+	int fd;
+
+	if (made->starter) {
+		kill(made->starter, SIGKILL);
+		wait_status(made->starter);
+	}
+	/* It may have told of the new process, and nobody has listened. */
+	while (made->connection >= 0 && made->pidfd < 0 && take(made, &message, &fd, MSG_DONTWAIT) > 0 &&
+	       message.type != MSG_GONE)
+		note_process(made, &message, &fd);
+	put_away(&made->connection);
+	struct pollfd end = {.fd = made->pidfd, .events = POLLIN};
+	if (made->pidfd >= 0)
+		send_signal(made->pidfd, SIGKILL);
+	if (made->pid && (made->pidfd < 0 || poll(&end, 1, END_MS) == 1))
+		wait_status(made->pid);
+	put_away(&made->pidfd);
 }
 
 /* create.py, outcome: a note of an op that the plan says nothing of makes no difference. */
@@ -129,14 +155,11 @@ int until_sync(const struct kept *kept, struct made *made, int marker)
 	while (!waiting || !made->pid) {
 		if ((got = receive(made, &message, &fd)) <= 0)
 			return got;
-		if (message.type == MSG_PID && fd >= 0) {
-			made->pid = message.value;
-			made->pidfd = fd;
+		if (note_process(made, &message, &fd)) {
 			wait_status(made->starter);
 			made->starter = 0;
 			continue;
 		}
-		put_away(&fd);
 		if (message.type == MSG_SYNC)
 			waiting = message.value;
 		else if (!makes_no_difference(kept, &message))

@@ -128,17 +128,17 @@ static void add_length(char *at, size_t more)
 	memcpy(at, &length, sizeof length);
 }
 
-/* Fills a text in behind the first one of the op at `op`. */
-static void fill_text(const struct kept *kept, struct filling *to, uint64_t op, const char *text)
+/* Fills in the end of the text at that place. */
+static void fill_text(struct filling *to, const struct place *place, const char *text)
 {
-	const size_t length = strlen(text);
+	const size_t length = strlen(text), field = place->field - place->op;
 
-	take_up_to(to, op);
+	take_up_to(to, place->op);
 	char *const start = to->wire + to->used;
-	take_up_to(to, end_of_text(kept, op));
+	take_up_to(to, place->end);
 	add(to, text, length);
 	add_length(start + OP_LENGTH, length);
-	add_length(start + OP_HEAD, length);
+	add_length(start + field, length);
 }
 
 static size_t size_of_words(char *const *words, uint32_t *count)
@@ -172,21 +172,22 @@ static void fill_words(struct filling *to, uint64_t op, char *const *words)
 static char *plan_for(const struct kept *kept, const struct call *call, size_t *size)
 {
 	const struct text *plan = &kept->texts[P_PLAN];
-	const uint64_t *numbers = kept->numbers;
-	const int with_words = numbers[K_EXEC_AT] != 0;
+	const uint64_t find = kept->numbers[K_FIND_AT], exec = kept->numbers[K_EXEC_AT];
+	const size_t ids = kept->texts[P_IDS].length / (2 * sizeof(uint32_t));
+	struct place place;
 	uint32_t count;
 
-	*size = plan->length + (numbers[K_KEYRING_AT] ? strlen(call->id) : 0);
-	if (with_words)
+	*size = plan->length + ids * strlen(call->id);
+	if (exec)
 		*size += strlen(call->words[0]) + size_of_words(call->words, &count);
 	struct filling to = {.plan = plan, .wire = *size <= UINT32_MAX ? malloc(*size) : NULL};
 	if (!to.wire)
 		return NULL;
-	if (numbers[K_KEYRING_AT])
-		fill_text(kept, &to, numbers[K_KEYRING_AT], call->id);
-	if (with_words) {
-		fill_text(kept, &to, numbers[K_FIND_AT], call->words[0]);
-		fill_words(&to, numbers[K_EXEC_AT], call->words);
+	for (size_t i = 0; place_of_id(kept, i, &place); i++)
+		fill_text(&to, &place, call->id);
+	if (exec) {
+		fill_text(&to, &(struct place){find, find + OP_HEAD, find + FIRST_FIELD}, call->words[0]);
+		fill_words(&to, exec, call->words);
 	}
 	take_up_to(&to, plan->length);
 	add_length(to.wire + 8, *size - plan->length); /* behind the magic: the length of all */

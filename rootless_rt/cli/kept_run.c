@@ -1,4 +1,6 @@
 /* `rt run` of a kept plan, in the order of cli/cmd_run.py and container/create.py. */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +10,10 @@
 #include "kept.h"
 
 /* create.py, take_back. */
-static void take_back(struct made *made, const char *id)
+static void take_back(const struct kept *kept, struct made *made, const char *id)
 {
 	end_made(made);
+	remove_made_cgroups(kept, made, id, 1);
 	if (made->box.directory < 0)
 		return;
 	remove_container(&made->box, id);
@@ -38,8 +41,11 @@ static int make(const struct kept *kept, struct made *made, const struct call *c
 	if (!start_init(kept, made) || !identify(getpid(), made->maker_started, sizeof made->maker_started) ||
 	    !read_boot_id(made->boot, sizeof made->boot) ||
 	    !write_file(&made->box, "config.json", config->at, config->length) ||
-	    !write_state(kept, made, call->id, "creating", "state.json") || !send_plan(kept, made, call))
+	    !write_state(kept, made, call->id, "creating", "state.json") || !make_cgroups(kept, made, call->id) ||
+	    !send_plan(kept, made, call))
 		return 0;
+	while (made->fd_count)
+		put_away(&made->fds[--made->fd_count]);
 	if ((got = until_sync(kept, made, SYNC_MAPS)) <= 0 || !(got = map_and_save(kept, made, call->id)))
 		return got;
 	if ((got = until_sync(kept, made, SYNC_CREATED)) <= 0)
@@ -49,36 +55,45 @@ static int make(const struct kept *kept, struct made *made, const struct call *c
 	return until_started(kept, made);
 }
 
-/* cmd_run.py, _remove: somebody may have deleted it already. */
-static int forget(struct made *made, const char *id)
+/* cmd_run.py, _put_away: 1 when all is gone; somebody may have deleted it already. */
+static int forget(const struct kept *kept, struct made *made, const char *id, int code)
 {
-	return !relock_container(&made->box, id) || remove_container(&made->box, id);
+	if (!relock_container(&made->box, id))
+		return 1;
+	/* Of what has been killed, its cgroup tells Python the reason. */
+	if (code == 128 + SIGKILL && made->cgroups)
+		return 0;
+	return remove_made_cgroups(kept, made, id, 0) && remove_container(&made->box, id);
 }
 
-void run_kept(const struct call *call)
+const char *run_kept(const struct call *call)
 {
+	static char held[32];
 	struct made made = NOTHING_MADE;
 	struct before before;
 	struct kept kept;
 
 	if (call->other || !find_kept_run(call, &kept) || !still_holds(&kept, call->id) || !is_alone_with_us(NULL))
-		return;
+		return "";
 	prepare(&made, &before);
 	int got = made.signals < 0 ? 0 : make(&kept, &made, call);
 	if (got <= 0) {
-		take_back(&made, call->id);
+		while (made.fd_count)
+			put_away(&made.fds[--made.fd_count]);
+		take_back(&kept, &made, call->id);
 		if (got < 0)
 			_exit(128 - got);
 		give_back(&made, &before);
-		return;
+		return "";
 	}
 	put_away(&made.connection);
 	/* From here on the container is like any other: others may signal, stop and delete it. */
 	flock(made.box.directory, LOCK_UN);
 	int code = supervise(&made);
-	if (!forget(&made, call->id)) {
-		dprintf(2, "rt: cannot remove the container's directory\nhint: rt delete --force %s\n", call->id);
-		code = 1;
-	}
-	_exit(code);
+	if (forget(&kept, &made, call->id, code))
+		_exit(code);
+	give_back(&made, &before);
+	fcntl(made.box.directory, F_SETFD, 0);
+	snprintf(held, sizeof held, "%d,%d", made.box.directory, code);
+	return held;
 }

@@ -94,8 +94,10 @@ static int open_bundle(const char *given, char *path)
 }
 
 /* What this release has kept in a file of the cache. */
-static int read_entry(const char *prefix, uint64_t hash, struct kept *kept)
+static int read_entry(const struct call *call, const char *prefix, uint64_t hash, struct kept *kept)
 {
+	const char *manager = call->manager && strcmp(call->manager, "auto") ? call->manager : "";
+
 	char name[16];
 	size_t size;
 	int folder = open_folder();
@@ -105,7 +107,8 @@ static int read_entry(const char *prefix, uint64_t hash, struct kept *kept)
 	snprintf(name, sizeof name, "%s%02x", prefix, (unsigned)(hash % KEPT_SLOTS));
 	const char *bytes = read_whole(folder, name, PLAIN_FILE, 1, KEPT_LIMIT, &size);
 	close(folder);
-	return bytes && read_kept(bytes, size, kept) && !strcmp(kept->texts[P_VERSION].at, RT_RELEASE);
+	return bytes && read_kept(bytes, size, kept) && !strcmp(kept->texts[P_VERSION].at, RT_RELEASE) &&
+	       !strcmp(kept->texts[P_MANAGER].at, manager);
 }
 
 static int is_same(const struct text *wanted, const char *bytes, size_t size)
@@ -121,7 +124,7 @@ int find_kept_run(const struct call *call, struct kept *kept)
 	size_t size = 0;
 	int place = open_bundle(call->bundle, bundle);
 
-	if (place < 0 || !read_entry("", hashed(HASH_START, bundle, strlen(bundle)), kept))
+	if (place < 0 || !read_entry(call, "", hashed(HASH_START, bundle, strlen(bundle)), kept))
 		return 0;
 	if (kept->numbers[K_FLAGS] & KEPT_EXEC || strcmp(kept->texts[P_BUNDLE].at, bundle))
 		return 0;
@@ -146,7 +149,7 @@ int find_kept_exec(const struct call *call, const struct container *box, struct 
 	if (!config || !process || !process_size != !call->process)
 		return 0;
 	uint64_t hash = hashed(HASH_START, config, at_most(size));
-	return read_entry(KEPT_EXEC_PREFIX, hashed(hash, process, at_most(process_size)), kept) &&
+	return read_entry(call, KEPT_EXEC_PREFIX, hashed(hash, process, at_most(process_size)), kept) &&
 	       kept->numbers[K_FLAGS] & KEPT_EXEC && is_same(&kept->texts[P_CONFIG], config, size) &&
 	       is_same(&kept->texts[P_PROCESS], process, process_size);
 }
@@ -227,21 +230,19 @@ int write_state(const struct kept *kept, struct made *made, const char *id, cons
 		[HOLE_MAKER_PID] = maker,
 		[HOLE_MAKER_STARTED] = made->maker_started,
 	};
-	char *bytes = malloc(text->length + HOLES * 512);
-	size_t used = 0, holes = 0;
-	if (!bytes)
+	char *bytes = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&bytes, &size);
+	if (!out)
 		return 0;
 	for (size_t at = 0; at < text->length; at++) {
 		unsigned char c = (unsigned char)text->at[at];
-		if (c < 1 || c > HOLES) {
-			bytes[used++] = (char)c;
-		} else if (holes++ < HOLES) {
-			size_t length = strlen(fill[c - 1]);
-			memcpy(bytes + used, fill[c - 1], length);
-			used += length;
-		}
+		if (c < 1 || c > HOLES)
+			fputc(c, out);
+		else
+			fputs(fill[c - 1], out);
 	}
-	int written = holes == HOLES && write_file(&made->box, name, bytes, used);
+	int written = !fclose(out) && write_file(&made->box, name, bytes, size);
 	free(bytes);
 	return written;
 }

@@ -15,7 +15,6 @@
 enum kept_number {
 	K_SIZE,
 	K_FLAGS,
-	K_KEYRING_AT,
 	K_FIND_AT,
 	K_EXEC_AT,
 	KEPT_NUMBERS
@@ -36,7 +35,12 @@ enum kept_text {
 	P_GID_HELPER,
 	P_JOINED,
 	P_TOLERATED,
+	P_IDS,
 	P_EVIDENCE,
+	P_MANAGER,
+	P_CGROUPS,
+	P_SETTINGS,
+	P_SLOTS,
 	KEPT_TEXTS
 };
 

@@ -163,8 +163,10 @@ const char *shortcut(int argc, char **argv)
 
 	if (!read_call(argc, argv, &call))
 		return "";
-	if (call.verb == RUN || call.verb == EXEC) {
-		(call.verb == RUN ? run_kept : exec_kept)(&call);
+	if (call.verb == RUN)
+		return run_kept(&call);
+	if (call.verb == EXEC) {
+		exec_kept(&call);
 		return "";
 	}
 	/* As Python has them. */

@@ -24,6 +24,7 @@ struct call {
 	const char *bundle; /* of run; NULL: not given */
 	const char *process; /* of exec; NULL: not given */
 	char *const *words; /* of exec without `process`: the command, ended by NULL */
+	const char *manager; /* --cgroup-manager; NULL: not given */
 	int other; /* whether there are other global options, of which run may have to know */
 	const char *id;
 	int signal;
@@ -73,8 +74,9 @@ int end_process(int pidfd);
 int remove_cgroups(const struct record *record);
 
 /*
- * Ends the program when the call has been performed. Else it comes back with "", or, when Python has to see a `start`
- * through that has been begun here, with the numbers of the two descriptors to do that with: "DIRECTORY,CONNECTION".
+ * Ends the program when the call has been performed. Else it comes back with "", or, when Python has to see through what
+ * has been begun here, with what it takes: of a `start`, "DIRECTORY,CONNECTION", the numbers of two descriptors; of a
+ * `run`, see run_kept.
  */
 const char *shortcut(int argc, char **argv);
 

@@ -229,6 +229,8 @@ int read_call(int argc, char **argv, struct call *call)
 			return 0;
 		if (said.option == GLOBALS)
 			call->root = said.value;
+		else if (!strcmp(said.option->name, "cgroup-manager"))
+			call->manager = said.value;
 		else
 			call->other = 1;
 	}

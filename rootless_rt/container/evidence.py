@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from rootless_rt.host.facts import HostFacts
 
+CPUSET = ("cpuset.cpus", "cpuset.mems")
+"""What a new cgroup of v1 gets from the one above it."""
 KINDS = ("file", "lines", "code", "node", "missing", "room", "variable", "limit", "ids")
 
 
@@ -98,6 +100,7 @@ def _of_cgroups(facts: HostFacts) -> list[bytes]:
         places |= {above, own or above}
     for place in sorted(places):
         items += [_there(place), _there(place + "/cgroup.procs"), _item("room", place, b"")]
+        items += [_file(f"{place}/{name}") for name in CPUSET if paths.exists(f"{place}/{name}")]
     if view.mode == "v2" and (facts.euid != 0 or not facts.initial_userns):
         from rootless_rt.cgroups.bus import candidates
 

@@ -14,11 +14,15 @@ The form, in the machine's byte order: MAGIC, a u64 for each of NUMBERS, then fo
 u32, its bytes, a NUL.
 
     state       the text of state.json, with a byte of HOLES wherever the next container's differs
-    keyring_at  where the op of the session keyring is, whose name the id ends; 0: there is none
+    ids         where the id ends a text of the plan: places of the op and of the text's length, each u32
     process     of an exec with --process: the bytes of that file; then the words are in the plan
     find_at     of an exec: where the op is that looks for the program, without the first word of the command
     exec_at     of an exec: where the op is that executes it, without the words
     joined      of an exec: the names in /proc/PID/ns of the namespaces to join, in that order
+    manager     what --cgroup-manager said; empty: nothing
+    cgroups     directories in which the container's cgroups are made, named by its id
+    settings    what is written there: directory, file and text, each ended by a NUL
+    slots       what of them goes with the plan: directory and file, each ended by a NUL. No file: itself
     tolerated   the ops, each as u32, of which rt-init's note that they failed makes a difference
 """
 
@@ -31,7 +35,7 @@ from rootless_rt import paths
 from rootless_rt.container import evidence
 from rootless_rt.container.record import has_cgroup
 from rootless_rt.init.launch import program_path
-from rootless_rt.plan.ops import Op, encode
+from rootless_rt.plan.ops import Op, encode, encode_op
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.spec.names import NAMESPACES
 from rootless_rt.version import VERSION
@@ -48,10 +52,11 @@ if TYPE_CHECKING:
 
 FOLDER = "plans"
 MAGIC = b"rtkept01"
-NUMBERS = ("size", "flags", "keyring_at", "find_at", "exec_at")
+NUMBERS = ("size", "flags", "find_at", "exec_at")
 TEXTS = (
     *("version", "bundle", "config", "process", "rootfs", "program", "plan", "state"),
-    *("uid_map", "gid_map", "uid_helper", "gid_helper", "joined", "tolerated", "evidence"),
+    *("uid_map", "gid_map", "uid_helper", "gid_helper", "joined", "tolerated", "ids", "evidence"),
+    *("manager", "cgroups", "settings", "slots"),
 )
 FLAGS = {"MAPS": 1, "DENY_GROUPS": 2, "EXEC": 4}
 """MAPS: the maps of a user namespace are to be written. DENY_GROUPS: setgroups(2) is denied in it first.
@@ -80,7 +85,7 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
         found = evidence.gather(spec.data, prepared.facts, helpers=any(maps[2:]))
         if found is None:
             return None
-        wire, keyring_at = without_name(prepared.plan.ops, container.handle.id)
+        wire, ids = without_id(prepared.plan.ops, container.handle.id, prepared.cgroup.paths)
         return compiled(
             {
                 "bundle": paths.fsencode(spec.bundle),
@@ -88,11 +93,13 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
                 "rootfs": paths.fsencode(spec.rootfs),
                 "plan": wire,
                 "state": with_holes(container.state),
+                "ids": ids,
                 "tolerated": tolerated(prepared.plan),
                 "evidence": found,
                 **{name: paths.fsencode(text) for name, text in zip(_MAPS, maps, strict=True)},
+                **_of_cgroups(prepared, options),
             },
-            (flags, keyring_at, 0, 0),
+            (flags, 0, 0),
         )
 
     _keep(slot(paths.fsencode(spec.bundle)), made)
@@ -113,16 +120,18 @@ def keep_exec(container: Container, document: bytes = b"") -> None:
         if found is None:
             return None
         if document:
-            wire, keyring_at = without_name(container.plan.ops, container.handle.id)
-            places = (keyring_at, 0, 0)
+            wire, ids = without_id(container.plan.ops, container.handle.id)
+            places = (0, 0)
         else:
-            wire, places = without_words(container.plan.ops, container.handle.id)
+            wire, ids, places = without_words(container.plan.ops, container.handle.id)
         joined = "".join(paths.basename(path) + "\0" for _, path in container.plan.fds)
         return compiled(
             {
                 "config": spec.raw,
                 "process": document,
                 "plan": wire,
+                "ids": ids,
+                "manager": container.options.cgroup_manager.removeprefix("auto").encode(),
                 "joined": joined.encode(),
                 "tolerated": tolerated(container.plan),
                 "evidence": found,
@@ -162,13 +171,14 @@ def is_plain(container: Container, prepared: Prepared, options: Options) -> bool
         and options.new_keyring
         and options.pivot
         and options.foreground
-        and prepared.cgroup.kind == "none"
+        and _is_plain_cgroup(prepared)
         and not prepared.limits
         and prepared.outside is None
         and container.served is None
         and container.console < 0
         and plan.own_pid
-        and not (plan.fds or plan.lent or plan.tuning or plan.outside or plan.notifies)
+        and all(kind in ("into-cgroup", "tasks") for kind, _ in plan.fds)
+        and not (plan.lent or plan.tuning or plan.outside or plan.notifies)
         and not (plan.degradations or plan.warnings)
         and not (spec.changes or any(spec.data.get("hooks", {}).values()))
         and not (facts.lsm or facts.join_order or spec.data["process"].get("scheduler"))
@@ -214,15 +224,30 @@ def tolerated(plan: Plan) -> bytes:
     return b"".join([index.to_bytes(4, sys.byteorder) for index in sorted(plan.tolerated)])
 
 
-def without_name(ops: Sequence[Op], container_id: str) -> tuple[bytes, int]:
-    """The encoded plan without the id, and the place of the op that is to have it."""
-    name = f"_ses.{container_id}"
-    nameless = [Op("keyring", "_ses.") if op.name == "keyring" and op.args == (name,) else op for op in ops]
-    return encode(nameless), _place(nameless, lambda index: nameless[index] is not ops[index])
+def without_id(ops: Sequence[Op], container_id: str, cgroups: Sequence[str] = ()) -> tuple[bytes, bytes]:
+    """The encoded plan without the id, and the places where it belongs.
+
+    It ends the name of the session keyring, and the paths of the container's own `cgroups`.
+    """
+    wire = bytearray(encode([]))
+    places = []
+    for op in ops:
+        behind = -1  # of the text that the id ends, in the op's fields
+        if op.name == "keyring" and op.args == (f"_ses.{container_id}",):
+            op, behind = Op("keyring", "_ses."), 0
+        elif op.name == "source" and op.args[1] in cgroups:
+            slot_, path, *others = op.args
+            op, behind = Op("source", slot_, path.removesuffix(container_id), *others, label=op.label), 8
+        if behind >= 0:
+            places += [len(wire), len(wire) + 8 + behind]
+        wire += encode_op(op)
+    wire[8:12] = len(wire).to_bytes(4, sys.byteorder)
+    wire[12:16] = len(ops).to_bytes(4, sys.byteorder)
+    return bytes(wire), b"".join([place.to_bytes(4, sys.byteorder) for place in places])
 
 
-def without_words(ops: Sequence[Op], container_id: str) -> tuple[bytes, tuple[int, int, int]]:
-    """`without_name`, and without the words of the program; the places of those three ops."""
+def without_words(ops: Sequence[Op], container_id: str) -> tuple[bytes, bytes, tuple[int, int]]:
+    """`without_id`, and without the words of the program; places of the two ops that have them."""
     wordless = []
     for op in ops:
         if op.name == "find":
@@ -230,20 +255,62 @@ def without_words(ops: Sequence[Op], container_id: str) -> tuple[bytes, tuple[in
         elif op.name == "exec":
             op = Op("exec", [], op.args[1], label=op.label)
         wordless.append(op)
-    wire, keyring_at = without_name(wordless, container_id)
-    # The id comes before both.
-    shift = len(wire) - len(encode(wordless))
-    find_at = shift + _place(wordless, lambda index: wordless[index].name == "find")
-    exec_at = shift + _place(wordless, lambda index: wordless[index].name == "exec")
-    return wire, (keyring_at, find_at, exec_at)
+    wire, ids = without_id(wordless, container_id)
+    places = {}
+    at = 16
+    for op in wordless:
+        places[op.name] = at
+        at += 8 + int.from_bytes(wire[at + 4 : at + 8], sys.byteorder)
+    return wire, ids, (places["find"], places["exec"])
 
 
-def _place(ops: Sequence[Op], sought: Callable[[int], bool]) -> int:
-    """Where the first op so sought begins in the encoded plan; 0 for none."""
-    for index in range(len(ops)):
-        if sought(index):
-            return len(encode(list(ops[:index])))
-    return 0
+def _is_plain_cgroup(prepared: Prepared) -> bool:
+    """Whether it has none, or those of v1 that root makes, each named by the id alone."""
+    cgroup, facts = prepared.cgroup, prepared.facts
+    if cgroup.kind == "none":
+        return True
+    return (
+        cgroup.kind == "v1"
+        and facts.euid == 0
+        and facts.initial_userns
+        and "parents" not in cgroup.to_state()
+        and not cgroup.reason
+    )
+
+
+def _of_cgroups(prepared: Prepared, options: Options) -> dict[str, bytes]:
+    """Where cgroups are made, what is written there, and what of them the plan is given."""
+    manager = options.cgroup_manager.removeprefix("auto").encode()
+    if prepared.cgroup.kind == "none":
+        return {"manager": manager}
+    from rootless_rt.cgroups import devices
+
+    settings = []
+    for names, path in prepared.cgroup.to_state()["paths"].items():
+        above = paths.dirname(path)
+        if "cpuset" in names.split(","):
+            for name in evidence.CPUSET:
+                settings.append((above, name, evidence.read(f"{path}/{name}").decode().strip()))
+        rules = prepared.spec.data.get("linux", {}).get("resources", {}).get("devices")
+        if rules and "devices" in names.split(","):
+            settings += [(above, name, line) for name, line in devices.v1_writes(rules)]
+    unified = prepared.cgroup.to_state()["paths"].get("unified", "")
+    slots = [
+        (paths.dirname(unified), "")
+        if kind == "into-cgroup"
+        else (paths.dirname(paths.dirname(path)), "tasks")
+        for kind, path in prepared.plan.fds
+    ]
+    return {
+        "manager": manager,
+        "cgroups": _list([paths.dirname(path) for path in prepared.cgroup.paths]),
+        "settings": _list([word for setting in settings for word in setting]),
+        "slots": _list([word for slot_ in slots for word in slot_]),
+    }
+
+
+def _list(words: Sequence[str]) -> bytes:
+    return b"".join([paths.fsencode(word) + b"\0" for word in words])
 
 
 def with_holes(state: dict[str, Any]) -> bytes:
@@ -261,12 +328,17 @@ def with_holes(state: dict[str, Any]) -> bytes:
         "created": words["created"],
         "maker": {**state["maker"], "pid": numbers["maker_pid"], "startTime": words["maker_started"]},
     }
+    cgroup = state["cgroup"]
+    if "paths" in cgroup:
+        named = {
+            names: path.removesuffix(state["id"]) + words["id"] for names, path in cgroup["paths"].items()
+        }
+        holey["cgroup"] = {**cgroup, "paths": named}
     text = paths.fsencode(dumps(holey))
     for index, name in enumerate(HOLES):
         sought = str(numbers[name]) if name in numbers else words[name]
-        before, found, after = text.partition(sought.encode())
-        assert found, name
-        text = before + bytes([1 + index]) + after
+        assert sought.encode() in text, name
+        text = text.replace(sought.encode(), bytes([1 + index]))
     return text
 
 

@@ -42,13 +42,19 @@ static void read_one(const char *bytes, size_t size)
 	const uint64_t *numbers = kept.numbers;
 	const size_t length = kept.texts[P_PLAN].length;
 	touch_words(&kept.texts[P_JOINED]);
-	for (int i = K_KEYRING_AT; i <= K_EXEC_AT; i++) {
-		check(numbers[i] < length && end_of_text(&kept, numbers[i]) < length);
-		check(!numbers[i] || numbers[i] >= 16);
-	}
-	if (numbers[K_EXEC_AT])
-		check(end_of_text(&kept, numbers[K_KEYRING_AT]) < numbers[K_FIND_AT] &&
-		      numbers[K_FIND_AT] < numbers[K_EXEC_AT]);
+	struct place place = {0};
+	uint64_t behind = 0;
+	for (size_t i = 0; place_of_id(&kept, i, &place); i++, behind = place.end)
+		check(behind <= place.op && place.op < place.field && place.field < place.end && place.end < length);
+	const uint64_t find = numbers[K_FIND_AT], exec = numbers[K_EXEC_AT];
+	check(!exec || (behind <= find && find + FIRST_FIELD <= exec && exec + FIRST_FIELD < length));
+	for (const char *at = kept.texts[P_SETTINGS].at; at < kept.texts[P_SETTINGS].at + kept.texts[P_SETTINGS].length;)
+		for (int i = 0; i < 3; i++)
+			at += strlen(at) + 1;
+	for (const char *at = kept.texts[P_SLOTS].at; at < kept.texts[P_SLOTS].at + kept.texts[P_SLOTS].length;)
+		for (int i = 0; i < 2; i++)
+			at += strlen(at) + 1;
+	touch_words(&kept.texts[P_CGROUPS]);
 	check(length >= 12);
 	while ((got = next_item(&kept.texts[P_EVIDENCE], &at, &item)) > 0) {
 		touch(&item.name);

@@ -95,28 +95,33 @@ def kept_plans() -> dict[str, bytes]:
         Op("find", "p", "/bin"),
         Op("exec", ["p", "q"], ["A=b"]),
     ]
-    wire, keyring_at = kept.without_name(ops, "c")
+    wire, ids = kept.without_id(ops, "c")
     texts = {
         "bundle": b"/b",
         "config": b"{}",
         "rootfs": b"/b/r",
         "program": b"/i",
         "plan": wire,
+        "ids": ids,
+        "cgroups": b"/sys/a\0/sys/b\0",
+        "settings": b"/sys/a\0f\0text\0",
+        "slots": b"/sys/a\0\0/sys/b\0tasks\0",
         "state": b'{"id":"\x01"}',
         "uid_map": b"0 1 1\n",
         "gid_helper": b"/g\0001\0",
         "evidence": evidence,
     }
-    wordless, places = kept.without_words(ops, "c")
+    wordless, _, places = kept.without_words(ops, "c")
     added = {
         "config": b"{}",
         "program": b"/i",
         "plan": wordless,
+        "ids": ids,
         "joined": b"user\0mnt\0",
         "evidence": evidence,
     }
     found = {
-        "run": kept.compiled(texts, (1, keyring_at, 0, 0)),
+        "run": kept.compiled(texts, (1, 0, 0)),
         "exec": kept.compiled({**added, "tolerated": b"\1\0\0\0"}, (kept.FLAGS["EXEC"], *places)),
     }
     return {name: data for name, data in found.items() if data is not None}

@@ -30,7 +30,7 @@ int main(void)
 		argv[count + 1] = NULL;
 		if (read_call(count + 1, argv, &call))
 			printf("%d\t%s\t%d\t%d\t%d\t%s\t%s\t%d\t%s\n", call.verb, call.id, call.signal, call.all,
-			       call.force, call.root ? call.root : "", call.bundle ? call.bundle : call.process ? call.process : "", call.other,
+			       call.force, call.root ? call.root : "", call.bundle ? call.bundle : call.process ? call.process : "", call.other || call.manager,
 			       call.words && call.words[0] ? call.words[0] : "");
 		else
 			puts("-");

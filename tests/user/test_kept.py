@@ -19,48 +19,12 @@ from typing import Any
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
+from lab.kept import Kept
 from lab.leftovers import Ground
 from lab.runtime import RT, Runtime
-from lab.shortcuts import LONG, Alone, told
+from lab.shortcuts import LONG, told
 
 Config = dict[str, Any]
-
-
-class Kept:
-    """A bundle whose plan has been kept, and the launcher that can do no more than perform it."""
-
-    def __init__(self, rt: Runtime, alone: Path, box: Bundle, cache: Path) -> None:
-        self.rt = rt
-        self.box = box
-        self.cache = cache
-        self.environment = {**rt.user.environment(), "XDG_CACHE_HOME": str(cache)}
-        self.alone = Alone(alone, rt)
-
-    def argv(self) -> list[str]:
-        return ["run", "--bundle", str(self.box.path), "c"]
-
-    def keep(self) -> Kept:
-        """Run once through Python."""
-        done = self.through_python()
-        assert "warning" not in done.stderr, done
-        return self
-
-    def through_python(self, **options: Any) -> subprocess.CompletedProcess[str]:
-        return self.rt(*LONG, *self.argv(), **{"env": self.environment, **options})
-
-    def by_itself(self, **options: Any) -> subprocess.CompletedProcess[str] | None:
-        """What the launcher does; None when it leaves the call to Python."""
-        done = self.alone(*self.argv(), **{"env": self.environment, **options})
-        if "rootless_rt" in done.stderr:
-            assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("rt: cannot read ")
-            assert list(self.rt.root.iterdir()) == []
-            return None
-        return done
-
-    @property
-    def files(self) -> list[Path]:
-        folder = self.cache / "rt/plans"
-        return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 @pytest.fixture
@@ -410,7 +374,24 @@ def test_other_options_are_python_s(kept: Kept, name: str) -> None:
     assert "rootless_rt" in done.stderr and list(kept.rt.root.iterdir()) == []
 
 
-@pytest.mark.parametrize("option", [["--degrade=strict"], ["--debug"], ["--cgroup-manager", "disabled"]])
+def test_a_plan_is_kept_for_one_manager_of_cgroups(kept: Kept) -> None:
+    kept.keep()
+    program, *words = kept.alone.argv(*kept.argv())
+
+    def call(*argv: str) -> int | None:
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, **as_user(kept))
+        return None if "rootless_rt" in done.stderr else done.returncode
+
+    for option in ("disabled", "cgroupfs", "systemd"):
+        assert call(program, "--cgroup-manager", option, *words) is None
+    assert call(program, "--cgroup-manager=auto", *words) == 7
+    disabled = ("--cgroup-manager", "disabled")
+    assert call(RT, *LONG, *disabled, *words) == 7
+    assert call(program, *disabled, *words) == 7
+    assert kept.by_itself() is None
+
+
+@pytest.mark.parametrize("option", [["--degrade=strict"], ["--debug"], ["--systemd-cgroup"]])
 def test_global_options_that_change_the_plan_are_python_s(kept: Kept, option: list[str]) -> None:
     kept.keep()
     program, *words = kept.alone.argv(*kept.argv())

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab.bundles import rootless_config
+from lab.bundles import plain_config, rootless_config
 from lab.tree import TREE
 
+from rootless_rt.cgroups.none import NoCgroup
+from rootless_rt.cgroups.v1 import V1
+from rootless_rt.cgroups.v2 import V2
 from rootless_rt.container import evidence, kept
 from rootless_rt.container.prepare import Options
-from rootless_rt.host.facts import HostFacts
+from rootless_rt.host.facts import CgroupFacts, HostFacts
 from rootless_rt.host.seccomp import SeccompFilter
 from rootless_rt.plan.build import plan
 from rootless_rt.plan.execute import exec_plan
@@ -39,28 +42,28 @@ def made(container_id: str, **config: Any) -> Plan:
     return plan(from_bytes(dumps(document).encode(), "/b"), facts, Policy(container_id, start_later=False))
 
 
-def filled(wire: bytes, keyring_at: int, container_id: str, *others: int, words: Sequence[str] = ()) -> bytes:
+def filled(wire: bytes, ids: bytes, container_id: str, *others: int, words: Sequence[str] = ()) -> bytes:
     """As kept_init.c, plan_for."""
     data = bytearray(wire)
 
-    def grow(at: int, size: int) -> None:
-        data[at : at + 4] = (int.from_bytes(data[at : at + 4], sys.byteorder) + size).to_bytes(
-            4, sys.byteorder
-        )
+    def number(at: int) -> int:
+        return int.from_bytes(data[at : at + 4], sys.byteorder)
 
-    def fill(op: int, text: bytes, behind: int, count: int) -> None:
-        data[op + 12 + behind : op + 12 + behind] = text
-        for at, size in ((8, len(text)), (op + 4, len(text)), (op + 8, count)):
-            grow(at, size)
+    def fill(op: int, field: int, text: bytes, count: int) -> None:
+        at = field + 4 + (number(field) if count else 0)
+        data[at:at] = text
+        for place, more in ((8, len(text)), (op + 4, len(text)), (field, count)):
+            data[place : place + 4] = (number(place) + more).to_bytes(4, sys.byteorder)
 
     if others:
         find_at, exec_at = others
         texts = [word.encode("utf-8", "surrogateescape") for word in words]
         listed = b"".join(len(text).to_bytes(4, sys.byteorder) + text + b"\0" for text in texts)
-        fill(exec_at, listed, 0, len(words))
-        fill(find_at, texts[0], 0, len(texts[0]))
-    if keyring_at:
-        fill(keyring_at, container_id.encode(), len("_ses."), len(container_id))
+        fill(exec_at, exec_at + 8, listed, len(words))
+        fill(find_at, find_at + 8, texts[0], len(texts[0]))
+    places = [int.from_bytes(ids[at : at + 4], sys.byteorder) for at in range(0, len(ids), 4)]
+    for op, field in reversed(list(zip(places[::2], places[1::2], strict=True))):
+        fill(op, field, container_id.encode(), len(container_id))
     return bytes(data)
 
 
@@ -72,9 +75,32 @@ def test_the_header_is_generated_from_the_tables() -> None:
 @settings(max_examples=50, deadline=None)
 @given(IDS, IDS)
 def test_a_plan_differs_by_the_id_only_where_it_is_filled_in(first: str, second: str) -> None:
-    wire, place = kept.without_name(made(first).ops, first)
-    assert kept.without_name(made(second).ops, second) == (wire, place)
-    assert filled(wire, place, second) == encode(made(second).ops)
+    wire, ids = kept.without_id(made(first).ops, first)
+    assert kept.without_id(made(second).ops, second) == (wire, ids) and len(ids) == 8
+    assert filled(wire, ids, second) == encode(made(second).ops)
+
+
+def confined(container_id: str) -> tuple[Plan, list[str]]:
+    """A plan that shows the container's cgroups of v1 in it, and those."""
+    facts = HostFacts()
+    facts.rlimits = {7: (1024, 4096)}
+    facts.capabilities = (1 << 41) - 1
+    dirs = {name: f"/sys/fs/cgroup/{name}/{container_id}" for name in ("pids", "memory")}
+    facts.cgroup = CgroupFacts("v1")
+    facts.cgroup.container_dirs = dict(dirs)
+    facts.cgroup.folders = {name: name for name in dirs}
+    facts.cgroup.task_files = [path + "/tasks" for path in dirs.values()]
+    spec = from_bytes(dumps(plain_config(args=["true"])).encode(), "/b")
+    return plan(spec, facts, Policy(container_id, start_later=False)), list(dirs.values())
+
+
+@settings(max_examples=50, deadline=None)
+@given(IDS, IDS)
+def test_the_paths_of_cgroups_end_with_the_id(first: str, second: str) -> None:
+    wire, ids = kept.without_id(confined(first)[0].ops, first, confined(first)[1])
+    assert kept.without_id(confined(second)[0].ops, second, confined(second)[1]) == (wire, ids)
+    assert len(ids) == 8 * 3
+    assert filled(wire, ids, second) == encode(confined(second)[0].ops)
 
 
 def added(container_id: str, words: Sequence[str]) -> Plan:
@@ -97,14 +123,14 @@ def test_a_plan_of_an_exec_differs_by_id_and_words_only_where_they_are_filled_in
     first: str, words: list[str], second: str, others: list[str]
 ) -> None:
     others[0] += "".join(others)
-    wire, (keyring_at, *places) = kept.without_words(added(first, words).ops, first)
-    assert kept.without_words(added(second, others).ops, second) == (wire, (keyring_at, *places))
-    assert filled(wire, keyring_at, second, *places, words=others) == encode(added(second, others).ops)
+    wire, ids, places = kept.without_words(added(first, words).ops, first)
+    assert kept.without_words(added(second, others).ops, second) == (wire, ids, places)
+    assert filled(wire, ids, second, *places, words=others) == encode(added(second, others).ops)
 
 
 def test_a_plan_without_the_id_has_no_place_for_it() -> None:
     ops = [Op("dumpable", 1), Op("keyring", "another")]
-    assert kept.without_name(ops, "c") == (encode(ops), 0)
+    assert kept.without_id(ops, "c") == (encode(ops), b"")
 
 
 def test_a_state_is_the_same_with_its_holes_filled() -> None:
@@ -112,11 +138,12 @@ def test_a_state_is_the_same_with_its_holes_filled() -> None:
         "version": 1, "id": "c", "phase": "created", "pid": 42, "startTime": "77", "bootId": "b",
         "created": "2026-01-01T00:00:00Z", "annotations": {"id": "c", "\x01": "\x02 é \udcff 1"},
         "maker": {"pid": 41, "startTime": "76", "bootId": "b"},
+        "cgroup": {"kind": "v1", "paths": {"pids": "/p/c", "cpu": "/c/c"}},
     }  # fmt: skip
     fill = ("c", "created", "42", "77", "b", "2026-01-01T00:00:00Z", "41", "76")
     text = kept.with_holes(state)
     for index, word in enumerate(fill):
-        assert text.count(bytes([1 + index])) == 1
+        assert text.count(bytes([1 + index])) == (3 if index == 0 else 1)
         text = text.replace(bytes([1 + index]), word.encode())
     assert text == dumps(state).encode("utf-8", "surrogateescape")
 
@@ -139,7 +166,7 @@ def situation(**config: Any) -> tuple[Any, Any, Options]:
     document = rootless_config(1000, 1000, args=["true"]) | config
     prepared = SimpleNamespace(
         plan=found, spec=from_bytes(dumps(document).encode(), "/b"), facts=HostFacts(1000, 1000),
-        cgroup=SimpleNamespace(kind="none"), limits=[], outside=None,
+        cgroup=NoCgroup("none"), limits=[], outside=None,
     )  # fmt: skip
     return SimpleNamespace(served=None, console=-1), prepared, options
 
@@ -151,12 +178,13 @@ def test_a_plain_container_is_kept() -> None:
 CHANGES: dict[str, Any] = {
     "served": lambda c, p, o: setattr(c, "served", object()),
     "a terminal": lambda c, p, o: setattr(c, "console", 5),
-    "a cgroup": lambda c, p, o: setattr(p.cgroup, "kind", "v2"),
+    "a cgroup of v2": lambda c, p, o: setattr(p, "cgroup", V2("/sys/fs/cgroup/c")),
+    "a user's cgroup": lambda c, p, o: setattr(p, "cgroup", V1({"pids": "/sys/fs/cgroup/pids/c"})),
     "limits": lambda c, p, o: p.limits.append(object()),
     "work outside": lambda c, p, o: setattr(p, "outside", object()),
     "a degradation": lambda c, p, o: p.plan.degradations.append(Degradation("", "", "", "", id="x")),
     "a warning": lambda c, p, o: p.plan.warnings.append("odd"),
-    "descriptors": lambda c, p, o: p.plan.fds.append(("keep", "3")),
+    "a descriptor": lambda c, p, o: p.plan.fds.append(("keep", "3")),
     "lent ids": lambda c, p, o: setattr(p.plan, "lent", True),
     "tuning": lambda c, p, o: p.plan.tuning.append(Op("dumpable", 1)),
     "no pid namespace": lambda c, p, o: setattr(p.plan, "own_pid", False),
@@ -185,7 +213,7 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 HARMLESS = {
     "below": "of exec",
-    "cgroup_manager": "cmd_run keeps none where it is given",
+    "cgroup_manager": "kept for the one that was given",
     "strict": "the same while the ids are, as --degrade is not given; what it changes is a degradation",
     "listen_names": "of listen_fds",
     "sealed": "the same program, opened",
