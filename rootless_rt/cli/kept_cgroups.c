@@ -12,10 +12,11 @@
 
 #define SETTLE_MS 2000 /* fs.py, undo */
 
-/* DIRECTORY/ID, and with a file's name that file in it; 0 when that is too long. */
-static int name(char *path, const char *directory, const char *id, const char *file)
+/* The container's cgroup in a directory, and with a file's name that file in it; 0 when that is too long. */
+static int name(char *path, const struct kept *kept, const char *directory, const char *id, const char *file)
 {
-	int length = snprintf(path, PATH_MAX, *file ? "%s/%s/%s" : "%s/%s", directory, id, file);
+	const char *given = kept->texts[P_CGROUP_NAME].at;
+	int length = snprintf(path, PATH_MAX, *file ? "%s/%s/%s" : "%s/%s", directory, *given ? given : id, file);
 
 	return length > 0 && length < PATH_MAX;
 }
@@ -45,14 +46,14 @@ int make_cgroups(const struct kept *kept, struct made *made, const char *id)
 	char path[PATH_MAX];
 
 	for (const char *at = places->at; at < places->at + places->length; at = next(at), made->cgroups++)
-		if (!name(path, at, id, "") || mkdir(path, 0755))
+		if (!name(path, kept, at, id, "") || mkdir(path, 0755))
 			return 0;
 	for (const char *at = settings->at; at < settings->at + settings->length; at = next(next(next(at))))
-		if (!name(path, at, id, next(at)) || !put(path, next(next(at))))
+		if (!name(path, kept, at, id, next(at)) || !put(path, next(next(at))))
 			return 0;
 	for (const char *at = slots->at; at < slots->at + slots->length; at = next(next(at))) {
 		const int flags = *next(at) ? O_WRONLY : O_PATH | O_DIRECTORY;
-		if (made->fd_count == MOST_FDS || !name(path, at, id, next(at)))
+		if (made->fd_count == MOST_FDS || !name(path, kept, at, id, next(at)))
 			return 0;
 		if ((made->fds[made->fd_count] = open(path, flags | O_CLOEXEC | O_NOFOLLOW)) < 0)
 			return 0;
@@ -84,6 +85,6 @@ int remove_made_cgroups(const struct kept *kept, const struct made *made, const 
 	int gone = 1;
 
 	for (int i = 0; i < made->cgroups; i++, at = next(at))
-		gone &= name(path, at, id, "") && is_gone(path, wait);
+		gone &= name(path, kept, at, id, "") && is_gone(path, wait);
 	return gone;
 }

@@ -155,13 +155,15 @@ int read_kept(const char *bytes, size_t size, struct kept *kept)
 		if (!read_text(bytes, size, &at, &kept->texts[i]))
 			return 0;
 		int bytes_of_all_kinds = i == P_CONFIG || i == P_PROCESS || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
-					 i == P_JOINED || i == P_TOLERATED || i == P_IDS || i == P_EVIDENCE || i >= P_CGROUPS;
+					 i == P_JOINED || i == P_TOLERATED || i == P_IDS || i == P_EVIDENCE || i == P_CGROUPS || i >= P_SETTINGS;
 		if (!bytes_of_all_kinds && memchr(texts[i].at, 0, texts[i].length))
 			return 0;
 	}
 	if (at != size || kept->numbers[K_SIZE] != size)
 		return 0;
 	if (*texts[P_PROGRAM].at != '/' || texts[P_PLAN].length < WIRE_HEAD || texts[P_TOLERATED].length % 4)
+		return 0;
+	if (strchr(texts[P_CGROUP_NAME].at, '/') || !strcmp(texts[P_CGROUP_NAME].at, ".."))
 		return 0;
 	return is_command(&texts[P_UID_HELPER]) && is_command(&texts[P_GID_HELPER]) && are_names(&texts[P_JOINED]) &&
 	       are_groups(&texts[P_CGROUPS], 1) && are_groups(&texts[P_SETTINGS], 3) &&

@@ -28,6 +28,7 @@ from rootless_rt.spec.emulation import UID_EMULATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from rootless_rt.host.facts import HostFacts
@@ -38,12 +39,18 @@ KINDS = ("file", "lines", "code", "node", "missing", "room", "variable", "limit"
 
 
 def gather(
-    config: dict[str, Any], facts: HostFacts, *, helpers: bool = False, added: bool = False
+    config: dict[str, Any],
+    facts: HostFacts,
+    *,
+    helpers: bool = False,
+    added: bool = False,
+    cgroups_at: Sequence[str] = (),
 ) -> bytes | None:
     """The evidence for the plan of a plain config; None where something cannot be told for sure.
 
     `helpers`: whether newuidmap or newgidmap write the maps. `added`: it is for a process that is added to a
-    container, which is in no cgroup. Raises OSError for what has gone meanwhile.
+    container, which is in no cgroup. `cgroups_at`: where the container's cgroups are made. Raises OSError for
+    what has gone meanwhile.
     """
     code = _own_code()
     if code is None:
@@ -58,7 +65,7 @@ def gather(
         *code,
     ]
     if not added:
-        items += _of_cgroups(facts)
+        items += _of_cgroups(config, facts, cgroups_at)
     if not facts.initial_userns:
         items.append(_file("/proc/self/setgroups"))
     if config["process"].get("oomScoreAdj") is not None:
@@ -89,8 +96,8 @@ def _own_code() -> list[bytes] | None:
     return [_code(path) for path in sorted(files)]
 
 
-def _of_cgroups(facts: HostFacts) -> list[bytes]:
-    """What speaks against a cgroup of the container's own."""
+def _of_cgroups(config: dict[str, Any], facts: HostFacts, made: Sequence[str]) -> list[bytes]:
+    """Where the container's cgroups are made, or what speaks against any."""
     view = cgroups.view()
     items = [_file("/proc/self/cgroup"), _lines("/proc/self/mountinfo", " - cgroup")]
     places = {view.own_dir(controller) or mount for controller, mount in view.mounts.items()}
@@ -98,8 +105,12 @@ def _of_cgroups(facts: HostFacts) -> list[bytes]:
         own = view.own_dir()
         above = view.unified if own in (None, view.unified) else paths.dirname(own)
         places |= {above, own or above}
-    for place in sorted(places):
-        items += [_there(place), _there(place + "/cgroup.procs"), _item("room", place, b"")]
+    if config.get("linux", {}).get("cgroupsPath"):
+        items += [_item("missing", path, b"") for path in made]
+    else:
+        items += [_item("room", place, b"") for place in sorted(places)]
+    for place in sorted(places.union(paths.dirname(path) for path in made)):
+        items += [_there(place), _there(place + "/cgroup.procs")]
         items += [_file(f"{place}/{name}") for name in CPUSET if paths.exists(f"{place}/{name}")]
     if view.mode == "v2" and (facts.euid != 0 or not facts.initial_userns):
         from rootless_rt.cgroups.bus import candidates

@@ -20,7 +20,7 @@ u32, its bytes, a NUL.
     exec_at     of an exec: where the op is that executes it, without the words
     joined      of an exec: the names in /proc/PID/ns of the namespaces to join, in that order
     manager     what --cgroup-manager said; empty: nothing
-    cgroups     directories in which the container's cgroups are made, named by its id
+    cgroups     directories in which the container's cgroups are made; cgroup_name: their name, if not the id
     settings    what is written there: directory, file and text, each ended by a NUL
     slots       what of them goes with the plan: directory and file, each ended by a NUL. No file: itself
     tolerated   the ops, each as u32, of which rt-init's note that they failed makes a difference
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from rootless_rt.container.prepare import Options, Prepared
     from rootless_rt.host.facts import HostFacts
     from rootless_rt.plan.model import Plan
+    from rootless_rt.spec.load import Spec
 
 FOLDER = "plans"
 MAGIC = b"rtkept01"
@@ -56,7 +57,7 @@ NUMBERS = ("size", "flags", "find_at", "exec_at")
 TEXTS = (
     *("version", "bundle", "config", "process", "rootfs", "program", "plan", "state"),
     *("uid_map", "gid_map", "uid_helper", "gid_helper", "joined", "tolerated", "ids", "evidence"),
-    *("manager", "cgroups", "settings", "slots"),
+    *("manager", "cgroups", "cgroup_name", "settings", "slots"),
 )
 FLAGS = {"MAPS": 1, "DENY_GROUPS": 2, "EXEC": 4}
 """MAPS: the maps of a user namespace are to be written. DENY_GROUPS: setgroups(2) is denied in it first.
@@ -82,17 +83,20 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
 
     def made() -> bytes | None:
         flags, maps = _maps(prepared)
-        found = evidence.gather(spec.data, prepared.facts, helpers=any(maps[2:]))
+        found = evidence.gather(
+            spec.data, prepared.facts, helpers=any(maps[2:]), cgroups_at=prepared.cgroup.paths
+        )
         if found is None:
             return None
-        wire, ids = without_id(prepared.plan.ops, container.handle.id, prepared.cgroup.paths)
+        by_id = prepared.cgroup.paths if not _cgroups_path(spec) else []
+        wire, ids = without_id(prepared.plan.ops, container.handle.id, by_id)
         return compiled(
             {
                 "bundle": paths.fsencode(spec.bundle),
                 "config": spec.raw,
                 "rootfs": paths.fsencode(spec.rootfs),
                 "plan": wire,
-                "state": with_holes(container.state),
+                "state": with_holes(container.state, by_id=bool(by_id)),
                 "ids": ids,
                 "tolerated": tolerated(prepared.plan),
                 "evidence": found,
@@ -182,7 +186,6 @@ def is_plain(container: Container, prepared: Prepared, options: Options) -> bool
         and not (plan.degradations or plan.warnings)
         and not (spec.changes or any(spec.data.get("hooks", {}).values()))
         and not (facts.lsm or facts.join_order or spec.data["process"].get("scheduler"))
-        and not spec.data.get("linux", {}).get("cgroupsPath")
     )
 
 
@@ -265,17 +268,23 @@ def without_words(ops: Sequence[Op], container_id: str) -> tuple[bytes, bytes, t
 
 
 def _is_plain_cgroup(prepared: Prepared) -> bool:
-    """Whether it has none, or those of v1 that root makes, each named by the id alone."""
+    """Whether it has none, or those of v1 that root makes, all of one name in directories that are there."""
     cgroup, facts = prepared.cgroup, prepared.facts
     if cgroup.kind == "none":
-        return True
+        return not _cgroups_path(prepared.spec)
     return (
         cgroup.kind == "v1"
         and facts.euid == 0
         and facts.initial_userns
         and "parents" not in cgroup.to_state()
         and not cgroup.reason
+        and len({paths.basename(path) for path in cgroup.paths}) == 1
     )
+
+
+def _cgroups_path(spec: Spec) -> str:
+    found: str = spec.data.get("linux", {}).get("cgroupsPath") or ""
+    return found
 
 
 def _of_cgroups(prepared: Prepared, options: Options) -> dict[str, bytes]:
@@ -304,6 +313,7 @@ def _of_cgroups(prepared: Prepared, options: Options) -> dict[str, bytes]:
     return {
         "manager": manager,
         "cgroups": _list([paths.dirname(path) for path in prepared.cgroup.paths]),
+        "cgroup_name": paths.fsencode(paths.basename(_cgroups_path(prepared.spec).rstrip("/"))),
         "settings": _list([word for setting in settings for word in setting]),
         "slots": _list([word for slot_ in slots for word in slot_]),
     }
@@ -313,8 +323,11 @@ def _list(words: Sequence[str]) -> bytes:
     return b"".join([paths.fsencode(word) + b"\0" for word in words])
 
 
-def with_holes(state: dict[str, Any]) -> bytes:
-    """The text of state.json, for a container whose id, process and times are not known yet."""
+def with_holes(state: dict[str, Any], *, by_id: bool = False) -> bytes:
+    """The text of state.json, for a container whose id, process and times are not known yet.
+
+    `by_id`: its cgroups have its id as their name.
+    """
     mark = posix.urandom(8).hex()
     words = {name: f"{mark}-{name}" for name in HOLES}
     numbers = {"pid": _HOLE + 1, "maker_pid": _HOLE + 2}
@@ -329,7 +342,7 @@ def with_holes(state: dict[str, Any]) -> bytes:
         "maker": {**state["maker"], "pid": numbers["maker_pid"], "startTime": words["maker_started"]},
     }
     cgroup = state["cgroup"]
-    if "paths" in cgroup:
+    if by_id:
         named = {
             names: path.removesuffix(state["id"]) + words["id"] for names, path in cgroup["paths"].items()
         }

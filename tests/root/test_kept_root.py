@@ -54,6 +54,22 @@ def test_a_kept_plan_gives_the_same(kept: Kept, name: str) -> None:
     ground.clean()
 
 
+def test_a_place_that_the_config_names_is_made_and_removed(kept: Kept) -> None:
+    place = f"/rt-{kept.id}"
+    kept.box.change(lambda config: config["linux"].update(cgroupsPath=place))
+    keep(kept, "cat /proc/self/cgroup")
+    ground = Ground(kept.rt, place[1:])
+    first, second = kept.through_python(), kept.by_itself()
+    assert second is not None and told(kept.rt, second) == told(kept.rt, first)
+    ground.clean()
+    beside = Path("/sys/fs/cgroup/pids") / place[1:]
+    beside.mkdir()
+    try:
+        assert kept.by_itself() is None
+    finally:
+        beside.rmdir()
+
+
 def running(kept: Kept, script: str, by: Runtime) -> subprocess.Popen[bytes]:
     """A run with a program that has said `ready`; the first one, which keeps the plan, just ends."""
     (kept.box.rootfs / "first").touch()
