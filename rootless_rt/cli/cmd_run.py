@@ -25,6 +25,7 @@ from rootless_rt.container.prepare import prepare
 from rootless_rt.container.record import has_cgroup, manager
 from rootless_rt.container.store import Handle, check_id
 from rootless_rt.container.supervise import Wakeup, supervise, window_size
+from rootless_rt.spec.names import decimal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,10 +97,11 @@ def run(inv: Invocation) -> int:
 def _see_off(inv: Invocation) -> int:
     """Put away a container that the launcher has run, and say why it ended: what it could not do itself."""
     directory, _, code = inv.held.partition(",")
-    handle = Handle(store_of(inv).root, check_id(inv.args[0]), int(directory))
+    handle = Handle(store_of(inv).root, check_id(inv.args[0]), decimal(directory) or -1)
     set_inheritable(handle.fd, False)
-    _put_away(handle, handle.read_state(), int(code), log_of(inv))
-    return int(code)
+    status = decimal(code) or 0
+    _put_away(handle, handle.read_state(), status, log_of(inv))
+    return status
 
 
 def serve(container: Container, log: Log, wakeup: Wakeup, proxy: Proxy | None, *, keep: bool) -> int:

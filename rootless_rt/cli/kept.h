@@ -13,7 +13,7 @@
 #include "kept_tables.h"
 #include "shortcut.h"
 
-/* What container/kept.py has written. */
+/* What container/kept_form.py has written. */
 struct kept {
 	uint64_t numbers[KEPT_NUMBERS];
 	struct text texts[KEPT_TEXTS];

@@ -49,7 +49,7 @@ static int open_folder(void)
 	return home && *home == '/' ? open_folder_at(home, "/.cache/rt") : -1;
 }
 
-/* kept.py, slot: FNV-1a, of one piece after the other. */
+/* kept_form.py, slot: FNV-1a, of one piece after the other. */
 static uint64_t hashed(uint64_t hash, const char *key, size_t length)
 {
 	for (size_t at = 0; at < length; at++)

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 from lab.plans import compiled, root_config, root_facts, spec_of, user_config, user_facts  # noqa: E402
 
-from rootless_rt.container import kept  # noqa: E402
+from rootless_rt.container import evidence, kept_form  # noqa: E402
 from rootless_rt.container.shortcut import compiled as compiled_record  # noqa: E402
 from rootless_rt.plan.execute import exec_plan  # noqa: E402
 from rootless_rt.plan.model import Policy  # noqa: E402
@@ -80,10 +80,10 @@ def kept_plans() -> dict[str, bytes]:
     """Name -> bytes of kept plans that the launcher gets."""
 
     def item(kind: str, name: bytes, found: bytes) -> bytes:
-        head = (kept.evidence.KINDS.index(kind), len(name), len(found))
+        head = (evidence.KINDS.index(kind), len(name), len(found))
         return b"".join(number.to_bytes(4, sys.byteorder) for number in head) + name + b"\0" + found + b"\0"
 
-    evidence = b"".join((
+    looked_at = b"".join((
         item("file", b"/proc/self/uid_map", b"0 0 1\n"), item("lines", b"/m", b" - cgroup\na - cgroup\n"),
         item("code", b"/i", bytes(32)), item("node", b"/dev/null", bytes(48)), item("missing", b"/n", b""),
         item("room", b"/r", b""), item("variable", b"PATH", b"=/bin"), item("limit", b"", bytes(24)),
@@ -95,7 +95,7 @@ def kept_plans() -> dict[str, bytes]:
         Op("find", "p", "/bin"),
         Op("exec", ["p", "q"], ["A=b"]),
     ]
-    wire, ids = kept.without_id(ops, "c")
+    wire, ids = kept_form.without_id(ops, "c")
     texts = {
         "bundle": b"/b",
         "config": b"{}",
@@ -109,20 +109,20 @@ def kept_plans() -> dict[str, bytes]:
         "state": b'{"id":"\x01"}',
         "uid_map": b"0 1 1\n",
         "gid_helper": b"/g\0001\0",
-        "evidence": evidence,
+        "evidence": looked_at,
     }
-    wordless, _, places = kept.without_words(ops, "c")
+    wordless, _, places = kept_form.without_words(ops, "c")
     added = {
         "config": b"{}",
         "program": b"/i",
         "plan": wordless,
         "ids": ids,
         "joined": b"user\0mnt\0",
-        "evidence": evidence,
+        "evidence": looked_at,
     }
     found = {
-        "run": kept.compiled(texts, (1, 0, 0)),
-        "exec": kept.compiled({**added, "tolerated": b"\1\0\0\0"}, (kept.FLAGS["EXEC"], *places)),
+        "run": kept_form.compiled(texts, (1, 0, 0)),
+        "exec": kept_form.compiled({**added, "tolerated": b"\1\0\0\0"}, (kept_form.FLAGS["EXEC"], *places)),
     }
     return {name: data for name, data in found.items() if data is not None}
 

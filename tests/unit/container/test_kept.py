@@ -19,7 +19,7 @@ from lab.tree import TREE
 from rootless_rt.cgroups.none import NoCgroup
 from rootless_rt.cgroups.v1 import V1
 from rootless_rt.cgroups.v2 import V2
-from rootless_rt.container import evidence, kept
+from rootless_rt.container import evidence, kept, kept_form
 from rootless_rt.container.prepare import Options
 from rootless_rt.host.facts import CgroupFacts, HostFacts
 from rootless_rt.host.seccomp import SeccompFilter
@@ -68,15 +68,15 @@ def filled(wire: bytes, ids: bytes, container_id: str, *others: int, words: Sequ
 
 
 def test_the_header_is_generated_from_the_tables() -> None:
-    hint = "python3 -m rootless_rt.container.kept > rootless_rt/cli/kept_tables.h"
-    assert (TREE / "rootless_rt/cli/kept_tables.h").read_text() == kept.header(), hint
+    hint = "python3 -m rootless_rt.container.kept_form > rootless_rt/cli/kept_tables.h"
+    assert (TREE / "rootless_rt/cli/kept_tables.h").read_text() == kept_form.header(), hint
 
 
 @settings(max_examples=50, deadline=None)
 @given(IDS, IDS)
 def test_a_plan_differs_by_the_id_only_where_it_is_filled_in(first: str, second: str) -> None:
-    wire, ids = kept.without_id(made(first).ops, first)
-    assert kept.without_id(made(second).ops, second) == (wire, ids) and len(ids) == 8
+    wire, ids = kept_form.without_id(made(first).ops, first)
+    assert kept_form.without_id(made(second).ops, second) == (wire, ids) and len(ids) == 8
     assert filled(wire, ids, second) == encode(made(second).ops)
 
 
@@ -97,8 +97,8 @@ def confined(container_id: str) -> tuple[Plan, list[str]]:
 @settings(max_examples=50, deadline=None)
 @given(IDS, IDS)
 def test_the_paths_of_cgroups_end_with_the_id(first: str, second: str) -> None:
-    wire, ids = kept.without_id(confined(first)[0].ops, first, confined(first)[1])
-    assert kept.without_id(confined(second)[0].ops, second, confined(second)[1]) == (wire, ids)
+    wire, ids = kept_form.without_id(confined(first)[0].ops, first, confined(first)[1])
+    assert kept_form.without_id(confined(second)[0].ops, second, confined(second)[1]) == (wire, ids)
     assert len(ids) == 8 * 3
     assert filled(wire, ids, second) == encode(confined(second)[0].ops)
 
@@ -123,14 +123,14 @@ def test_a_plan_of_an_exec_differs_by_id_and_words_only_where_they_are_filled_in
     first: str, words: list[str], second: str, others: list[str]
 ) -> None:
     others[0] += "".join(others)
-    wire, ids, places = kept.without_words(added(first, words).ops, first)
-    assert kept.without_words(added(second, others).ops, second) == (wire, ids, places)
+    wire, ids, places = kept_form.without_words(added(first, words).ops, first)
+    assert kept_form.without_words(added(second, others).ops, second) == (wire, ids, places)
     assert filled(wire, ids, second, *places, words=others) == encode(added(second, others).ops)
 
 
 def test_a_plan_without_the_id_has_no_place_for_it() -> None:
     ops = [Op("dumpable", 1), Op("keyring", "another")]
-    assert kept.without_id(ops, "c") == (encode(ops), b"")
+    assert kept_form.without_id(ops, "c") == (encode(ops), b"")
 
 
 def test_a_state_is_the_same_with_its_holes_filled() -> None:
@@ -141,7 +141,7 @@ def test_a_state_is_the_same_with_its_holes_filled() -> None:
         "cgroup": {"kind": "v1", "paths": {"pids": "/p/c", "cpu": "/c/c"}},
     }  # fmt: skip
     fill = ("c", "created", "42", "77", "b", "2026-01-01T00:00:00Z", "41", "76")
-    text = kept.with_holes(state, by_id=True)
+    text = kept_form.with_holes(state, by_id=True)
     for index, word in enumerate(fill):
         assert text.count(bytes([1 + index])) == (3 if index == 0 else 1)
         text = text.replace(bytes([1 + index]), word.encode())
@@ -149,9 +149,9 @@ def test_a_state_is_the_same_with_its_holes_filled() -> None:
 
 
 def test_a_bundle_s_slot_is_one_of_a_few() -> None:
-    found = {kept.slot(b"%d" % number) for number in range(2000)}
-    assert found == {f"{number:02x}" for number in range(kept.SLOTS)}
-    assert kept.slot(b"a") == f"{0xAF63DC4C8601EC8C % kept.SLOTS:02x}"  # FNV-1a, 64 bits
+    found = {kept_form.slot(b"%d" % number) for number in range(2000)}
+    assert found == {f"{number:02x}" for number in range(kept_form.SLOTS)}
+    assert kept_form.slot(b"a") == f"{0xAF63DC4C8601EC8C % kept_form.SLOTS:02x}"  # FNV-1a, 64 bits
 
 
 # What is plain.
