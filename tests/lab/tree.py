@@ -63,7 +63,8 @@ def _absolute(name: str, path: Path, node: ast.ImportFrom) -> str:
     return ".".join([*base, node.module] if node.module else base)
 
 
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+@cache
+def calls(path: Path) -> tuple[tuple[str, ast.Call], ...]:
     """(enclosing function, call) of every call in a file; "" is the module's own level."""
 
     def walk(node: ast.AST, inside: str) -> Iterator[tuple[str, ast.Call]]:
@@ -73,7 +74,7 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, name)
 
-    yield from walk(parsed(path), "")
+    return tuple(walk(parsed(path), ""))
 
 
 def called(call: ast.Call) -> str:
