@@ -72,10 +72,8 @@ HINTS = (
     ("shell job", "give --shell-job: it uses a terminal of the host"),
     ("link-remap", "give --link-remap: a file is open that has lost its name"),
     ("lazy-pages.socket failed", "start `criu lazy-pages` first, on the same images and --work-path"),
-    ("track memory", "this kernel cannot tell which memory has changed (CONFIG_MEM_SOFT_DIRTY)"),
-    ("Tracking memory is not available", "this kernel lacks CONFIG_MEM_SOFT_DIRTY"),
     ("iptables", "criu needs iptables or nftables to hold connections still"),
-    ("File exists", "is a container of that name, or its cgroup, left from before?"),
+    ("Can't fork for", "that process id is taken: with no pid namespace of its own it needs the same"),
 )
 
 

@@ -265,6 +265,10 @@ def test_without_namespaces_of_its_own_it_is_restored_among_the_host_s(
     box.config["linux"].pop("sysctl", None)
     box.write()
     pid = root_rt.start(BOX, box.path)
+    root_rt.save(BOX, images, "--leave-running")
+    done = root_rt("restore", "-d", "--image-path", str(images), "-b", str(box.path), f"{BOX}b")
+    assert done.returncode == 1 and f"Can't fork for {pid}: File exists" in done.stderr
+    assert "hint: that process id is taken" in done.stderr
     root_rt.save(BOX, images)
     assert root_rt.bring_back(BOX, images, box.path) == pid, "the process id is the host's"
     for file in ("pid", "net", "uts", "ipc"):
