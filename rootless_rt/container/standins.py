@@ -30,7 +30,7 @@ def find(record: Record | None, prepared: Prepared, handle: Handle) -> dict[str,
             found[name] = _one(source, found, prepared, handle)
         except KeyError:
             raise RtError(f"the checkpoint does not tell what the mount at {name} was of") from None
-        if not os.path.exists(found[name]):
+        if "cgroup" not in source and not os.path.exists(found[name]):
             raise RtError(
                 f"the mount at {name} was of {found[name]}, which does not exist here",
                 hint="make it, or name a bundle whose config has another source for it",
@@ -100,5 +100,9 @@ def _is_above(other: str, point: str) -> bool:
 
 
 def _is_file(path: str) -> bool:
-    """Whether a path of the host is anything but a directory. Raises OSError."""
-    return not stat.S_ISDIR(os.stat(path).st_mode)
+    """Whether a path of the host is anything but a directory. A cgroup may not be there yet: systemd makes it
+    for a process. Raises OSError."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False

@@ -73,6 +73,7 @@ HINTS = (
     ("link-remap", "give --link-remap: a file is open that has lost its name"),
     ("lazy-pages.socket failed", "start `criu lazy-pages` first, on the same images and --work-path"),
     ("iptables", "criu needs iptables or nftables to hold connections still"),
+    ("clock offset", "root needs CAP_SYS_TIME here: what is restored has clocks of its own"),
     ("Can't fork for", "that process id is taken: with no pid namespace of its own it needs the same"),
 )
 

@@ -7,6 +7,8 @@ chroot: CRIU has to see the host.
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -49,16 +51,37 @@ def program(place: Path) -> Iterator[Path]:
 def unpacked(image: Image, name: Path) -> Iterator[Path]:
     """A program of that name that starts the image's criu. Raises Unavailable."""
     with built(image) as made:
-        root = made / "root"
-        loaders = sorted({*root.glob("usr/lib/*/ld-linux*.so*"), *root.glob("lib/*/ld-linux*.so*")})
-        if not loaders:
-            raise Unavailable(f"no loader in {root}")
-        libraries = f"{loaders[0].parent}:{root}/usr/lib/{loaders[0].parent.name}"
-        name.write_text(
-            f'#!/bin/sh\nexec {loaders[0]} --library-path {libraries} {root}/usr/sbin/criu "$@"\n'
-        )
-        name.chmod(0o755)
+        started_by(name, *_parts(made))
         yield name
+
+
+def _parts(made: Path) -> tuple[Path, str, Path]:
+    """Of an unpacked criu: its loader, where its libraries lie, the program."""
+    root = made / "root"
+    loaders = sorted({*root.glob("usr/lib/*/ld-linux*.so*"), *root.glob("lib/*/ld-linux*.so*")})
+    if not loaders:
+        raise Unavailable(f"no loader in {root}")
+    libraries = f"{loaders[0].parent}:{root}/usr/lib/{loaders[0].parent.name}"
+    return loaders[0], libraries, root / "usr/sbin/criu"
+
+
+def started_by(name: Path, loader: Path, libraries: str, program: Path) -> None:
+    """Write the script `name`, which starts the program so."""
+    name.write_text(f'#!/bin/sh\nexec {loader} --library-path {libraries} {program} "$@"\n')
+    name.chmod(0o755)
+
+
+def carry(image: Image, place: Path, seen_as: Path) -> None:
+    """Put the image's criu into the directory `place`, with all that it loads, for another root that sees the
+    directory elsewhere; there it is `criu`. Raises Unavailable."""
+    with built(image) as made:
+        loader, libraries, program = _parts(made)
+        words = [loader, "--library-path", libraries, "--list", program]
+        listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        for path in [loader, *map(Path, re.findall(r"=> (\S+)", listed))]:
+            shutil.copy(path, place / path.name)
+        shutil.copy(program, place / "program")
+    started_by(place / "criu", seen_as / loader.name, str(seen_as), seen_as / "program")
 
 
 def checked(criu: Path) -> str:
