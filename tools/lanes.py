@@ -82,13 +82,23 @@ def _pytest(name: str, *options: str, **more: Any) -> Lane:
     return Lane(name, [*PYTEST, *options, f"tests/{name}"], f"tests/{name}/**/test_*.py", **more)
 
 
-def _machine(name: str, *needs: str, asked_by: str = "", alone: bool = False) -> Lane:
+def _machine(
+    name: str, *needs: str, uses: tuple[str, ...] = (), asked_by: str = "", alone: bool = False
+) -> Lane:
     """Tests in a machine of tests/lab/machines: building its Debian root belongs to the first of them."""
     command = [*PYTEST, "--timeout", str(BUILD_LIMIT), f"tests/{name}"]
     needed = (*setup.FOR_MACHINES, *needs)
     tests = f"tests/{name}/**/test_*.py"
     return Lane(
-        name, command, tests, root=True, needs=needed, asked_by=asked_by, beside=not alone, alone=alone
+        name,
+        command,
+        tests,
+        root=True,
+        needs=needed,
+        uses=uses,
+        asked_by=asked_by,
+        beside=not alone,
+        alone=alone,
     )
 
 
@@ -101,7 +111,7 @@ LANES = (
     _pytest("cve", beside=True),
     _pytest("criu", root=True, needs=setup.FOR_CRIU, uses=("protobuf",), beside=True),
     _pytest("fuzz", needs=("clang", "libclang-rt-dev"), beside=True),
-    _machine("systemd"),
+    _machine("systemd", uses=("protobuf",)),
     _machine("uml", alone=True),
     _machine("qemu", "qemu-system-x86", asked_by="RT_QEMU", alone=True),
     _pytest("engines", needs=(*setup.FOR_ENGINES, *setup.FOR_MACHINES), uses=("grpcio",), beside=True),

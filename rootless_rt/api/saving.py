@@ -16,6 +16,7 @@ from rootless_rt.container.checkpoint import Wanted, checkpoint
 from rootless_rt.container.prepare import Options, prepare
 from rootless_rt.container.restore import restore
 from rootless_rt.container.store import Store, check_id
+from rootless_rt.criu.messages import CGROUP_MODES
 
 _FLAGS = (
     *("auto_dedup", "ext_unix_sk", "file_locks", "leave_running", "link_remap", "pre_dump"),
@@ -25,7 +26,7 @@ _TEXTS = ("cgroup_mode", "criu", "parent", "work")
 
 
 def wanted_of(images: str | os.PathLike[str], options: dict[str, Any]) -> Wanted:
-    """What the keywords ask of CRIU. Raises TypeError for an unknown one."""
+    """What the keywords ask of CRIU. Raises TypeError for an unknown one, ValueError for a value."""
     wanted = Wanted(os.path.abspath(images))
     for name, value in options.items():
         if name in _FLAGS:
@@ -34,6 +35,11 @@ def wanted_of(images: str | os.PathLike[str], options: dict[str, Any]) -> Wanted
             setattr(wanted, name, os.fspath(value))
         else:
             raise TypeError(f"no option {name!r}: there are {', '.join(sorted((*_FLAGS, *_TEXTS)))}")
+    if wanted.cgroup_mode not in CGROUP_MODES:
+        known = ", ".join(sorted(filter(None, CGROUP_MODES)))
+        raise ValueError(f"cgroup_mode {wanted.cgroup_mode!r}: there are {known}")
+    if wanted.parent.startswith("/"):
+        raise ValueError("parent must be relative: as seen from the directory of images")
     if wanted.work:
         wanted.work = os.path.abspath(wanted.work)
     return wanted
