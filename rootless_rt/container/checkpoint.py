@@ -266,7 +266,8 @@ def _outer_stdio(state: dict[str, Any]) -> list[str]:
 
 def _forget_memory(images: image.Directory, before: set[str]) -> None:
     """Remove what a checkpoint that failed has written, but for its log."""
-    written = {name for name in images.names() - before if name.endswith(image.IMAGE)}
+    new = images.names() - before
+    written = {name for name in new if name.endswith(image.IMAGE) or name == image.PARENT}
     images.forget(image.RECORD, image.DESCRIPTORS, *written)
 
 

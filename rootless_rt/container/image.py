@@ -25,7 +25,7 @@ DEFAULT = "checkpoint"
 """Where images go, below the working directory, when --image-path is not given."""
 DESCRIPTORS, RECORD, INVENTORY = "descriptors.json", "rt.json", "inventory.img"
 IMAGE = ".img"
-_PARENT = "parent"
+PARENT = "parent"
 _DEEPEST = 100  # checkpoints that build on each other: more than anybody makes, so it is a circle
 _VERSION = 1
 _LIMIT = 4 << 20
@@ -191,11 +191,11 @@ def check_whole(images: Directory, option: str, depth: int = 0) -> None:
     Raises RtError.
     """
     _check_files(images)
-    if not images.has(_PARENT):
+    if not images.has(PARENT):
         return
     if depth == _DEEPEST:
         raise RtError(f"{option} {images.path}: more than {_DEEPEST} checkpoints build on each other")
-    with find(f"{images.path}/{_PARENT}", option, name=_PARENT, at=images.fd) as above:
+    with find(f"{images.path}/{PARENT}", option, name=PARENT, at=images.fd) as above:
         check_whole(above, option, depth + 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from lab.machines.machine import Machine
 
@@ -74,3 +76,53 @@ def test_memory_is_fetched_as_it_is_needed(machine: Machine) -> None:
     goes_on(machine, path)
     holds(machine, path)
     assert machine.ok("rt list -q") == "moved\n"
+
+
+def saved_and_back(machine: Machine, path: str, box: str, *options: str, before: str = "rt") -> str:
+    """Checkpoint a container that runs, restore it with these options; the new process id."""
+    goes_on(machine, path)
+    machine.ok(f"{before} checkpoint --image-path {path}/images {box}")
+    background(machine, f"{before} restore -d {' '.join(options)} --image-path {path}/images -b {path} {box}")
+    goes_on(machine, path)
+    return str(json.loads(machine.ok(f"rt state {box}"))["pid"])
+
+
+@pytest.mark.covers("checkpoint --manage-cgroups-mode", "restore --manage-cgroups-mode")
+def test_a_scope_of_systemd_comes_back_with_its_limits(machine: Machine) -> None:
+    bundle = machine.bundle(HOLDER, user="root")
+    bundle.config["linux"]["resources"] = {"pids": {"limit": 60}}
+    bundle.write()
+    rt = "rt --systemd-cgroup"
+    background(machine, f"{rt} run -d -b {bundle.path} scoped")
+    pid = saved_and_back(machine, bundle.path, "scoped", before=rt)
+    where = machine.ok(f"cat /proc/{pid}/cgroup").strip()
+    assert where.startswith("0::/") and "scoped.scope" in where
+    scope = next(name for name in where.split("/") if name.endswith("scoped.scope"))
+    shown = machine.ok(f"systemctl show --value -p ActiveState -p TasksMax {scope}")
+    assert sorted(shown.split()) == ["60", "active"]
+    assert machine.ok(f"cat /sys/fs/cgroup{where[3:]}/pids.max").strip() in ("60", "max")
+    machine.ok("rt delete --force scoped")
+    assert machine.run(f"systemctl is-active {scope}").stdout.strip() != "active"
+
+
+@pytest.mark.covers("restore --lsm-profile")
+def test_a_container_comes_back_under_its_profile_or_another(machine: Machine) -> None:
+    rules = (
+        "file, capability, network, mount, umount, pivot_root, signal, ptrace, unix, mqueue, dbus, userns,"
+    )
+    flags = "flags=(attach_disconnected,mediate_deleted)"
+    names = ("rt-saved", "rt-restored")
+    profiles = "".join(f"profile {name} {flags} {{ {rules} }}\n" for name in names)
+    machine.ok("apparmor_parser --replace", stdin=profiles)
+    bundle = machine.bundle(HOLDER, user="root")
+    bundle.config["process"]["apparmorProfile"] = "rt-saved"
+    bundle.write()
+
+    def profile(pid: str) -> str:
+        return machine.ok(f"cat /proc/{pid}/attr/apparmor/current").strip()
+
+    background(machine, f"rt run -d -b {bundle.path} confined")
+    assert profile(saved_and_back(machine, bundle.path, "confined")) == "rt-saved (enforce)"
+    other = saved_and_back(machine, bundle.path, "confined", "--lsm-profile", "apparmor:rt-restored")
+    assert profile(other) == "rt-restored (enforce)"
+    machine.ok("rt delete --force confined; apparmor_parser --remove", stdin=profiles)

@@ -28,7 +28,7 @@ UML_IMAGE = Image("uml", "trixie", UML_PACKAGES, disk=900)
 # The same with an engine; catatonit is what the first container of its pods runs.
 PODMAN_IMAGE = Image("uml-podman", "trixie", (*UML_PACKAGES, "podman", "catatonit"), disk=1200)
 # systemd-container has systemd-nsresourced.
-QEMU_PACKAGES = ("criu", "iptables", "python3-protobuf")
+QEMU_PACKAGES = ("criu", "iptables", "python3-protobuf", "python3-jeepney", "apparmor")
 QEMU_IMAGE = Image("qemu", "trixie", QEMU_PACKAGES, disk=1600, kernel="linux-image-cloud-amd64")
 QEMU = "qemu-system-x86_64"
 PATIENCE = (
