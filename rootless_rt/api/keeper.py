@@ -182,9 +182,12 @@ class Keeper:
         begun.close()
         return None
 
-    def begin(self, first: bytes) -> Begun:
-        """A process made by `first`: the first message on its connection is its number. Raises RtError."""
-        sock, status = self._requested(_READY + first, ())
+    def begin(self, first: bytes, *mounts: int) -> Begun:
+        """A process made by `first`: the first message on its connection is its number. Raises RtError.
+
+        With a descriptor of the keeper's mountinfo it ends when the mounts change before it has a run.
+        """
+        sock, status = self._requested(_READY + first, mounts)
         return Begun(first, sock, status)
 
     def make_ahead(self, first: bytes, ahead: bytes) -> None:
@@ -195,10 +198,16 @@ class Keeper:
         """
         if self._runs < 2 or self._under_way > 1 or self._next is not None or not self._looks_at_mounts():
             return
+        mounts = -1
         try:
-            begun = self.begin(first)
+            # One of its own: who looks first takes the news of an open file.
+            mounts = self._mountinfo()
+            begun = self.begin(first, mounts)
         except (RtError, OSError):
             return  # who needs it will be told
+        finally:
+            if mounts >= 0:
+                os.close(mounts)
         if ahead and self._can_more:
             begun.give(ahead)
         with self._sending:
@@ -218,12 +227,15 @@ class Keeper:
         with self._sending:
             if self._mounts is None and self._sock.fileno() >= 0:
                 try:
-                    self._mounts = os.open(f"/proc/{self._pid}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+                    self._mounts = self._mountinfo()
+                    self._changes.register(self._mounts, select.POLLPRI)
+                    self._changes.register(self._sock, 0)
                 except OSError:
                     self._mounts = -1
-                self._changes.register(self._mounts, select.POLLPRI)
-                self._changes.register(self._sock, 0)
             return self._mounts is not None and self._mounts >= 0
+
+    def _mountinfo(self) -> int:
+        return os.open(f"/proc/{self._pid}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
 
     def _requested(self, request: bytes, fds: tuple[int, ...]) -> tuple[socket, int]:
         """Ask the keeper for something. Returns the connection to it, and what will tell its end."""

@@ -29,7 +29,7 @@
 #define REQUEST 200
 #define REQUEST_FDS 5 /* connection, status, stdin, stdout, stderr */
 #define READY 201     /* followed by a plan of one op, which makes a process */
-#define READY_FDS 2   /* connection, status */
+#define READY_FDS 2   /* connection, status; perhaps what tells of changed mounts */
 #define MAX_REQUEST 65536
 #define REMOVAL_STEPS 200
 #define DEEPEST 32
@@ -51,6 +51,7 @@ static int places; /* those behind have never been used */
 struct request {
 	size_t size;
 	size_t count;
+	int ready; /* whether it is READY */
 	int fds[REQUEST_FDS];
 };
 
@@ -170,8 +171,10 @@ static int take_request(int sock, struct request *q)
 		memcpy(&word, asked, sizeof word);
 	if (!(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
 	    ((word == REQUEST && q->size == sizeof word && q->count == REQUEST_FDS) ||
-	     (word == READY && q->count == READY_FDS)))
+	     (word == READY && (q->count == READY_FDS || q->count == READY_FDS + 1)))) {
+		q->ready = word == READY;
 		return 0;
+	}
 	for (size_t i = 0; i < q->count; i++)
 		close(q->fds[i]);
 	return 1;
@@ -258,24 +261,26 @@ static void take_stdio(struct run *r)
 }
 
 /* In the new process: nothing of the keeper's but /proc and, for now, its null device as stdio. */
-static void become_ready(struct run *r, const int from[3])
+static void become_ready(struct run *r, const int from[4])
 {
-	int high[3];
+	int high[4], count = from[3] >= 0 ? 4 : 3;
 	char go;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < count; i++)
 		high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < count; i++)
 		if (high[i] < 0 || dup3(high[i], 3 + i, O_CLOEXEC) < 0)
 			_exit(1);
 	/* Until its ids are mapped and the program has been told of it; the end of the pipe is the keeper's. */
-	if (syscall(SYS_close_range, 6, ~0U, 0) || read(5, &go, 1) != 1)
+	if (syscall(SYS_close_range, 3 + count, ~0U, 0) || read(5, &go, 1) != 1)
 		_exit(1);
 	close(5);
 	unblock_signals();
 	clear_run(r, 3);
 	r->proc = 4;
+	r->mounts = count == 4 ? 6 : -1;
 	r->index = 1; /* the op that has made it is performed */
+	await_runtime(r);
 	take_plan(r, 0);
 	take_stdio(r);
 	r->index--;
@@ -302,7 +307,8 @@ static int make_ready(struct run *r, const struct request *q)
 		if (index >= 0 && !pipe2(ready, O_CLOEXEC))
 			pid = new_child(r, U(&op, F_CLONE_FLAGS), &pidfd);
 		if (!pid) {
-			become_ready(r, (const int[3]){q->fds[0], r->proc, ready[0]});
+			become_ready(r, (const int[4]){q->fds[0], r->proc, ready[0],
+						       q->count > READY_FDS ? q->fds[READY_FDS] : -1});
 			return 1;
 		}
 		if (pid > 0 && op.code == OP_CLONE_MAPPED)
@@ -323,6 +329,8 @@ static int make_ready(struct run *r, const struct request *q)
 		close(q->fds[1]);
 	if (pidfd >= 0)
 		close(pidfd);
+	if (q->count > READY_FDS)
+		close(q->fds[READY_FDS]);
 	close(q->fds[0]);
 	return 0;
 }
@@ -465,7 +473,7 @@ void op_keep(struct run *r, const struct op *op)
 			request = take_request(r->sock, &q);
 		if (request < 0 || ready[1].revents)
 			end_all(r, op, inner[0]);
-		if (!request && (q.count == READY_FDS ? make_ready(r, &q) : start(r, inner, q.fds)))
+		if (!request && (q.ready ? make_ready(r, &q) : start(r, inner, q.fds)))
 			return;
 	}
 }

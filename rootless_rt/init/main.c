@@ -1,5 +1,6 @@
 /* rt-init: takes a plan from the runtime on descriptor 3 and performs its ops in order. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,22 @@ static void trim_stack(void)
 }
 
 /*
+ * One that was made ahead has a copy of the host's mounts, and holds what the host has unmounted meanwhile. When
+ * they change it is of no more use; whoever tells it to go on at that very moment looks at them, too.
+ */
+void await_runtime(struct run *r)
+{
+	struct pollfd ready[2] = {{.fd = r->sock, .events = POLLIN}, {.fd = r->mounts, .events = POLLPRI}};
+
+	if (r->mounts < 0)
+		return;
+	while (poll(ready, 2, -1) < 0 && errno == EINTR)
+		;
+	if (!ready[0].revents)
+		_exit(1);
+}
+
+/*
  * The plan is performed up to here by `create`. From now on the container belongs to no living
  * runtime: `start` connects to the listener, and its "go on" makes its connection the place for
  * reports. A caller that connects and goes away changes nothing.
@@ -102,6 +119,7 @@ static void op_wait_start(struct run *r, const struct op *op)
 	int fd;
 
 	send_message(r, MSG_SYNC, SYNC_CREATED, 0, "", "", -1);
+	await_runtime(r);
 	if (receive_go(r->sock, &pid))
 		_exit(1);
 	if (listener == NO_SLOT)
@@ -241,7 +259,7 @@ void clear_run(struct run *r, int sock)
 	}
 	r->umask = own;
 	r->sock = sock;
-	r->keeper = r->proc = -1;
+	r->keeper = r->proc = r->mounts = -1;
 }
 
 /* Take a plan from the runtime: its ops come behind those that have been performed. */

@@ -44,6 +44,7 @@ struct run {
 	uint32_t index; /* of the op being performed */
 	int trace;	/* report the time of each op */
 	int no_landlock; /* the kernel has none, and the runtime was told */
+	int mounts;	/* tells when the host's mounts change, or -1 */
 	int keeper;	/* to the process that keeps this one, or -1 */
 	int32_t kept;	/* what the keeper calls this one */
 	struct plan plan; /* what is left of it */
@@ -186,6 +187,7 @@ void tell_keeper(struct run *r, pid_t pid);
 
 void clear_run(struct run *r, int sock);
 void take_plan(struct run *r, uint64_t first);
+void await_runtime(struct run *r);
 
 void reset_signals(void);
 void unblock_signals(void);

@@ -169,7 +169,7 @@ def test_mounts_made_on_the_host_between_runs_are_seen(
     said = root_program(
         made.path,
         """
-        import subprocess
+        import pathlib, subprocess
         share = bundle + "/share"
         with Sandbox(bundle, cgroup_manager="disabled") as sandbox:
             for _ in range(3):
@@ -183,6 +183,14 @@ def test_mounts_made_on_the_host_between_runs_are_seen(
                 subprocess.run(["umount", share], check=True)
             assert sandbox.run(["ls", "/share"]).check().text == ""
             print(sandbox._keeper._runs)
+            waiting = pathlib.Path(f"/proc/{sandbox._keeper._pid}/task/{sandbox._keeper._pid}/children")
+            while not waiting.read_text():
+                time.sleep(0.01)
+            subprocess.run(["mount", "-t", "tmpfs", "share", share], check=True)
+            while waiting.read_text():  # it would hold what is unmounted now
+                time.sleep(0.01)
+            subprocess.run(["umount", share], check=True)
+            assert sandbox.run(["ls", "/share"]).check().text == ""
         """,
     )
     assert said == "6\n"

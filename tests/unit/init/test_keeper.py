@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import socket
 import struct
 import tempfile
 import time
@@ -195,6 +196,23 @@ def test_one_that_waits_for_more_tells_when_it_has_come_there(keeper: Keeper) ->
     found = ending(begun.status)
     assert found is not None and found.status == 0
     begun.close()
+
+
+def test_one_that_waits_ends_when_what_it_watches_has_news(keeper: Keeper) -> None:
+    """Of mountinfo that is urgent data, as that of a socket."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    news, _ = listener.accept()
+    begun = keeper.begin(FIRST, news.fileno())
+    begun.give(WAIT)
+    assert begun.waits()
+    sender.send(b"!", socket.MSG_OOB)
+    wait_for(begun.status)
+    found = ending(begun.status)
+    assert found is not None and found.status == 1 << 8
+    begun.close()
+    for one in (news, listener, sender):
+        one.close()
 
 
 @pytest.mark.parametrize(
