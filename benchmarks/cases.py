@@ -6,8 +6,8 @@ from bundles import Shape
 from checks import Doctors
 from contest import Case
 from curves import Existing, MapLines, Mounts
-from lives import Execs, Lives
-from runs import Runs
+from lives import Execs, FirstExecs, Lives
+from runs import FirstRuns, Runs
 from warm import Many, Pools, Warm
 
 CASES = (
@@ -17,6 +17,8 @@ CASES = (
     Case("run-range-seccomp", "run: subuid range, seccomp", Runs, Shape(id_range=True, seccomp=True)),
     Case("life", "life: own id", Lives),
     Case("exec", "exec of true", Execs),
+    Case("run-first", "run: own id, new config", FirstRuns),
+    Case("exec-first", "exec of true, new process", FirstExecs),
     Case("api", "API: one container, warm", Warm),
     Case("pool", "pool: ready container to exec", Pools),
     Case("api-many", "API: 200 containers, 8 in flight", Many),

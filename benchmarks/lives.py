@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import bundles
 from contest import OCI, Bench, Case, Contest, Peer
@@ -118,3 +119,14 @@ class Execs(Contest):
         for peer in self.peers:
             self.clean_up(peer)
         end_children()
+
+
+class FirstExecs(Execs):
+    """The same with a process that nobody has seen before."""
+
+    def once(self, peer: Peer) -> None:
+        path = self.processes["true"]
+        process = json.loads(path.read_text())
+        process["env"] = [*process["env"][:1], f"WHEN={time.monotonic_ns()}"]
+        path.write_text(json.dumps(process))
+        super().once(peer)
