@@ -191,7 +191,7 @@ class Keeper:
         return Begun(first, sock, status)
 
     def make_ahead(self, first: bytes, ahead: bytes) -> None:
-        """Have the process of the next run made while nobody waits for it: from the second run on.
+        """Have the process of the next run made when a run ends, from the second on.
 
         Not where several run at a time: then all would only wait for each other. It performs the plan
         `ahead`, too, unless one could not: not every kernel has what that takes.

@@ -114,9 +114,6 @@ class Run:
                 for note in begun.notes:
                     self._note(note)
                 launch.send_plan(begun.sock, wire, [*fds, *stdio], begun.pid if begun.ahead else 0)
-                if self._counted is not None:
-                    # While rt-init works: this process has nothing else to do.
-                    keeper.make_ahead(begun.first, self._compiled.ahead)
             self._serve()
         except BaseException:
             self._take_back()
@@ -210,6 +207,9 @@ class Run:
                 )
             if self._cgroup is not None:
                 measure(self._cgroup, told)
+            if self._counted is not None and self._compiled.first is not None:
+                # Not before: it would take processor time from this run.
+                self._counted.make_ahead(self._compiled.first, self._compiled.ahead)
             return told
         finally:
             self._close()
