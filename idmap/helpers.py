@@ -23,14 +23,18 @@ def find_helper(name: str, path: str | None = None) -> str | None:
     """The absolute path of a program: from `path` (default: $PATH), else from the system's own directories,
     since engines may call with no PATH at all. Entries that are not absolute are passed over: the working
     directory is not to be trusted. None when it is nowhere."""
+    for program in places(name, path):
+        if posix.access(program, posix.X_OK) and not _is_directory(program):
+            return program
+    return None
+
+
+def places(name: str, path: str | None = None) -> list[str]:
+    """Where `find_helper` looks for a program, in that order."""
     if path is None:
         path = _path()
-    for directory in (*path.split(":"), *SYSTEM_DIRS):
-        if directory.startswith("/"):
-            program = f"{directory}/{name}"
-            if posix.access(program, posix.X_OK) and not _is_directory(program):
-                return program
-    return None
+    directories = [entry for entry in (*path.split(":"), *SYSTEM_DIRS) if entry.startswith("/")]
+    return [f"{directory}/{name}" for directory in directories]
 
 
 def _path() -> str:

@@ -39,9 +39,9 @@ _KILLED = 128 + 9
 
 def run(inv: Invocation) -> int:
     """Run the container ID of the bundle; the exit code is its process's."""
-    signals.catch()
     if inv.held:
         return _see_off(inv)
+    signals.catch()
     container_id = check_id(inv.args[0])
     options = container_options(inv)
     options.foreground = not flag(inv.options, "detach")

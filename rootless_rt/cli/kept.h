@@ -83,6 +83,7 @@ int remove_made_cgroups(const struct kept *kept, const struct made *made, const 
 
 /* The foreground. What waits returns 1, 0 for what fails, or minus a signal that ends all this. */
 int is_alone_with_us(const struct container *box);
+sigset_t forwarded(void);
 void prepare(struct made *made, struct before *before);
 void give_back(struct made *made, const struct before *before);
 void go_on(const struct made *made);

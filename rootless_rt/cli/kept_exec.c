@@ -89,12 +89,12 @@ static int add_process(const struct kept *kept, struct made *made, const struct 
 	return until_started(kept, made);
 }
 
-/* execute.py, check_status, of a container without a cgroup. */
+/* execute.py, check_status, of a container without a cgroup, and with nothing else that the config does not tell. */
 static int takes_processes(const struct container *box)
 {
 	int pidfd, waiting;
 
-	if (box->record.numbers[N_FLAGS] & RECORD_CGROUP)
+	if ((box->record.numbers[N_FLAGS] & (RECORD_CGROUP | RECORD_EXECS)) != RECORD_EXECS)
 		return 0;
 	enum status status = status_of(box, hold_process(&box->record, &pidfd), &waiting);
 	put_away(&waiting);
@@ -110,9 +110,10 @@ void exec_kept(const struct call *call)
 	if (call->other || find_container(call, &made.box) != FOUND || !load_container(&made.box))
 		return;
 	const pid_t first = (pid_t)made.box.record.numbers[N_PID];
-	if (!find_kept_exec(call, &made.box, &kept) || !still_holds(&kept, call->id) || !takes_processes(&made.box))
+	/* As in Python: what the caller has leaked is no file for --process, either. */
+	if (!is_alone_with_us(&made.box) || !find_kept_exec(call, &made.box, &kept) || !still_holds(&kept, call->id))
 		return;
-	if (!joins_the_same(&kept, first) || !has_same_maps(&kept, first) || !is_alone_with_us(&made.box))
+	if (!takes_processes(&made.box) || !joins_the_same(&kept, first) || !has_same_maps(&kept, first))
 		return;
 	prepare(&made, &before);
 	int got = made.signals < 0 ? 0 : add_process(&kept, &made, call);

@@ -196,7 +196,7 @@ static sigset_t ending(void)
 	return set;
 }
 
-static sigset_t forwarded(void)
+sigset_t forwarded(void)
 {
 	sigset_t set;
 
@@ -221,7 +221,12 @@ void prepare(struct made *made, struct before *before)
 
 void give_back(struct made *made, const struct before *before)
 {
+	struct sigaction present;
+
 	put_away(&made->signals);
+	/* A write beyond the limit on files has raised it here: ignored, it goes. Python meets the error, and explains it. */
+	sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, &present);
+	sigaction(SIGXFSZ, &present, NULL);
 	sigprocmask(SIG_SETMASK, &before->mask, NULL);
 	sigaction(SIGPIPE, &before->pipe, NULL);
 	sigaction(SIGCHLD, &before->child, NULL);

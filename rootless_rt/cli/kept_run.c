@@ -73,7 +73,8 @@ const char *run_kept(const struct call *call)
 	struct before before;
 	struct kept kept;
 
-	if (call->other || !find_kept_run(call, &kept) || !still_holds(&kept, call->id) || !is_alone_with_us(NULL))
+	/* First, as in Python: what the caller has leaked is no bundle, either. */
+	if (call->other || !is_alone_with_us(NULL) || !find_kept_run(call, &kept) || !still_holds(&kept, call->id))
 		return "";
 	prepare(&made, &before);
 	int got = made.signals < 0 ? 0 : make(&kept, &made, call);
@@ -92,6 +93,8 @@ const char *run_kept(const struct call *call)
 	int code = supervise(&made);
 	if (forget(&kept, &made, call->id, code))
 		_exit(code);
+	/* As with Python in the foreground, no signal keeps it from being put away. */
+	before.mask = forwarded();
 	give_back(&made, &before);
 	fcntl(made.box.directory, F_SETFD, 0);
 	snprintf(held, sizeof held, "%d,%d", made.box.directory, code);

@@ -42,7 +42,7 @@ static int open_folder(void)
 	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
 	int fd = geteuid() ? -1 : open_folder_at("/var/cache", "/rt");
 
-	if (fd >= 0)
+	if (fd >= 0 || (!geteuid() && in_user_namespace() != 1))
 		return fd;
 	if (base && *base == '/')
 		return open_folder_at(base, "/rt");
@@ -124,11 +124,14 @@ int find_kept_run(const struct call *call, struct kept *kept)
 	size_t size = 0;
 	int place = open_bundle(call->bundle, bundle);
 
-	if (place < 0 || !read_entry(call, "", hashed(HASH_START, bundle, strlen(bundle)), kept))
+	if (place < 0)
+		return 0;
+	const char *config = read_whole(place, "config.json", BUNDLE_FILE, 0, KEPT_LIMIT, &size);
+	close(place);
+	if (!read_entry(call, "", hashed(HASH_START, bundle, strlen(bundle)), kept))
 		return 0;
 	if (kept->numbers[K_FLAGS] & KEPT_EXEC || strcmp(kept->texts[P_BUNDLE].at, bundle))
 		return 0;
-	const char *config = read_whole(place, "config.json", BUNDLE_FILE, 0, KEPT_LIMIT, &size);
 	return is_same(&kept->texts[P_CONFIG], config, size) && !lstat(kept->texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
 }
 
@@ -210,6 +213,23 @@ static void tell_time(char *text, size_t size)
 	snprintf(text + length, size - length, "Z");
 }
 
+/* kept_form.py, with_holes: how long the text is with its holes filled; written to `to` if that is not NULL. */
+static size_t fill_holes(char *to, const struct text *text, const char *const *fill)
+{
+	size_t size = 0;
+
+	for (size_t at = 0; at < text->length; at++) {
+		const unsigned char c = (unsigned char)text->at[at];
+		const int is_hole = c >= 1 && c <= HOLES;
+		const char *part = is_hole ? fill[c - 1] : text->at + at;
+		const size_t length = is_hole ? strlen(part) : 1;
+		if (to)
+			memcpy(to + size, part, length);
+		size += length;
+	}
+	return size;
+}
+
 /* The text of state.json, for this container in this phase. A process that is not there yet has no number. */
 int write_state(const struct kept *kept, struct made *made, const char *id, const char *phase, const char *name)
 {
@@ -230,19 +250,9 @@ int write_state(const struct kept *kept, struct made *made, const char *id, cons
 		[HOLE_MAKER_PID] = maker,
 		[HOLE_MAKER_STARTED] = made->maker_started,
 	};
-	char *bytes = NULL;
-	size_t size = 0;
-	FILE *out = open_memstream(&bytes, &size);
-	if (!out)
-		return 0;
-	for (size_t at = 0; at < text->length; at++) {
-		unsigned char c = (unsigned char)text->at[at];
-		if (c < 1 || c > HOLES)
-			fputc(c, out);
-		else
-			fputs(fill[c - 1], out);
-	}
-	int written = !fclose(out) && write_file(&made->box, name, bytes, size);
+	size_t size = fill_holes(NULL, text, fill);
+	char *bytes = malloc(size);
+	int written = bytes && write_file(&made->box, name, bytes, fill_holes(bytes, text, fill));
 	free(bytes);
 	return written;
 }

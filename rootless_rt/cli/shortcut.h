@@ -57,6 +57,7 @@ int read_call(int argc, char **argv, struct call *call);
 int read_record(const char *bytes, size_t size, struct record *record);
 ssize_t read_small(int fd, char *bytes, size_t size);
 
+int in_user_namespace(void);
 enum found find_container(const struct call *call, struct container *box);
 int make_container(const struct call *call, struct container *box);
 int relock_container(const struct container *box, const char *id);

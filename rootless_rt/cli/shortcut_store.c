@@ -53,7 +53,7 @@ ssize_t read_small(int fd, char *bytes, size_t size)
 }
 
 /* idmap/userns.py, in_user_namespace: 1, 0, or -1 when it cannot be read. */
-static int in_user_namespace(void)
+int in_user_namespace(void)
 {
 	char bytes[4096], rest;
 	unsigned long inside, outside, count;

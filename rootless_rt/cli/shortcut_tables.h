@@ -9,6 +9,7 @@
 #define RECORD_CGROUP 2
 #define RECORD_STARTS 4
 #define RECORD_DELETES 8
+#define RECORD_EXECS 16
 #define SIGNAL_RTMIN 34
 #define SIGNAL_RTMAX 64
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CPUSET = ("cpuset.cpus", "cpuset.mems")
 """What a new cgroup of v1 gets from the one above it."""
+HELPERS = ("newuidmap", "newgidmap")
 KINDS = ("file", "lines", "code", "node", "missing", "room", "variable", "limit", "ids")
 
 
@@ -45,12 +46,13 @@ def gather(
     helpers: bool = False,
     added: bool = False,
     cgroups_at: Sequence[str] = (),
+    asks_systemd: bool = True,
 ) -> bytes | None:
     """The evidence for the plan of a plain config; None where something cannot be told for sure.
 
     `helpers`: whether newuidmap or newgidmap write the maps. `added`: it is for a process that is added to a
-    container, which is in no cgroup. `cgroups_at`: where the container's cgroups are made. Raises OSError for
-    what has gone meanwhile.
+    container, which is in no cgroup. `cgroups_at`: where the container's cgroups are made. `asks_systemd`:
+    whether the user's systemd is asked for one, where it serves. Raises OSError for what has gone meanwhile.
     """
     code = _own_code()
     if code is None:
@@ -65,7 +67,10 @@ def gather(
         *code,
     ]
     if not added:
-        items += _of_cgroups(config, facts, cgroups_at)
+        found = _of_cgroups(config, facts, cgroups_at, asks_systemd)
+        if found is None:
+            return None
+        items += found
     if not facts.initial_userns:
         items.append(_file("/proc/self/setgroups"))
     if config["process"].get("oomScoreAdj") is not None:
@@ -76,9 +81,9 @@ def gather(
         library = library_file()
         if library is None:
             return None
-        items.append(_code(library))
+        items += [_code(library), _file("/proc/self/personality")]  # that has a say in uname(2)
     if helpers:
-        items.append(_variable("PATH"))
+        items += [_variable("PATH"), *(_there(path) for path in _looked_at(HELPERS))]
     return b"".join(items)
 
 
@@ -96,7 +101,23 @@ def _own_code() -> list[bytes] | None:
     return [_code(path) for path in sorted(files)]
 
 
-def _of_cgroups(config: dict[str, Any], facts: HostFacts, made: Sequence[str]) -> list[bytes]:
+def _looked_at(programs: Sequence[str]) -> list[str]:
+    """Where programs were looked for, up to where each is."""
+    from idmap.helpers import find_helper, places
+
+    looked = []
+    for name in programs:
+        found = find_helper(name)
+        for path in places(name):
+            looked.append(path)
+            if path == found:
+                break
+    return looked
+
+
+def _of_cgroups(
+    config: dict[str, Any], facts: HostFacts, made: Sequence[str], asks_systemd: bool
+) -> list[bytes] | None:
     """Where the container's cgroups are made, or what speaks against any."""
     view = cgroups.view()
     items = [_file("/proc/self/cgroup"), _lines("/proc/self/mountinfo", " - cgroup")]
@@ -113,8 +134,10 @@ def _of_cgroups(config: dict[str, Any], facts: HostFacts, made: Sequence[str]) -
         items += [_there(place), _there(place + "/cgroup.procs")]
         items += [_file(f"{place}/{name}") for name in CPUSET if paths.exists(f"{place}/{name}")]
     if view.mode == "v2" and (facts.euid != 0 or not facts.initial_userns):
-        from rootless_rt.cgroups.bus import candidates
+        from rootless_rt.cgroups.bus import USER, candidates, find
 
+        if asks_systemd and find(USER, paths.environment()) is not None:
+            return None  # it has given none this time
         items += [_variable("DBUS_SESSION_BUS_ADDRESS"), _variable("XDG_RUNTIME_DIR")]
         items += [_there(path) for path in candidates(paths.environment())]
     return items

@@ -37,6 +37,7 @@ from rootless_rt.spec.names import NAMESPACES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from rootless_rt.container.create import Container
     from rootless_rt.container.prepare import Options, Prepared
@@ -53,8 +54,9 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
     def made() -> bytes | None:
         flags, maps = _maps(prepared)
         found = evidence.gather(
-            spec.data, prepared.facts, helpers=any(maps[2:]), cgroups_at=prepared.cgroup.paths
-        )
+            spec.data, prepared.facts, helpers=any(maps[2:]), cgroups_at=prepared.cgroup.paths,
+            asks_systemd=options.cgroup_manager == "auto",
+        )  # fmt: skip
         if found is None:
             return None
         by_id = prepared.cgroup.paths if not _cgroups_path(spec) else []
@@ -182,7 +184,10 @@ def is_plain_exec(process: Container, facts: HostFacts) -> bool:
 
 
 def _is_plain_cgroup(prepared: Prepared) -> bool:
-    """Whether it has none, or those of v1 that root makes, all of one name in directories that are there."""
+    """Whether it has none, or those of v1 that root makes, all of one name in directories that are there.
+
+    Device rules are then written there, too: they are no matter of a program for the tree of v2 beside.
+    """
     cgroup, facts = prepared.cgroup, prepared.facts
     if cgroup.kind == "none":
         return not _cgroups_path(prepared.spec)
@@ -192,12 +197,22 @@ def _is_plain_cgroup(prepared: Prepared) -> bool:
         and facts.initial_userns
         and "parents" not in cgroup.to_state()
         and not cgroup.reason
+        and (not _device_rules(prepared.spec) or _holds_devices(prepared))
         and len({paths.basename(path) for path in cgroup.paths}) == 1
     )
 
 
 def _cgroups_path(spec: Spec) -> str:
     found: str = spec.data.get("linux", {}).get("cgroupsPath") or ""
+    return found
+
+
+def _holds_devices(prepared: Prepared) -> bool:
+    return any("devices" in names.split(",") for names in prepared.cgroup.to_state()["paths"])
+
+
+def _device_rules(spec: Spec) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = spec.data.get("linux", {}).get("resources", {}).get("devices") or []
     return found
 
 
@@ -214,7 +229,7 @@ def _of_cgroups(prepared: Prepared, options: Options) -> dict[str, bytes]:
         if "cpuset" in names.split(","):
             for name in evidence.CPUSET:
                 settings.append((above, name, evidence.read(f"{path}/{name}").decode().strip()))
-        rules = prepared.spec.data.get("linux", {}).get("resources", {}).get("devices")
+        rules = _device_rules(prepared.spec)
         if rules and "devices" in names.split(","):
             settings += [(above, name, line) for name, line in devices.v1_writes(rules)]
     unified = prepared.cgroup.to_state()["paths"].get("unified", "")

@@ -31,8 +31,9 @@ NUMBERS = ("size", "flags", "pid", "state_inode", "state_size", "state_mtime", "
 TEXTS = ("version", "started", "boot", "head", "middle", "tail", "freezer", "leaves", "parents")
 LIMIT = 1 << 18
 """A larger record is not written: a container with that many annotations takes the long way."""
-FLAGS = {"OWN_PID": 1, "CGROUP": 2, "STARTS": 4, "DELETES": 8}
-"""OWN_PID: its first process takes all others with it. CGROUP: it has one. STARTS, DELETES: can be short."""
+FLAGS = {"OWN_PID": 1, "CGROUP": 2, "STARTS": 4, "DELETES": 8, "EXECS": 16}
+"""OWN_PID: its first process takes all others with it. CGROUP: it has one. STARTS, DELETES: can be short.
+EXECS: what a process that is added gets depends on the config, and on nothing else that the state tells."""
 
 # What a state may hold for the verbs to be as simple as they usually are. Of a field that is not named here,
 # nothing is known: the long way.
@@ -62,6 +63,8 @@ def compiled(state: dict[str, Any], status: posix.stat_result) -> bytes | None:
     listens = any(name == "seccomp_listen" for name, _ in state.get("startOps", {}).get("ops", []))
     if not listens and not other - _OUTSIDE:
         flags |= FLAGS["STARTS"]
+    if not (state.get("keepGroups") or "rdt" in state):
+        flags |= FLAGS["EXECS"]
     if removal is not None and not other:
         flags |= FLAGS["DELETES"]
     leaves, parents = removal or ([] if cgroup is None else cgroup.paths, [])

@@ -18,10 +18,16 @@ def default_cache_dir(environ: Mapping[str, str], folder: str) -> str | None:
 
     Root has /var/cache/rt/FOLDER; everybody else `$XDG_CACHE_HOME/rt/FOLDER` (if absolute, as the XDG base
     directory specification asks) or `~/.cache/rt/FOLDER`. The root of a user namespace, as under rootless
-    podman, cannot make the first and gets the second; real root does so only under a home of its own.
+    podman, cannot make the first and gets the second. Real root never does: sudo may leave it the home of
+    somebody whose filesystem (fuse(4)) says of any file that it is root's.
     """
-    if posix.geteuid() == 0 and _make_directories("/var/cache", ("rt", folder)):
-        return f"/var/cache/rt/{folder}"
+    if posix.geteuid() == 0:
+        if _make_directories("/var/cache", ("rt", folder)):
+            return f"/var/cache/rt/{folder}"
+        from idmap.userns import in_user_namespace
+
+        if not in_user_namespace():
+            return None
     base = environ.get("XDG_CACHE_HOME", "")
     if base.startswith("/"):
         return f"{base.rstrip('/')}/rt/{folder}" if _make_directories(base, ("rt", folder)) else None

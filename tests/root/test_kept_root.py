@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -114,6 +116,47 @@ def test_what_has_been_killed_is_seen_off_by_python(kept: Kept) -> None:
         assert process.wait(20) == 137
     assert list(kept.rt.root.iterdir()) == []
     ground.clean()
+
+
+def test_no_signal_keeps_what_has_been_killed_from_being_put_away(kept: Kept) -> None:
+    ground = Ground(kept.rt, kept.id)
+    (kept.box.rootfs / "first").touch()
+    keep(kept, "if [ -e /first ]; then rm /first; exit 0; fi; echo ready; sleep 1000")
+    with kept.rt.popen(*kept.argv(), env=kept.environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        directory = os.open(kept.rt.root / kept.id, os.O_RDONLY)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        status = Path(f"/proc/{process.pid}/syscall")
+        waits = status.read_text().split()[0]
+        kept.rt.ok("kill", kept.id, "KILL")
+        while status.read_text().split()[0] in (waits, "running"):
+            time.sleep(0.005)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            process.send_signal(number)
+        os.close(directory)
+        assert process.wait(20) == 137
+    assert list(kept.rt.root.iterdir()) == []
+    ground.clean()
+
+
+def test_real_root_believes_nothing_that_lies_in_a_home(kept: Kept, place: Path) -> None:
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare")
+    kept.box.run("exit 7")
+    # The home is root's own here; a filesystem of somebody else's says that, too.
+    script = """
+        mount -t tmpfs -o mode=755 none /var/cache
+        "$RT" "$@" || echo $?
+        cd $HOME && mkdir -p .cache/rt && mv /var/cache/rt/plans .cache/rt/ && ls .cache/rt/plans | wc -l
+        "$ALONE" "$@" || echo $?
+    """
+    home = place / "home"
+    home.mkdir()
+    words = ["unshare", "-m", "sh", "-c", script, *kept.alone.argv(*kept.argv())]
+    environment = {**kept.environment, "HOME": str(home), "RT": RT, "ALONE": str(kept.alone.program)}
+    del environment["XDG_CACHE_HOME"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["7", "1", "1"], done
 
 
 def test_a_cgroup_that_is_there_is_python_s(kept: Kept) -> None:

@@ -223,13 +223,14 @@ def test_the_users_cache_is_made_for_the_user_alone(tmp_path, monkeypatch):
     assert user_cache_dir(monkeypatch, xdg) == f"{tmp_path}/rt/seccomp"
 
 
-def user_cache_dir(monkeypatch, environ):
+def user_cache_dir(monkeypatch, environ, inside=True):
     """default_cache_dir() where /var/cache is out of reach, as for the root of a user namespace."""
     real = place._make_directories
     with monkeypatch.context() as patch:
         patch.setattr(
             place, "_make_directories", lambda base, names: base != "/var/cache" and real(base, names)
         )
+        patch.setattr("idmap.userns.in_user_namespace", lambda: inside)
         return default_cache_dir(environ, FOLDER)
 
 
@@ -239,6 +240,13 @@ def user_cache_dir(monkeypatch, environ):
 )
 def test_no_home_means_no_cache_directory(monkeypatch, environ):
     assert user_cache_dir(monkeypatch, environ) is None
+
+
+def test_real_root_has_no_cache_in_any_home(tmp_path, monkeypatch):
+    monkeypatch.setattr(posix, "geteuid", lambda: 0)
+    for environ in ({"HOME": str(tmp_path)}, {"XDG_CACHE_HOME": str(tmp_path)}):
+        assert user_cache_dir(monkeypatch, environ, inside=False) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_home_of_somebody_else_gets_no_directory(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import posix
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from socket import AF_UNIX, socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from lab.bundles import plain_config, rootless_config
 from lab.tree import TREE
 
+from rootless_rt.cgroups.host import CgroupView
 from rootless_rt.cgroups.none import NoCgroup
 from rootless_rt.cgroups.v1 import V1
 from rootless_rt.cgroups.v2 import V2
@@ -205,6 +207,28 @@ def test_what_takes_more_is_not_kept(name: str) -> None:
     assert not kept.is_plain(container, prepared, options)
 
 
+DENIED = [{"allow": False, "access": "rwm"}]
+BESIDE = {"pids": "/sys/fs/cgroup/pids/c", "unified": "/sys/fs/cgroup/unified/c"}
+
+
+@pytest.mark.parametrize(
+    ("dirs", "rules", "plain"),
+    [
+        (BESIDE, [], True),
+        (BESIDE, DENIED, False),
+        (BESIDE | {"devices": "/sys/fs/cgroup/devices/c"}, DENIED, True),
+    ],
+)
+def test_device_rules_that_are_a_program_are_not_kept(
+    dirs: dict[str, str], rules: list[dict[str, Any]], plain: bool
+) -> None:
+    """Of cgroup v2, which the launcher does not load."""
+    linux = rootless_config(1000, 1000, args=["true"])["linux"] | {"resources": {"devices": rules}}
+    container, prepared, options = situation(linux=linux)
+    prepared.facts, prepared.cgroup = HostFacts(), V1(dirs)
+    assert kept.is_plain(container, prepared, options) == plain
+
+
 # Every option of a container: changed, it is not plain; or why it makes no difference.
 OPTIONS: dict[str, Any] = {
     "console_socket": "/x", "pidfd_socket": "/x", "pid_file": "/x", "foreground": False, "debug": print,
@@ -265,6 +289,47 @@ def gathered(facts: HostFacts | None = None, **config: Any) -> set[tuple[str, st
     data = evidence.gather(document | config, facts)
     assert data is not None
     return {(kind, name) for kind, name, _ in items(data)}
+
+
+def test_a_program_earlier_on_the_path_is_evidence(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is put there later would be the one to take."""
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    for folder in folders:
+        folder.mkdir()
+    for name in ("newuidmap", "newgidmap"):
+        (folders[1] / name).touch(0o755)
+    monkeypatch.setattr(posix, "environ", {b"PATH": b":".join(bytes(folder) for folder in folders)})
+    monkeypatch.setitem(os.environ, "PATH", ":".join(map(str, folders)))
+    data = evidence.gather(rootless_config(1, 1, args=["x"]), HostFacts(), helpers=True)
+    assert data is not None
+    looked = [(kind, name) for kind, name, _ in items(data) if name.endswith(evidence.HELPERS)]
+    places = [(kind, f"{folders[at]}/{name}") for name in evidence.HELPERS for at, kind in enumerate(KINDS)]
+    assert looked == places
+
+
+KINDS = ("missing", "node")
+
+
+def test_where_systemd_gave_no_cgroup_nothing_is_kept(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may the next time."""
+    path = tmp_path / "bus"
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={path}")
+    view = CgroupView({}, str(tmp_path), {"": "/"}, {str(tmp_path): "/"})
+    monkeypatch.setattr(evidence.cgroups, "view", lambda: view)
+    monkeypatch.setattr("rootless_rt.cgroups.bus.own_uid", lambda: 4000000000)
+    nested = HostFacts(os.geteuid(), os.getegid())
+    nested.uid_map = [(0, 1000, 1)]
+    config = rootless_config(1, 1, args=["x"])
+    assert evidence.gather(config, nested) is not None
+    with socket(AF_UNIX) as bus:
+        bus.bind(str(path))
+        assert evidence.gather(config, nested) is None
+        assert evidence.gather(config, nested, asks_systemd=False) is not None
+        assert evidence.gather(config, nested, added=True) is not None
 
 
 # Where the evidence of each fact is, or why it needs none.
