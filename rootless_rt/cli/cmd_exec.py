@@ -66,7 +66,8 @@ def _run(inv: Invocation) -> int:
         return 0
     wakeup.catch()
     signals.release()
-    if changes_nothing(inv) and not (document and inv.args[1:]):
+    may_keep = process.facts is not None and process.facts.has_memory
+    if may_keep and changes_nothing(inv) and not (document and inv.args[1:]):
         from rootless_rt.container.kept import keep_exec
 
         keep_exec(process, document)

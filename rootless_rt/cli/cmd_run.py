@@ -87,7 +87,8 @@ def run(inv: Invocation) -> int:
     if spec.data.get("hooks", {}).get("poststart"):
         wakeup.catch()
     signals.release()
-    if changes_nothing(inv):
+    # Where memory may be short, serving the container comes first.
+    if changes_nothing(inv) and prepared.facts.has_memory:
         from rootless_rt.container.kept import keep
 
         keep(container, prepared, options)

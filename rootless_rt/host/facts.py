@@ -68,7 +68,7 @@ class HostFacts:
     uid_map, gid_map   extents (inside, outside, count) of the runtime's own user namespace
     capabilities       effective capabilities of the runtime, as a mask
     last_capability    the highest that the kernel knows
-    rlimits            resource number -> (soft, hard) of the runtime
+    rlimits            resource number -> (soft, hard) of the runtime: 7 (NOFILE), 9 (AS), and those asked for
     oom_score_adj      of the runtime
     may_set_groups     whether setgroups(2) is allowed in the runtime's user namespace
     paths              host paths that exist, among those the config can depend on -> device number (0: none)
@@ -129,6 +129,11 @@ class HostFacts:
         return self.uid_map == _IDENTITY
 
     @property
+    def has_memory(self) -> bool:
+        """Whether nothing limits the runtime's address space."""
+        return self.rlimits.get(9, (_RLIM_INFINITY, 0))[0] == _RLIM_INFINITY
+
+    @property
     def can_map_all(self) -> bool:
         """Whether the runtime may write any id map itself: CAP_SETUID and CAP_SETGID where it is."""
         return self.capabilities >> 6 & 3 == 3
@@ -148,7 +153,7 @@ def gather(config: dict[str, Any], *, pivot: bool = True) -> HostFacts:
     facts.rlimits = {}
     limits = [13, 14] if process.get("scheduler") else []  # RLIMIT_NICE, RLIMIT_RTPRIO
     present = _read("/proc/self/limits")
-    for number in {7, *limits, *(_rlimit_number(limit["type"]) for limit in process.get("rlimits", []))}:
+    for number in {7, 9, *limits, *(_rlimit_number(limit["type"]) for limit in process.get("rlimits", []))}:
         facts.rlimits[number] = _limits(present, number)
     if process.get("oomScoreAdj") is not None:
         facts.oom_score_adj = _signed(_read("/proc/self/oom_score_adj"))

@@ -413,6 +413,12 @@ def test_a_program_that_does_not_start_is_not_kept(kept: Kept) -> None:
     assert kept.files == []
 
 
+def test_nothing_is_kept_where_memory_may_be_short(kept: Kept) -> None:
+    limit = (1 << 32, 1 << 32)
+    done = kept.through_python(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit))
+    assert done.returncode == 7 and kept.files == []
+
+
 def test_hooks_are_python_s(kept: Kept, place: Path) -> None:
     kept.box.change(lambda config: config.update(hooks={"poststop": [{"path": "/bin/true"}]}))
     kept.keep()

@@ -88,7 +88,7 @@ def test_only_what_the_config_depends_on_is_looked_at(proc):
     config = user_config()
     config["process"]["rlimits"] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
     made = gather(config)
-    assert set(made.rlimits) == {4, 7}, "descriptors are always of interest"
+    assert set(made.rlimits) == {4, 7, 9}, "descriptors and memory are always of interest"
     assert made.kernel_mounts == [] and made.oom_score_adj == 0
     config["process"]["oomScoreAdj"] = 1
     made = gather(config, pivot=False)
