@@ -104,8 +104,13 @@ class Pool:
         try:
             task = self._sandbox.compiled.with_task(args, env, cwd)
             with told():
-                run = self._take()
-                run.go(task, streams.stdio)
+                try:
+                    run = self._take()
+                    run.go(task, streams.stdio)
+                finally:
+                    # Not before: to make another would take processor time from this one.
+                    with self._change:
+                        self._change.notify_all()
             streams.sent()
             return Process(task.args, run, streams, begun, files=files)
         except BaseException:
@@ -119,7 +124,6 @@ class Pool:
                     raise Closed("the pool is closed")
                 self._failure = None
                 run = self._ready.popleft() if self._ready else None
-                self._change.notify_all()
             if run is None:
                 return self._made()
             if run.waits:

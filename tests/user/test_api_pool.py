@@ -67,6 +67,31 @@ def test_a_waiting_container_that_was_killed_is_passed_over(program: Programs, b
     )
 
 
+def test_another_is_made_once_the_program_runs_and_not_while_it_starts(
+    program: Programs, bundle: MakeBundle
+) -> None:
+    program(
+        bundle("true").path,
+        """
+        with Sandbox(bundle) as sandbox, Pool(sandbox, 1) as pool:
+            pool.fill(30)
+            start = pool._ready[0].go
+            def slowly(*given):
+                time.sleep(0.3)
+                assert pool.ready == 0
+                start(*given)
+            pool._ready[0].go = slowly
+            assert pool.run().ok and pool.fill(30)
+            try:
+                pool.run(["no-such"])
+            except RtError:
+                assert pool.fill(30)
+            else:
+                raise AssertionError
+        """,
+    )
+
+
 def test_many_threads_can_share_a_pool(program: Programs, bundle: MakeBundle) -> None:
     program(
         bundle("true").path,
