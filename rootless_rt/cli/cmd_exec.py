@@ -68,9 +68,12 @@ def _run(inv: Invocation) -> int:
     signals.release()
     may_keep = process.facts is not None and process.facts.has_memory
     if may_keep and changes_nothing(inv) and not (document and inv.args[1:]):
-        from rootless_rt.container.kept import keep_exec
+        try:
+            from rootless_rt.container.kept import keep_exec
 
-        keep_exec(process, document)
+            keep_exec(process, document)
+        except OSError:
+            pass  # as in `run`
     return supervise(process.pid, process.pidfd, process.console, wakeup)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from posix import set_inheritable
+from posix import close, set_inheritable
 
 from rootless_rt.cli.argv import Invocation, flag
 from rootless_rt.cli.common import (
@@ -89,9 +89,12 @@ def run(inv: Invocation) -> int:
     signals.release()
     # Where memory may be short, serving the container comes first.
     if changes_nothing(inv) and prepared.facts.has_memory:
-        from rootless_rt.container.kept import keep
+        try:
+            from rootless_rt.container.kept import keep
 
-        keep(container, prepared, options)
+            keep(container, prepared, options)
+        except OSError:
+            pass  # no descriptor to load it with: the program runs, and that is what counts
     return serve(container, log, wakeup, proxy, keep=flag(inv.options, "keep"))
 
 
@@ -108,6 +111,8 @@ def _see_off(inv: Invocation) -> int:
 def serve(container: Container, log: Log, wakeup: Wakeup, proxy: Proxy | None, *, keep: bool) -> int:
     """The foreground: serve a container that runs until its process ends; the exit code for the command."""
     code = supervise(container.pid, container.pidfd, container.console, wakeup, proxy)
+    close(container.pidfd)  # has done its work: where descriptors are few, the removal takes its place
+    container.pidfd = -1
     if keep:
         _explain_kill(container.state, code, log)
     else:

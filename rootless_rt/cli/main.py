@@ -147,6 +147,7 @@ def _exhausted(error: BaseException) -> tuple[str, str] | None:
         errno.ENOMEM: "raise the limit (ulimit -v, or memory.max of the cgroup)",
         errno.ENOSPC: "make room on that file system",
         errno.EDQUOT: "make room within the quota",
+        errno.EFBIG: "raise the limit on the size of files: ulimit -f unlimited",
         errno.EAGAIN: "raise the limit on processes: ulimit -u, or pids.max of the cgroup",
     }
     hint = hints.get(error.errno or 0)

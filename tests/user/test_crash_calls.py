@@ -5,13 +5,14 @@ SIGKILL, SIGTERM and SIGINT. The usual run takes some calls at even distances; R
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
-from lab.calls import Calls, spread
+from lab.calls import Call, Calls, spread
 from lab.leftovers import Ground
 from lab.runtime import Runtime
 from lab.strikes import ends_by, remove, saved_or_ended
@@ -35,6 +36,12 @@ class Sweep:
         self.delete = [*log, "delete", "--force", ID]
         self.run = [*log, "run", "--bundle", str(bundle), ID]
         self.exec = [*log, "exec", ID, "/bin/true"]
+
+    def use(self, args: list[str]) -> None:
+        file = self.bundle / "config.json"
+        config = json.loads(file.read_text())
+        config["process"]["args"] = args
+        file.write_text(json.dumps(config))
 
     def make(self) -> None:
         self.rt.ok(*self.create, cwd=str(self.rt.root.parent))
@@ -148,3 +155,45 @@ def test_a_delete_told_to_end_at_a_system_call_is_done_by_the_next(
         code = sweep.calls.strike_at(call, number, *sweep.delete)
         assert code in (0, *ends_by(number)), (call, code)
         sweep.remove()
+
+
+def kept(sweep: Sweep, *words: str) -> list[Call]:
+    """The launcher's own calls, once Python has kept the plan of this command; the program just ends."""
+    program = sweep.bundle / "rootfs/bin/true"
+    program.unlink()
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    sweep.rt.ok(*words)
+    calls = sweep.calls.of(*words, first=str(sweep.rt.root))
+    assert ("rt_sigaction", 60) not in calls, "that was an interpreter"
+    return calls
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, *TELLING], ids=lambda number: number.name)
+def test_a_run_of_a_kept_plan_struck_at_a_system_call(sweep: Sweep, number: signal.Signals) -> None:
+    sweep.use(["/bin/true"])
+    words = ["run", "--bundle", str(sweep.bundle), ID]
+    for call in spread(kept(sweep, *words), STRIKES):
+        code = sweep.calls.strike_at(call, number, *words)
+        assert code in (0, *ends_by(number)), (call, code)
+        if number == signal.SIGKILL:
+            sweep.remove()
+        else:
+            sweep.ground.clean()
+
+
+@pytest.mark.parametrize(
+    "sweep", ["user"], indirect=True
+)  # root's containers have cgroups, which are Python's
+@pytest.mark.parametrize("number", [signal.SIGKILL, *TELLING], ids=lambda number: number.name)
+def test_an_exec_of_a_kept_plan_struck_at_a_system_call(sweep: Sweep, number: signal.Signals) -> None:
+    sweep.make()
+    sweep.rt.ok(*sweep.start)
+    running = Ground(sweep.rt, f"{ID}-none")
+    words = ["exec", ID, "/bin/true"]
+    for call in spread(kept(sweep, *words), STRIKES):
+        code = sweep.calls.strike_at(call, number, *words)
+        assert code in (0, 255, *ends_by(number)), (call, code)
+        running.clean()
+        assert sweep.rt.state(ID)["status"] == "running"
+    sweep.remove()

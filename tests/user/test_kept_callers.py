@@ -34,7 +34,8 @@ def test_a_limit_on_files_is_explained_by_python(kept: Kept) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
     through = kept.through_python(preexec_fn=limited)
-    assert through.returncode == 1 and "too large" in through.stderr
+    assert through.returncode == 1
+    assert through.stderr.splitlines() == ["rt: file too large", through.stderr.splitlines()[1]]
     assert kept.by_itself(preexec_fn=limited) is None
     both = kept.rt(*kept.argv(), env=kept.environment, preexec_fn=limited)
     assert (both.returncode, both.stderr) == (through.returncode, through.stderr)
@@ -78,3 +79,26 @@ def test_groups_that_a_container_keeps_are_kept_by_python(kept: Kept) -> None:
     kept.rt.ok(*LONG, "exec", "c0", "true", env=kept.environment)
     done = [kept.alone("exec", f"c{number}", "true", env=kept.environment) for number in range(2)]
     assert done[0].returncode == 0 and "rootless_rt" in done[1].stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_a_program_that_runs_is_served_though_nothing_can_be_kept(kept: Kept, verb: str) -> None:
+    """Few descriptors: either nothing has begun, or the code is the program's. None is there to keep a plan."""
+    if verb == "exec":
+        kept.box.run(["/bin/sleep", "1000"])
+        kept.rt.ok("create", "--bundle", str(kept.box.path), "c", env=kept.environment)
+        kept.rt.ok("start", "c")
+        words = ["exec", "c", "sh", "-c", "echo out; exit 7"]
+    else:
+        words = kept.argv()
+    codes = set()
+    for count in range(5, 14):
+
+        def few(count: int = count) -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (count, 100))
+
+        done = kept.rt(*LONG, *words, env=kept.environment, preexec_fn=few)
+        assert done.returncode == 7 if done.stdout else "too many open files" in done.stderr, (count, done)
+        codes.add(done.returncode)
+        assert [path.name for path in kept.rt.root.iterdir()] == (["c"] if verb == "exec" else [])
+    assert 7 in codes
