@@ -83,7 +83,7 @@ def test_groups_that_a_container_keeps_are_kept_by_python(kept: Kept) -> None:
 
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_a_program_that_runs_is_served_though_nothing_can_be_kept(kept: Kept, verb: str) -> None:
-    """Few descriptors: either nothing has begun, or the code is the program's. None is there to keep a plan."""
+    """Few descriptors: either nothing has begun, or the code is the program's."""
     if verb == "exec":
         kept.box.run(["/bin/sleep", "1000"])
         kept.rt.ok("create", "--bundle", str(kept.box.path), "c", env=kept.environment)
