@@ -21,19 +21,29 @@ static int is_safe(const struct stat *status)
 }
 
 /* cache.py, open_directory. */
-static int open_folder_at(const char *base, const char *below)
+static int open_ours_at(int directory, const char *path)
 {
-	char path[PATH_MAX];
 	struct stat status;
-	int length = snprintf(path, sizeof path, "%s%s/" KEPT_FOLDER, base, below);
+	int fd = openat(directory, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (length < 0 || (size_t)length >= sizeof path)
-		return -1;
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || (!fstat(fd, &status) && is_safe(&status)))
 		return fd;
 	close(fd);
 	return -1;
+}
+
+/* The one above it has to be ours, too: in a base where others write, theirs may lead to any directory of ours. */
+static int open_folder_at(const char *base, const char *below)
+{
+	char path[PATH_MAX];
+	int length = snprintf(path, sizeof path, "%s%s", base, below);
+
+	if (length < 0 || (size_t)length >= sizeof path)
+		return -1;
+	int above = open_ours_at(AT_FDCWD, path), fd = above < 0 ? -1 : open_ours_at(above, KEPT_FOLDER);
+	if (above >= 0)
+		close(above);
+	return fd;
 }
 
 /* cache.py, default_cache_dir: only one that is there already can hold anything. */

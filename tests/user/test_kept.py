@@ -333,6 +333,8 @@ CHANGED: dict[str, Callable[[Kept], object]] = {
     "a plan that others can write": lambda kept: kept.files[0].chmod(0o622),
     "a plan that is a link": lambda kept: relinked(kept.files[0]),
     "a directory that others can write": lambda kept: kept.files[0].parent.chmod(0o777),
+    "a directory behind a link": lambda kept: relinked(kept.cache / "rt"),
+    "a directory in one that others can write": lambda kept: (kept.cache / "rt").chmod(0o777),
     "another version": lambda kept: patch(kept.files[0], version_of(kept), b"9.9.9"),
     "another kernel": lambda kept: patch(kept.files[0], boot(), b"0" * 36),
     "another program": lambda kept: (kept.box.rootfs / "bin/sh").unlink(),
