@@ -20,6 +20,14 @@ def fsencode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def read_all(fd: int) -> bytes:
+    """What an open file holds, from where it stands to its end. Raises OSError; the descriptor stays open."""
+    parts = []
+    while part := posix.read(fd, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def environment() -> dict[str, str]:
     """The environment: as this process was started with it, or as `os` has it where that is loaded."""
     if "os" in sys.modules:

@@ -7,6 +7,7 @@ bundle  a factory: bundle("sh script") or bundle([argv...]) gives a bundle of al
 root_rt, root_bundle   the same as root, without a user namespace
 either  both of them in turn: (rt, bundle) as alice, then as root
 alone   the launcher without a Python to start: what it does, it does by itself
+kept    `rt run` of a bundle of alice's beside the launcher alone, with a cache of their own
 canary  a directory of the host, alice's own, that an attack shall not touch
 """
 
@@ -26,6 +27,7 @@ import pytest
 from lab import newcomer
 from lab.attack import Canary
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
+from lab.kept import Kept
 from lab.programs import Programs
 from lab.runtime import TREE, Runtime, program_problem
 from lab.shortcuts import build_alone
@@ -218,3 +220,12 @@ def fallback(alice: User, no_session: None) -> Iterator[Path]:
     assert not os.path.lexists(path)
     yield path
     subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+@pytest.fixture
+def kept(rt: Runtime, alone: Path, bundle: MakeBundle, place: Path) -> Kept:
+    """Calls of `rt run` by alice, with a cache of their own, through Python and by the launcher alone."""
+    cache = place / "cache"
+    cache.mkdir(mode=0o755)
+    rt.user.owns(cache)
+    return Kept(rt, alone, bundle("echo out; echo err >&2; exit 7"), cache)

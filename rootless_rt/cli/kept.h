@@ -72,7 +72,7 @@ int find_kept_run(const struct call *call, struct kept *kept);
 int find_kept_exec(const struct call *call, const struct container *box, struct kept *kept);
 int write_file(const struct container *box, const char *name, const char *bytes, size_t length);
 int write_state(const struct kept *kept, struct made *made, const char *id, const char *phase, const char *name);
-int identify(pid_t pid, char *started, size_t size);
+int put(int directory, const char *name, const char *bytes, size_t length);
 
 int start_init(const struct kept *kept, struct made *made);
 int send_plan(const struct kept *kept, const struct made *made, const struct call *call);
@@ -82,7 +82,7 @@ int make_cgroups(const struct kept *kept, struct made *made, const char *id);
 int remove_made_cgroups(const struct kept *kept, const struct made *made, const char *id, int wait);
 
 /* The foreground. What waits returns 1, 0 for what fails, or minus a signal that ends all this. */
-int is_alone_with_us(const struct container *box);
+int is_alone_with_us(void);
 sigset_t forwarded(void);
 void prepare(struct made *made, struct before *before);
 void give_back(struct made *made, const struct before *before);

@@ -26,18 +26,6 @@ static const char *next(const char *word)
 	return word + strlen(word) + 1;
 }
 
-/* fs.py, put. */
-static int put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return 0;
-	int done = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return done;
-}
-
 /* v1.py, create; devices.py, write_v1; confine.py, fill. All is new: what was there is Python's to take over. */
 int make_cgroups(const struct kept *kept, struct made *made, const char *id)
 {
@@ -49,7 +37,7 @@ int make_cgroups(const struct kept *kept, struct made *made, const char *id)
 		if (!name(path, kept, at, id, "") || mkdir(path, 0755))
 			return 0;
 	for (const char *at = settings->at; at < settings->at + settings->length; at = next(next(next(at))))
-		if (!name(path, kept, at, id, next(at)) || !put(path, next(next(at))))
+		if (!name(path, kept, at, id, next(at)) || !put(AT_FDCWD, path, next(next(at)), strlen(next(next(at)))))
 			return 0;
 	for (const char *at = slots->at; at < slots->at + slots->length; at = next(next(at))) {
 		const int flags = *next(at) ? O_WRONLY : O_PATH | O_DIRECTORY;
@@ -67,9 +55,7 @@ static int is_gone(const char *path, int wait)
 {
 	const struct timespec moment = {.tv_nsec = 1000000};
 
-	for (int tries = 0; rmdir(path); tries++) {
-		if (errno == ENOENT)
-			return 1;
+	for (int tries = 0; !remove_cgroup(path); tries++) {
 		if (errno != EBUSY || !wait || tries == SETTLE_MS)
 			return 0;
 		nanosleep(&moment, NULL);

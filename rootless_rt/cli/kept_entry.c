@@ -5,21 +5,6 @@
 
 #define WIRE_HEAD 16 /* plan/ops.py, encode: magic, length, number of ops */
 
-static int read_text(const char *bytes, size_t size, size_t *at, struct text *text)
-{
-	uint32_t length;
-
-	if (size - *at < sizeof length)
-		return 0;
-	memcpy(&length, bytes + *at, sizeof length);
-	*at += sizeof length;
-	if (size - *at <= length || bytes[*at + length])
-		return 0;
-	*text = (struct text){bytes + *at, length};
-	*at += (size_t)length + 1;
-	return 1;
-}
-
 /* 1 with the next item, 0 at the end, -1 for what is none. */
 int next_item(const struct text *evidence, size_t *at, struct item *item)
 {
@@ -142,6 +127,12 @@ static int are_names(const struct text *names)
 	return !names->length || !names->at[names->length - 1];
 }
 
+/* The texts without a NUL in them; the others are lists, or bytes of any kind. */
+static const unsigned char IS_STRING[KEPT_TEXTS] = {
+	[P_VERSION] = 1, [P_BUNDLE] = 1,  [P_ROOTFS] = 1,  [P_PROGRAM] = 1,	 [P_STATE] = 1,
+	[P_UID_MAP] = 1, [P_GID_MAP] = 1, [P_MANAGER] = 1, [P_CGROUP_NAME] = 1,
+};
+
 int read_kept(const char *bytes, size_t size, struct kept *kept)
 {
 	const size_t magic = sizeof KEPT_MAGIC - 1;
@@ -154,9 +145,7 @@ int read_kept(const char *bytes, size_t size, struct kept *kept)
 	for (int i = 0; i < KEPT_TEXTS; i++) {
 		if (!read_text(bytes, size, &at, &kept->texts[i]))
 			return 0;
-		int bytes_of_all_kinds = i == P_CONFIG || i == P_PROCESS || i == P_PLAN || i == P_UID_HELPER || i == P_GID_HELPER ||
-					 i == P_JOINED || i == P_TOLERATED || i == P_IDS || i == P_EVIDENCE || i == P_CGROUPS || i >= P_SETTINGS;
-		if (!bytes_of_all_kinds && memchr(texts[i].at, 0, texts[i].length))
+		if (IS_STRING[i] && memchr(texts[i].at, 0, texts[i].length))
 			return 0;
 	}
 	if (at != size || kept->numbers[K_SIZE] != size)

@@ -107,11 +107,11 @@ void exec_kept(const struct call *call)
 	struct before before;
 	struct kept kept;
 
-	if (call->other || find_container(call, &made.box) != FOUND || !load_container(&made.box))
+	/* First, as in Python: what the caller has leaked is no file for --process, either. */
+	if (call->other || !is_alone_with_us() || find_container(call, &made.box) != FOUND || !load_container(&made.box))
 		return;
 	const pid_t first = (pid_t)made.box.record.numbers[N_PID];
-	/* As in Python: what the caller has leaked is no file for --process, either. */
-	if (!is_alone_with_us(&made.box) || !find_kept_exec(call, &made.box, &kept) || !still_holds(&kept, call->id))
+	if (!find_kept_exec(call, &made.box, &kept) || !still_holds(&kept, call->id))
 		return;
 	if (!takes_processes(&made.box) || !joins_the_same(&kept, first) || !has_same_maps(&kept, first))
 		return;

@@ -35,12 +35,12 @@ void put_away(int *fd)
 	*fd = -1;
 }
 
-int send_signal(int pidfd, int number)
+static int send_signal(int pidfd, int number)
 {
 	return (int)syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
 }
 
-int wait_status(pid_t pid)
+static int wait_status(pid_t pid)
 {
 	int status = 0;
 
@@ -234,27 +234,11 @@ void give_back(struct made *made, const struct before *before)
 }
 
 /* common.py, close_inherited: Python takes what a service manager passes; all else that the caller has leaked goes. */
-int is_alone_with_us(const struct container *box)
+int is_alone_with_us(void)
 {
 	const char *manager = getenv("NOTIFY_SOCKET");
-	int kept[] = {box ? box->root : -1, box ? box->directory : -1};
-	unsigned from = 3;
 
-	if ((manager && *manager) || getenv("LISTEN_FDS"))
-		return 0;
-	if (kept[0] > kept[1]) {
-		int swap = kept[0];
-		kept[0] = kept[1];
-		kept[1] = swap;
-	}
-	for (int i = 0; i < 2; i++) {
-		if (kept[i] < 0)
-			continue;
-		if ((unsigned)kept[i] > from && syscall(SYS_close_range, from, (unsigned)kept[i] - 1, 0))
-			return 0;
-		from = (unsigned)kept[i] + 1;
-	}
-	return !syscall(SYS_close_range, from, ~0U, 0);
+	return !(manager && *manager) && !getenv("LISTEN_FDS") && !syscall(SYS_close_range, 3, ~0U, 0);
 }
 
 /* supervise.py, _reap: the children that have ended, orphans among them; `status` once it is the container's. */

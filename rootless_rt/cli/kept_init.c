@@ -251,17 +251,6 @@ static int open_process(pid_t pid)
 	return fd;
 }
 
-static int put(int process, const char *name, const char *bytes, size_t length)
-{
-	int fd = openat(process, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return 0;
-	int done = write(fd, bytes, length) == (ssize_t)length;
-	close(fd);
-	return done;
-}
-
 /* helpers.py, start: what it has to say is not listened to, as Python is going to hear the same. */
 static int start_helper(const struct text *words, pid_t process, pid_t *pid)
 {

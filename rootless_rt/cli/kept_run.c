@@ -24,7 +24,9 @@ static void take_back(const struct kept *kept, struct made *made, const char *id
 /* create.py, _at_sync at SYNC_MAPS: what follows "go on" is done beside rt-init's work. */
 static int map_and_save(const struct kept *kept, struct made *made, const char *id)
 {
-	if (!identify(made->pid, made->started, sizeof made->started) || !write_maps(kept, made->pid))
+	char letter;
+
+	if (read_start_time(made->pid, &letter, made->started, sizeof made->started) <= 0 || !write_maps(kept, made->pid))
 		return 0;
 	go_on(made);
 	return write_state(kept, made, id, "creating", "state.json") && write_state(kept, made, id, "created", "staged");
@@ -34,11 +36,13 @@ static int map_and_save(const struct kept *kept, struct made *made, const char *
 static int make(const struct kept *kept, struct made *made, const struct call *call)
 {
 	const struct text *config = &kept->texts[P_CONFIG];
+	char letter;
 	int got;
 
 	if (!make_container(call, &made->box))
 		return 0;
-	if (!start_init(kept, made) || !identify(getpid(), made->maker_started, sizeof made->maker_started) ||
+	if (!start_init(kept, made) ||
+	    read_start_time(getpid(), &letter, made->maker_started, sizeof made->maker_started) <= 0 ||
 	    !read_boot_id(made->boot, sizeof made->boot) ||
 	    !write_file(&made->box, "config.json", config->at, config->length) ||
 	    !write_state(kept, made, call->id, "creating", "state.json") || !make_cgroups(kept, made, call->id) ||
@@ -74,7 +78,7 @@ const char *run_kept(const struct call *call)
 	struct kept kept;
 
 	/* First, as in Python: what the caller has leaked is no bundle, either. */
-	if (call->other || !is_alone_with_us(NULL) || !find_kept_run(call, &kept) || !still_holds(&kept, call->id))
+	if (call->other || !is_alone_with_us() || !find_kept_run(call, &kept) || !still_holds(&kept, call->id))
 		return "";
 	prepare(&made, &before);
 	int got = made.signals < 0 ? 0 : make(&kept, &made, call);

@@ -12,13 +12,6 @@
 #include "kept.h"
 
 #define HASH_START 0xcbf29ce484222325u
-#define BUNDLE_FILE (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
-#define PLAIN_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
-
-static int is_safe(const struct stat *status)
-{
-	return status->st_uid == geteuid() && !(status->st_mode & 022);
-}
 
 /* cache.py, open_directory. */
 static int open_ours_at(int directory, const char *path)
@@ -67,28 +60,6 @@ static uint64_t hashed(uint64_t hash, const char *key, size_t length)
 	return hash;
 }
 
-/* Reads a file of at most `most` bytes; NULL for all that is odd. */
-static char *read_whole(int directory, const char *name, int flags, int ours, size_t most, size_t *length)
-{
-	struct stat status;
-	int fd = openat(directory, name, flags);
-
-	if (fd < 0)
-		return NULL;
-	char *bytes = NULL;
-	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && (!ours || is_safe(&status)) &&
-	    (size_t)status.st_size <= most)
-		bytes = malloc((size_t)status.st_size + 1);
-	ssize_t got = bytes ? read_small(fd, bytes, (size_t)status.st_size + 1) : -1;
-	close(fd);
-	if (got < 0) {
-		free(bytes);
-		return NULL;
-	}
-	*length = (size_t)got;
-	return bytes;
-}
-
 /* load.py, _real_directory. */
 static int open_bundle(const char *given, char *path)
 {
@@ -107,7 +78,6 @@ static int open_bundle(const char *given, char *path)
 static int read_entry(const struct call *call, const char *prefix, uint64_t hash, struct kept *kept)
 {
 	const char *manager = call->manager && strcmp(call->manager, "auto") ? call->manager : "";
-
 	char name[16];
 	size_t size;
 	int folder = open_folder();
@@ -115,7 +85,7 @@ static int read_entry(const struct call *call, const char *prefix, uint64_t hash
 	if (folder < 0)
 		return 0;
 	snprintf(name, sizeof name, "%s%02x", prefix, (unsigned)(hash % KEPT_SLOTS));
-	const char *bytes = read_whole(folder, name, PLAIN_FILE, 1, KEPT_LIMIT, &size);
+	const char *bytes = read_file(folder, name, 1, KEPT_LIMIT, &size);
 	close(folder);
 	return bytes && read_kept(bytes, size, kept) && !strcmp(kept->texts[P_VERSION].at, RT_RELEASE) &&
 	       !strcmp(kept->texts[P_MANAGER].at, manager);
@@ -136,13 +106,14 @@ int find_kept_run(const struct call *call, struct kept *kept)
 
 	if (place < 0)
 		return 0;
-	const char *config = read_whole(place, "config.json", BUNDLE_FILE, 0, KEPT_LIMIT, &size);
+	const char *config = read_file(place, "config.json", 0, KEPT_LIMIT, &size);
 	close(place);
 	if (!read_entry(call, "", hashed(HASH_START, bundle, strlen(bundle)), kept))
 		return 0;
 	if (kept->numbers[K_FLAGS] & KEPT_EXEC || strcmp(kept->texts[P_BUNDLE].at, bundle))
 		return 0;
-	return is_same(&kept->texts[P_CONFIG], config, size) && !lstat(kept->texts[P_ROOTFS].at, &status) && S_ISDIR(status.st_mode);
+	return is_same(&kept->texts[P_CONFIG], config, size) && !lstat(kept->texts[P_ROOTFS].at, &status) &&
+	       S_ISDIR(status.st_mode);
 }
 
 static size_t at_most(size_t size)
@@ -154,11 +125,11 @@ static size_t at_most(size_t size)
 int find_kept_exec(const struct call *call, const struct container *box, struct kept *kept)
 {
 	size_t size = 0, process_size = 0;
-	const char *config = read_whole(box->directory, "config.json", PLAIN_FILE, 1, KEPT_LIMIT, &size);
+	const char *config = read_file(box->directory, "config.json", 1, KEPT_LIMIT, &size);
 	const char *process = "";
 
 	if (call->process)
-		process = read_whole(AT_FDCWD, call->process, BUNDLE_FILE, 0, KEPT_LIMIT, &process_size);
+		process = read_file(AT_FDCWD, call->process, 0, KEPT_LIMIT, &process_size);
 	if (!config || !process || !process_size != !call->process)
 		return 0;
 	uint64_t hash = hashed(HASH_START, config, at_most(size));
@@ -182,28 +153,16 @@ int write_file(const struct container *box, const char *name, const char *bytes,
 	return !renameat(box->directory, temporary, box->directory, name);
 }
 
-/* processes.py, start_time. */
-int identify(pid_t pid, char *started, size_t size)
+/* fs.py and write.py: a file of the kernel's takes it in one write. */
+int put(int directory, const char *name, const char *bytes, size_t length)
 {
-	char path[40], bytes[4096];
+	int fd = openat(directory, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, bytes, sizeof bytes - 1);
-	if (fd >= 0)
-		close(fd);
-	if (length <= 0)
+	if (fd < 0)
 		return 0;
-	bytes[length] = '\0';
-	const char *at = strrchr(bytes, ')');
-	for (int i = 0; at && i < 20; i++)
-		at = strchr(at + 1, ' ');
-	length = at ? (ssize_t)strspn(at + 1, "0123456789") : 0;
-	if (length <= 0 || (size_t)length >= size)
-		return 0;
-	memcpy(started, at + 1, (size_t)length);
-	started[length] = '\0';
-	return 1;
+	int done = write(fd, bytes, length) == (ssize_t)length;
+	close(fd);
+	return done;
 }
 
 /* times.py, now: trailing zeros of the fraction are left out. */

@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "shortcut_tables.h"
@@ -55,7 +56,10 @@ enum status { UNKNOWN, STOPPED, CREATED, RUNNING, PAUSED };
 /* All return 1 or the like where all is plain, and 0 for the long way. */
 int read_call(int argc, char **argv, struct call *call);
 int read_record(const char *bytes, size_t size, struct record *record);
+int read_text(const char *bytes, size_t size, size_t *at, struct text *text);
 ssize_t read_small(int fd, char *bytes, size_t size);
+char *read_file(int directory, const char *name, int ours, size_t most, size_t *length);
+int is_safe(const struct stat *status);
 
 int in_user_namespace(void);
 enum found find_container(const struct call *call, struct container *box);
@@ -68,10 +72,12 @@ int holds_only_files(const struct container *box);
 int remove_container(const struct container *box, const char *id);
 
 int read_boot_id(char *text, size_t size);
+int read_start_time(pid_t pid, char *letter, char *text, size_t size);
 int hold_process(const struct record *record, int *pidfd);
 enum status status_of(const struct container *box, int alive, int *waiting);
 int is_alone(const struct record *record, enum status status);
 int end_process(int pidfd);
+int remove_cgroup(const char *path);
 int remove_cgroups(const struct record *record);
 
 /*

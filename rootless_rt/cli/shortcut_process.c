@@ -36,11 +36,6 @@ static ssize_t read_proc(const char *path, char *bytes)
 	return length;
 }
 
-static int is_text(const char *at, size_t length, const struct text *text)
-{
-	return length == text->length && !memcmp(at, text->at, length);
-}
-
 /* processes.py, boot_id. */
 int read_boot_id(char *text, size_t size)
 {
@@ -56,30 +51,44 @@ int read_boot_id(char *text, size_t size)
 	return 1;
 }
 
-/* processes.py, is_alive: 1, 0, or -1 when it cannot be told. */
-static int is_alive(const struct record *record)
+/* processes.py, start_time: 1 with the state letter too, 0 when there is no such process, -1 when that cannot be told. */
+int read_start_time(pid_t pid, char *letter, char *text, size_t size)
 {
 	char path[64], bytes[FIELDS];
 
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)record->numbers[N_PID]);
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
 	ssize_t length = read_proc(path, bytes);
-	if (length < 0)
-		return -1;
+	if (length <= 0)
+		return (int)length;
 	/* Behind the name, which can hold anything: the state, and 18 fields on the start time (proc_pid_stat(5)). */
 	char *at = strrchr(bytes, ')');
-	if (!length)
-		return 0;
 	if (!at++)
 		return -1;
 	at += strspn(at, SPACE);
-	char letter = *at;
+	*letter = *at;
 	for (int i = 0; i < 19; i++) {
 		at += strcspn(at, SPACE);
 		at += strspn(at, SPACE);
 	}
-	if (letter == 'Z' || letter == 'X' || !is_text(at, strcspn(at, SPACE), &record->texts[T_STARTED]))
+	const size_t digits = strcspn(at, SPACE);
+	if (!digits || digits >= size)
+		return -1;
+	memcpy(text, at, digits);
+	text[digits] = '\0';
+	return 1;
+}
+
+/* processes.py, is_alive: 1, 0, or -1 when it cannot be told. */
+static int is_alive(const struct record *record)
+{
+	char letter, started[32], boot[FIELDS];
+	int found = read_start_time((pid_t)record->numbers[N_PID], &letter, started, sizeof started);
+
+	if (found <= 0)
+		return found;
+	if (letter == 'Z' || letter == 'X' || strcmp(started, record->texts[T_STARTED].at))
 		return 0;
-	return read_boot_id(bytes, sizeof bytes) ? is_text(bytes, strlen(bytes), &record->texts[T_BOOT]) : -1;
+	return read_boot_id(boot, sizeof boot) ? !strcmp(boot, record->texts[T_BOOT].at) : -1;
 }
 
 /*
@@ -240,8 +249,8 @@ int is_alone(const struct record *record, enum status status)
 	return status == STOPPED ? !listed : listed > 0;
 }
 
-/* Removes one cgroup that is empty; 1 also when it was not there, 0 with all else. */
-static int remove_cgroup(const char *path)
+/* Removes one cgroup that is empty; 1 also when it was not there, 0 with all else, and errno then. */
+int remove_cgroup(const char *path)
 {
 	char parent[PATH_MAX];
 	size_t length = (size_t)(strrchr(path, '/') - path);

@@ -12,6 +12,22 @@ static int are_paths(const struct text *list)
 	return 1;
 }
 
+/* plan/ops.py, encode_text: the text at *at, which moves behind it; it ends with a NUL. */
+int read_text(const char *bytes, size_t size, size_t *at, struct text *text)
+{
+	uint32_t length;
+
+	if (size - *at < sizeof length)
+		return 0;
+	memcpy(&length, bytes + *at, sizeof length);
+	*at += sizeof length;
+	if (size - *at <= length || bytes[*at + length])
+		return 0;
+	*text = (struct text){bytes + *at, length};
+	*at += (size_t)length + 1;
+	return 1;
+}
+
 int read_record(const char *bytes, size_t size, struct record *record)
 {
 	const size_t magic = sizeof RECORD_MAGIC - 1;
@@ -21,16 +37,10 @@ int read_record(const char *bytes, size_t size, struct record *record)
 		return 0;
 	memcpy(record->numbers, bytes + magic, sizeof record->numbers);
 	for (int i = 0; i < RECORD_TEXTS; i++) {
-		uint32_t length;
-		if (size - at < sizeof length)
+		struct text *text = &record->texts[i];
+		if (!read_text(bytes, size, &at, text))
 			return 0;
-		memcpy(&length, bytes + at, sizeof length);
-		at += sizeof length;
-		if (size - at <= length || bytes[at + length])
-			return 0;
-		record->texts[i] = (struct text){bytes + at, length};
-		at += (size_t)length + 1;
-		if (i != T_LEAVES && i != T_PARENTS && memchr(record->texts[i].at, 0, length))
+		if (i != T_LEAVES && i != T_PARENTS && memchr(text->at, 0, text->length))
 			return 0;
 	}
 	for (int i = T_LEAVES; i <= T_PARENTS; i++) {

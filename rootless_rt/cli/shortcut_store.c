@@ -13,7 +13,7 @@
 #include "shortcut.h"
 
 #define DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-#define PLAIN_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+#define PLAIN_FILE (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define LARGEST (16 << 20) /* store.py, _MAX_STATE */
 
 /* store.py, check_id. */
@@ -69,13 +69,18 @@ int in_user_namespace(void)
 	return !(fields == 3 && inside == 0 && outside == 0 && count == UINT32_MAX);
 }
 
+/* store.py and cache.py: whether nobody else can have made it, or write it. */
+int is_safe(const struct stat *status)
+{
+	return status->st_uid == geteuid() && !(status->st_mode & 022);
+}
+
 /* store.py, _is_ours. */
 static int is_ours(const char *path)
 {
 	struct stat status;
 
-	return !stat(path, &status) && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
-	       !(status.st_mode & 022);
+	return !stat(path, &status) && S_ISDIR(status.st_mode) && is_safe(&status);
 }
 
 /* store.py, default_root. */
@@ -117,7 +122,7 @@ static enum found open_root(const char *given, int *fd)
 		return errno == ENOENT ? MISSING : ODD;
 	if (lstat(path, &link) || (S_ISLNK(link.st_mode) && link.st_uid && link.st_uid != geteuid()))
 		return ODD;
-	if (fstat(*fd, &status) || status.st_uid != geteuid() || status.st_mode & 022)
+	if (fstat(*fd, &status) || !is_safe(&status))
 		return ODD;
 	return FOUND;
 }
@@ -192,18 +197,26 @@ int relock_container(const struct container *box, const char *id)
 	return !locked && is_still_there(box, id);
 }
 
-/* store.py, read: a plain file that only we can have written. Returns a descriptor, or -1. */
-static int open_ours(const struct container *box, const char *name, struct stat *status)
+/* All of a plain file of at most `most` bytes; with `ours` one that only we can have written. NULL for all else. */
+char *read_file(int directory, const char *name, int ours, size_t most, size_t *length)
 {
-	int fd = openat(box->directory, name, PLAIN_FILE);
+	struct stat status;
+	int fd = openat(directory, name, PLAIN_FILE | (ours ? O_NOFOLLOW : 0));
 
 	if (fd < 0)
-		return -1;
-	if (!fstat(fd, status) && S_ISREG(status->st_mode) && status->st_uid == geteuid() &&
-	    !(status->st_mode & 022) && status->st_size <= LARGEST)
-		return fd;
+		return NULL;
+	char *bytes = NULL;
+	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && (!ours || is_safe(&status)) &&
+	    (size_t)status.st_size <= most)
+		bytes = malloc((size_t)status.st_size + 1);
+	ssize_t got = bytes ? read_small(fd, bytes, (size_t)status.st_size + 1) : -1;
 	close(fd);
-	return -1;
+	if (got < 0) {
+		free(bytes);
+		return NULL;
+	}
+	*length = (size_t)got;
+	return bytes;
 }
 
 static uint64_t nanoseconds(const struct timespec *time)
@@ -211,24 +224,20 @@ static uint64_t nanoseconds(const struct timespec *time)
 	return (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec;
 }
 
-/* The record, if it was made from the state.json that is there now. */
+/* The record, if it was made from the state.json that is there now. It stays: the container's texts lie in it. */
 int load_container(struct container *box)
 {
-	static char bytes[RECORD_LIMIT + 1];
-	struct stat own, state;
+	struct stat state;
 	const uint64_t *numbers = box->record.numbers;
-	int fd = open_ours(box, RECORD_NAME, &own);
+	size_t size;
+	const char *bytes = read_file(box->directory, RECORD_NAME, 1, RECORD_LIMIT, &size);
 
-	if (fd < 0)
-		return 0;
-	ssize_t size = read_small(fd, bytes, sizeof bytes);
-	close(fd);
-	if (size < 0 || !read_record(bytes, (size_t)size, &box->record))
+	if (!bytes || !read_record(bytes, size, &box->record))
 		return 0;
 	if (strcmp(box->record.texts[T_VERSION].at, RT_RELEASE))
 		return 0;
 	return !fstatat(box->directory, "state.json", &state, AT_SYMLINK_NOFOLLOW) && S_ISREG(state.st_mode) &&
-	       state.st_uid == geteuid() && !(state.st_mode & 022) && numbers[N_STATE_INODE] == state.st_ino &&
+	       is_safe(&state) && numbers[N_STATE_INODE] == state.st_ino &&
 	       numbers[N_STATE_SIZE] == (uint64_t)state.st_size &&
 	       numbers[N_STATE_MTIME] == nanoseconds(&state.st_mtim) &&
 	       numbers[N_STATE_CTIME] == nanoseconds(&state.st_ctim);
@@ -240,16 +249,11 @@ int load_container(struct container *box)
  */
 int names_no_hook(const struct container *box, const char *kind)
 {
-	struct stat status;
-	int fd = open_ours(box, "config.json", &status);
+	size_t length;
+	char *text = read_file(box->directory, "config.json", 1, LARGEST, &length);
+	int none = text && length && !memmem(text, length, kind, strlen(kind)) && !memmem(text, length, "\\u006", 5) &&
+		   !memmem(text, length, "\\u007", 5);
 
-	if (fd < 0)
-		return 0;
-	char *text = malloc((size_t)status.st_size + 1);
-	ssize_t length = text ? read_small(fd, text, (size_t)status.st_size + 1) : -1;
-	close(fd);
-	int none = length > 0 && !memmem(text, (size_t)length, kind, strlen(kind)) &&
-		   !memmem(text, (size_t)length, "\\u006", 5) && !memmem(text, (size_t)length, "\\u007", 5);
 	free(text);
 	return none;
 }

@@ -157,10 +157,7 @@ def read(path: str) -> bytes:
     """The whole of a small file of /proc. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        parts = []
-        while part := posix.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
+        return paths.read_all(fd)
     finally:
         posix.close(fd)
 

@@ -24,7 +24,6 @@ from rootless_rt.container.kept_form import (
     HASHED,
     MAPS,
     compiled,
-    listed,
     slot,
     tolerated,
     with_holes,
@@ -32,6 +31,7 @@ from rootless_rt.container.kept_form import (
     without_words,
 )
 from rootless_rt.container.record import has_cgroup
+from rootless_rt.container.shortcut import listed
 from rootless_rt.spec.names import NAMESPACES
 
 TYPE_CHECKING = False
@@ -99,15 +99,15 @@ def keep_exec(container: Container, document: bytes = b"") -> None:
             places = (0, 0)
         else:
             wire, ids, places = without_words(container.plan.ops, container.handle.id)
-        joined = "".join(paths.basename(path) + "\0" for _, path in container.plan.fds)
+        joined = listed([paths.basename(path) for _, path in container.plan.fds])
         return compiled(
             {
                 "config": spec.raw,
                 "process": document,
                 "plan": wire,
                 "ids": ids,
-                "manager": container.options.cgroup_manager.removeprefix("auto").encode(),
-                "joined": joined.encode(),
+                "manager": _manager(container.options),
+                "joined": joined,
                 "tolerated": tolerated(container.plan),
                 "evidence": found,
                 **{name: evidence.read(f"/proc/{first}/{name}") for name in ("uid_map", "gid_map")},
@@ -119,17 +119,20 @@ def keep_exec(container: Container, document: bytes = b"") -> None:
 
 
 def _keep(name: str, made: Callable[[], bytes | None]) -> None:
-    directory = -1
+    from rootless_rt.host import cache
+
     try:
         data = made()
-        directory = -1 if data is None else _open_folder()
-        if data is not None and directory >= 0:
-            _write(directory, name, data)
+        place = None if data is None else cache.default_cache_dir(paths.environment(), FOLDER)
+        directory = -1 if place is None else cache.open_directory(place)[0]
     except OSError:
-        pass  # no room, or no right: the next time takes as long as this one
+        return  # something has gone meanwhile: the next time takes as long as this one
+    if data is None or directory < 0:
+        return
+    try:
+        cache.store(directory, name, data)
     finally:
-        if directory >= 0:
-            posix.close(directory)
+        posix.close(directory)
 
 
 def is_plain(container: Container, prepared: Prepared, options: Options) -> bool:
@@ -218,9 +221,8 @@ def _device_rules(spec: Spec) -> list[dict[str, Any]]:
 
 def _of_cgroups(prepared: Prepared, options: Options) -> dict[str, bytes]:
     """Where cgroups are made, what is written there, and what of them the plan is given."""
-    manager = options.cgroup_manager.removeprefix("auto").encode()
     if prepared.cgroup.kind == "none":
-        return {"manager": manager}
+        return {"manager": _manager(options)}
     from rootless_rt.cgroups import devices
 
     settings = []
@@ -240,12 +242,17 @@ def _of_cgroups(prepared: Prepared, options: Options) -> dict[str, bytes]:
         for kind, path in prepared.plan.fds
     ]
     return {
-        "manager": manager,
+        "manager": _manager(options),
         "cgroups": listed([paths.dirname(path) for path in prepared.cgroup.paths]),
         "cgroup_name": paths.fsencode(paths.basename(_cgroups_path(prepared.spec).rstrip("/"))),
         "settings": listed([word for setting in settings for word in setting]),
         "slots": listed([word for slot_ in slots for word in slot_]),
     }
+
+
+def _manager(options: Options) -> bytes:
+    """What --cgroup-manager said; not to say it, and to say "auto", are the same."""
+    return b"" if options.cgroup_manager == "auto" else options.cgroup_manager.encode()
 
 
 def _maps(prepared: Prepared) -> tuple[int, list[str]]:
@@ -271,28 +278,3 @@ def _maps(prepared: Prepared) -> tuple[int, list[str]]:
         program, *rest = chosen.commands.get(kind, [""])
         texts.append("".join(word + "\0" for word in (program, *rest)) if program else "")
     return FLAGS["MAPS"] | (FLAGS["DENY_GROUPS"] if chosen.denies else 0), texts
-
-
-def _open_folder() -> int:
-    """The directory of kept plans, made when it is missing; -1 where there is no safe place for it."""
-    from rootless_rt.host.cache import default_cache_dir, open_directory
-
-    place = default_cache_dir(paths.environment(), FOLDER)
-    return -1 if place is None else open_directory(place)[0]
-
-
-def _write(directory: int, name: str, data: bytes) -> None:
-    partial = f".{name}.{posix.urandom(8).hex()}"
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-    fd = posix.open(partial, flags, 0o600, dir_fd=directory)
-    try:
-        try:
-            written = posix.write(fd, data)
-        finally:
-            posix.close(fd)
-        if written == len(data):
-            posix.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
-            return
-    except OSError:
-        pass
-    posix.unlink(partial, dir_fd=directory)

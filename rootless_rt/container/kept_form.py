@@ -23,8 +23,9 @@ import sys
 
 from rootless_rt import paths
 from rootless_rt.container import evidence
+from rootless_rt.container.shortcut import c_enum
 from rootless_rt.init.launch import program_path
-from rootless_rt.plan.ops import Op, encode, encode_op
+from rootless_rt.plan.ops import Op, encode, encode_op, encode_text
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.spec.names import NAMESPACES
 from rootless_rt.version import VERSION
@@ -63,7 +64,7 @@ _HOLE = 1 << 60  # no number of a state is as large
 def compiled(texts: dict[str, bytes], numbers: Sequence[int]) -> bytes | None:
     """What is kept: the texts that there are, and the numbers behind the size; None if that is too long."""
     texts = {"version": paths.fsencode(VERSION), "program": paths.fsencode(program_path()), **texts}
-    body = b"".join([_text(texts.get(name, b"")) for name in TEXTS])
+    body = b"".join([encode_text(texts.get(name, b"")) for name in TEXTS])
     size = len(MAGIC) + 8 * len(NUMBERS) + len(body)
     if size > LIMIT:
         return None
@@ -115,11 +116,6 @@ def without_words(ops: Sequence[Op], container_id: str) -> tuple[bytes, bytes, t
     return wire, ids, (places["find"], places["exec"])
 
 
-def listed(words: Sequence[str]) -> bytes:
-    """Texts, each ended by a NUL."""
-    return b"".join([paths.fsencode(word) + b"\0" for word in words])
-
-
 def with_holes(state: dict[str, Any], *, by_id: bool = False) -> bytes:
     """The text of state.json, for a container whose id, process and times are not known yet.
 
@@ -160,10 +156,6 @@ def slot(key: bytes) -> str:
     return f"{number % SLOTS:02x}"
 
 
-def _text(data: bytes) -> bytes:
-    return len(data).to_bytes(4, sys.byteorder) + data + b"\0"
-
-
 def header() -> str:
     """The C side: rootless_rt/cli/kept_tables.h."""
     lines = [
@@ -179,10 +171,10 @@ def header() -> str:
         f"#define KEPT_HASHED {HASHED}",
         *[f"#define KEPT_{name} {bit}" for name, bit in FLAGS.items()],
         "",
-        *_enum("kept_number", "K_", NUMBERS, "KEPT_NUMBERS"),
-        *_enum("kept_text", "P_", TEXTS, "KEPT_TEXTS"),
-        *_enum("hole", "HOLE_", HOLES, "HOLES"),
-        *_enum("evidence_kind", "E_", evidence.KINDS, "EVIDENCE_KINDS"),
+        *c_enum("kept_number", "K_", NUMBERS, "KEPT_NUMBERS"),
+        *c_enum("kept_text", "P_", TEXTS, "KEPT_TEXTS"),
+        *c_enum("hole", "HOLE_", HOLES, "HOLES"),
+        *c_enum("evidence_kind", "E_", evidence.KINDS, "EVIDENCE_KINDS"),
         "/* X(name in /proc/PID/ns) */",
         "#define NAMESPACE_TABLE(X) \\",
         " \\\n".join(f'\tX("{name}")' for _, name in NAMESPACES.values()),
@@ -190,10 +182,6 @@ def header() -> str:
         "#endif",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _enum(name: str, prefix: str, items: Sequence[str], count: str) -> list[str]:
-    return [f"enum {name} {{", *[f"\t{prefix}{item.upper()}," for item in items], f"\t{count}", "};", ""]
 
 
 if __name__ == "__main__":

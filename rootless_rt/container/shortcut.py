@@ -15,12 +15,14 @@ import sys
 
 from rootless_rt import paths
 from rootless_rt.container.record import has_cgroup, shown
+from rootless_rt.plan.ops import encode_text
 from rootless_rt.spec.jsonio import dumps
 from rootless_rt.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import posix
+    from collections.abc import Sequence
     from typing import Any
 
     from rootless_rt import cgroups
@@ -71,9 +73,10 @@ def compiled(state: dict[str, Any], status: posix.stat_result) -> bytes | None:
     texts = [
         VERSION, state["startTime"], state["bootId"],
         head + _PID, _STATUS, '"' + tail + "\n",
-        (cgroup.freezer() if cgroup is not None else None) or "", _list(leaves), _list(parents),
+        (cgroup.freezer() if cgroup is not None else None) or "",
     ]  # fmt: skip
-    body = b"".join([_text(text) for text in texts])
+    encoded = [*map(paths.fsencode, texts), listed(leaves), listed(parents)]
+    body = b"".join([encode_text(text) for text in encoded])
     size = len(MAGIC) + 8 * len(NUMBERS) + len(body)
     if not found or size > LIMIT:
         return None
@@ -121,13 +124,9 @@ def _cgroup(state: dict[str, Any]) -> cgroups.Manager | None:
     return cgroups.load(state["cgroup"])
 
 
-def _list(items: list[str]) -> str:
-    return "".join([item + "\0" for item in items])
-
-
-def _text(text: str) -> bytes:
-    data = paths.fsencode(text)
-    return len(data).to_bytes(4, sys.byteorder) + data + b"\0"
+def listed(items: Sequence[str]) -> bytes:
+    """Texts as a list, each ended by a NUL."""
+    return b"".join([paths.fsencode(item) + b"\0" for item in items])
 
 
 def header() -> str:
@@ -146,16 +145,8 @@ def header() -> str:
         f"#define SIGNAL_RTMIN {SIGRTMIN}",
         f"#define SIGNAL_RTMAX {SIGRTMAX}",
         "",
-        "enum record_number {",
-        *[f"\tN_{name.upper()}," for name in NUMBERS],
-        "\tRECORD_NUMBERS",
-        "};",
-        "",
-        "enum record_text {",
-        *[f"\tT_{name.upper()}," for name in TEXTS],
-        "\tRECORD_TEXTS",
-        "};",
-        "",
+        *c_enum("record_number", "N_", NUMBERS, "RECORD_NUMBERS"),
+        *c_enum("record_text", "T_", TEXTS, "RECORD_TEXTS"),
         "/* X(name without SIG, number) */",
         "#define SIGNAL_TABLE(X) \\",
         " \\\n".join(f'\tX("{name[3:]}", {number})' for name, number in SIGNALS.items()),
@@ -163,6 +154,11 @@ def header() -> str:
         "#endif",
     ]
     return "\n".join(lines) + "\n"
+
+
+def c_enum(name: str, prefix: str, items: Sequence[str], count: str) -> list[str]:
+    """The lines of a C enum of items, and behind it an empty one; `count` is how many there are."""
+    return [f"enum {name} {{", *[f"\t{prefix}{item.upper()}," for item in items], f"\t{count}", "};", ""]
 
 
 if __name__ == "__main__":

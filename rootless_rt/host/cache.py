@@ -52,6 +52,30 @@ def open_directory(path: str) -> tuple[int, str]:
     return -1, f"cache {path} is not used: others can write it (make it yours, and `chmod 700` it)"
 
 
+def store(directory: int, name: str, data: bytes) -> None:
+    """Write a file of an open cache directory, whole or not at all: that it cannot be is no error."""
+    partial = f".{name[:16]}.{posix.urandom(8).hex()}"
+    creation = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    try:
+        fd = posix.open(partial, creation, 0o600, dir_fd=directory)
+    except OSError:
+        return
+    try:
+        try:
+            written = posix.write(fd, data)
+        finally:
+            posix.close(fd)
+        if written == len(data):
+            posix.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+            return
+    except OSError:
+        pass
+    try:
+        posix.unlink(partial, dir_fd=directory)
+    except OSError:
+        pass
+
+
 def _make_directories(base: str, names: tuple[str, ...]) -> bool:
     """Makes base/names[0]/… (0700); True if the last is there and ours. The base itself must be there.
 

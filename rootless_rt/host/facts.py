@@ -234,10 +234,7 @@ def _read(path: str) -> bytes:
             raise
         return b""
     try:
-        parts = []
-        while part := posix.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
+        return paths.read_all(fd)
     finally:
         posix.close(fd)
 

@@ -13,7 +13,7 @@ import posix
 import sys
 from _blake2 import blake2b
 
-from rootless_rt.host.cache import open_directory
+from rootless_rt.host.cache import open_directory, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,27 +209,11 @@ def _write(directory: int, key: str, result: SeccompFilter) -> None:
     data = _encode(result, key)
     if len(data) > _MAX_FILE:
         return
-    partial = f".{key[:16]}.{posix.urandom(8).hex()}"
     try:
         _prune(directory)
-        creation = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-        fd = posix.open(partial, creation, 0o600, dir_fd=directory)
     except OSError:
         return
-    try:
-        try:
-            written = posix.write(fd, data)
-        finally:
-            posix.close(fd)
-        if written == len(data):
-            posix.rename(partial, key, src_dir_fd=directory, dst_dir_fd=directory)
-            return
-    except OSError:
-        pass
-    try:
-        posix.unlink(partial, dir_fd=directory)
-    except OSError:
-        pass
+    store(directory, key, data)
 
 
 def _prune(directory: int) -> None:

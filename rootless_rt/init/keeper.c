@@ -52,7 +52,7 @@ struct request {
 	size_t size;
 	size_t count;
 	int ready; /* whether it is READY */
-	int fds[REQUEST_FDS];
+	int fds[REQUEST_FDS + 1]; /* CMSG_SPACE(3) rounds up: one more may come */
 };
 
 static unsigned char asked[MAX_REQUEST];

@@ -361,9 +361,13 @@ def blank(name: str, label: str = "") -> Op:
     return Op(name, *[values[kind] for _, kind in BY_NAME[name][2]], label=label)
 
 
-def _text(value: str) -> bytes:
-    raw = value.encode("utf-8", "surrogateescape")
+def encode_text(raw: bytes) -> bytes:
+    """The wire form of a text: C programs read it where it is."""
     return len(raw).to_bytes(4, sys.byteorder) + raw + b"\0"
+
+
+def _text(value: str) -> bytes:
+    return encode_text(value.encode("utf-8", "surrogateescape"))
 
 
 def encode_op(op: Op) -> bytes:

@@ -26,7 +26,7 @@ TARGETS = {
     "plan_reader": ([INIT / "wire.c"], plans),
     "passwd": (WITHOUT_MAIN, lambda: PASSWD),
     "shortcut_record": ([CLI / "shortcut_record.c"], records),
-    "kept_plan": ([CLI / "kept_entry.c"], kept_plans),
+    "kept_plan": ([CLI / "kept_entry.c", CLI / "shortcut_record.c"], kept_plans),
 }
 RUNS = 100_000  # a second, at most: the smallest of the readers has seen it all by then
 # What the build script defines for the launcher.

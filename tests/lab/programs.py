@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -82,3 +83,15 @@ def running(user: int) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def end_and_leave_nothing(program: subprocess.Popen[bytes], user: int, *names: str) -> None:
+    """Kill a program whose stdout is a pipe; no process of the user's whose words begin so outlives it."""
+    assert program.stdout is not None
+    program.kill()
+    program.wait()
+    program.stdout.close()
+    deadline = time.monotonic() + 30
+    while left := [line for line in running(user) if line.startswith(names)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from typing import Any
 
 import pytest
 from conftest import MakeBundle
-from lab.programs import Programs, running
+from lab.programs import Programs, end_and_leave_nothing
 from lab.ranges import map_ranges
 from lab.users import User
 
@@ -93,13 +92,7 @@ def test_it_ends_with_the_program_that_is_killed(program: Programs, bundle: Make
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    deadline = time.monotonic() + 30
-    while left := [line for line in running(program.user.uid) if line.startswith("rt-init")]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+    end_and_leave_nothing(process, program.user.uid, "rt-init")
 
 
 # All that a container can say of itself and where it is, but numbers of mounts, processes and times.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 from conftest import MakeBundle
-from lab.programs import Programs, running
+from lab.programs import Programs, end_and_leave_nothing
 
 
 def test_a_ready_container_is_told_late_what_to_execute(program: Programs, bundle: MakeBundle) -> None:
@@ -164,10 +163,4 @@ def test_nothing_is_left_of_a_pool_when_the_program_is_killed(program: Programs,
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    deadline = time.monotonic() + 30
-    while left := [line for line in running(program.user.uid) if line.startswith(("sleep", "rt-init"))]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+    end_and_leave_nothing(process, program.user.uid, "sleep", "rt-init")

@@ -22,17 +22,9 @@ from lab.bundles import Bundle
 from lab.kept import Kept
 from lab.leftovers import Ground
 from lab.runtime import RT, Runtime
-from lab.shortcuts import LONG, told
+from lab.shortcuts import LONG, rewrite, told
 
 Config = dict[str, Any]
-
-
-@pytest.fixture
-def kept(rt: Runtime, alone: Path, bundle: MakeBundle, place: Path) -> Kept:
-    cache = place / "cache"
-    cache.mkdir(mode=0o755)
-    rt.user.owns(cache)
-    return Kept(rt, alone, bundle("echo out; echo err >&2; exit 7"), cache)
 
 
 def filtered(config: Config) -> None:
@@ -605,20 +597,17 @@ def test_options_of_exec_are_python_s(box: Kept, options: list[str]) -> None:
     assert {path: path.stat().st_ino for path in box.files} == kept
 
 
-def test_a_process_in_other_namespaces_is_python_s(box: Kept) -> None:
-    """The state names a process that is in no container: what was kept is of another."""
-    with subprocess.Popen(["sleep", "1000"]) as process:
-        data = (box.rt.root / "c/shortcut").read_bytes()
-        try:
-            pid = json.loads((box.rt.root / "c/state.json").read_text())["pid"]
-            number = pid.to_bytes(8, "little")
-            assert data.count(number) >= 1
-            started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
-            old = json.loads((box.rt.root / "c/state.json").read_text())["startTime"]
-            if len(started) != len(old):
-                pytest.skip("the start times are of other lengths")
-            data = data.replace(number, process.pid.to_bytes(8, "little"), 1)
-            (box.rt.root / "c/shortcut").write_bytes(data.replace(old.encode(), started.encode(), 1))
-            assert exec_by_itself(box, "true") is None
-        finally:
-            process.kill()
+@pytest.mark.parametrize("other", ["a network", "a range of ids"])
+def test_a_process_in_other_namespaces_is_python_s(
+    box: Kept, bundle: MakeBundle, other: str, request: pytest.FixtureRequest
+) -> None:
+    """A state of `c` that names the first process of a container of another shape."""
+    if other == "a range of ids":
+        made = request.getfixturevalue("box_of_many").run(["/bin/sleep", "1000"])
+    else:
+        made = bundle(["/bin/sleep", "1000"])
+        made.change(lambda config: config["linux"]["namespaces"].append({"type": "network"}))
+    box.rt.ok("run", "--detach", "--bundle", str(made.path), "d")
+    saved = json.loads((box.rt.root / "d/state.json").read_text())
+    rewrite(box.rt, pid=saved["pid"], startTime=saved["startTime"])
+    assert exec_by_itself(box, "true") is None

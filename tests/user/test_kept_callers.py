@@ -5,24 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from pathlib import Path
 
 import pytest
-from conftest import MakeBundle
 from lab.kept import Kept
 from lab.leftovers import Ground
-from lab.runtime import Runtime
 from lab.shortcuts import LONG
 
 PER_LINUX32 = 0x0008
-
-
-@pytest.fixture
-def kept(rt: Runtime, alone: Path, bundle: MakeBundle, place: Path) -> Kept:
-    cache = place / "cache"
-    cache.mkdir(mode=0o755)
-    rt.user.owns(cache)
-    return Kept(rt, alone, bundle("echo out; echo err >&2; exit 7"), cache)
 
 
 def test_a_limit_on_files_is_explained_by_python(kept: Kept) -> None:
