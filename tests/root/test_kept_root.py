@@ -190,12 +190,13 @@ def test_a_signal_at_any_moment_leaves_nothing_that_delete_does_not_remove(kept:
 
 @pytest.mark.parametrize("limit", ["pids", "memory"])
 def test_limits_are_python_s(kept: Kept, limit: str) -> None:
+    if limit not in cgroups.view().mounts:
+        pytest.skip(f"no controller {limit} of v1 is mounted here")
     kept.box.run("echo limited")
     value = {"pids": {"limit": 50}, "memory": {"limit": 1 << 28}}[limit]
     kept.box.change(lambda config: config["linux"]["resources"].update({limit: value}))
     done = kept.through_python()
-    if "warning" in done.stderr or done.returncode:
-        pytest.skip(f"no such limit here: {done.stderr}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "limited\n", "")
     assert kept.by_itself() is None
 
 
