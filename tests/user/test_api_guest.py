@@ -29,7 +29,7 @@ def test_nothing_is_left_when_the_program_is_killed(program: Programs, bundle: M
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     deadline = time.monotonic() + 30
-    while running(program.user.uid).count("sleep 98765") != 5:  # begun; their shells may not have made way yet
+    while running(program.user.uid).count("sleep 98765") != 5:  # their shells may not have made way yet
         assert time.monotonic() < deadline, running(program.user.uid)
         time.sleep(0.02)
     process.kill()
