@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from lab.containerd import Containerd
-from lab.engines import RUNTIMES, until
+from lab.engines import RUNTIMES
 from lab.runtime import RT
+from lab.waiting import until
 from lab.ward import PATH, Ward
 
 

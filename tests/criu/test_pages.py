@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import BIG, TICK, Saver, goes_on, run_script, summed, wait_until
+from lab.criu import BIG, TICK, Saver, goes_on, run_script, summed
 from lab.leftovers import Ground
+from lab.waiting import PATIENCE, until
 
 BOX = f"pages{os.getpid()}"
 PIPE = 4 << 20  # bytes: what criu's server of pages wants
@@ -56,7 +57,7 @@ def fetching(rt: Saver, images: Path, work: Path, *words: str) -> Iterator[subpr
     """`criu lazy-pages`, once a restore can come to it."""
     work.mkdir(mode=0o700)
     with helper(rt, "lazy-pages", "-D", str(images), "-W", str(work), *words) as made:
-        wait_until((work / "lazy-pages.socket").exists, "criu lazy-pages does not begin")
+        until((work / "lazy-pages.socket").exists, "criu lazy-pages begins")
         yield made
 
 
@@ -68,7 +69,7 @@ def serving(rt: Saver, images: Path, port: int) -> Iterator[subprocess.Popen[byt
     words += ["--page-server", f"127.0.0.1:{port}", BOX]
     with ended(rt.popen(*words, stderr=subprocess.PIPE, pass_fds=[theirs])) as source:
         os.close(theirs)
-        assert os.read(mine, 10) == b"\0", source.communicate(timeout=20)
+        assert os.read(mine, 10) == b"\0", source.communicate(timeout=PATIENCE)
         assert os.read(mine, 10) == b"", "it is closed"
         os.close(mine)
         yield source
@@ -81,7 +82,7 @@ def free_port() -> int:
 
 def wait_listening(port: int) -> None:
     wanted = f":{port:04X} "
-    wait_until(lambda: wanted in Path("/proc/net/tcp").read_text(), "nobody listens")
+    until(lambda: wanted in Path("/proc/net/tcp").read_text(), "somebody listens")
 
 
 @pytest.mark.covers("checkpoint --page-server")
@@ -96,7 +97,7 @@ def test_memory_goes_to_a_page_server(root_rt: Saver, python: Bundle, images: Pa
         wait_listening(port)
         meta = place / "meta"
         root_rt.save(BOX, meta, "--page-server", f"127.0.0.1:{port}")
-        server.wait(20)
+        server.wait(PATIENCE)
     assert not list(meta.glob("pages-*.img")) and list(images.glob("pages-*.img"))
     for path in meta.iterdir():
         path.rename(images / path.name)
@@ -126,7 +127,7 @@ def test_memory_is_fetched_as_it_is_needed_from_where_it_was(
             moved = ["--lazy-pages", "--work-path", str(work)]
             root_rt.bring_back(f"{BOX}-b", images, python.path, *moved)
             assert summed(place) == before
-            assert (fetcher.wait(20), source.wait(20)) == (0, 0), "all is fetched"
+            assert (fetcher.wait(PATIENCE), source.wait(PATIENCE)) == (0, 0), "all is fetched"
     assert root_rt.ok("list", "-q").split() == [f"{BOX}-b"], "it has moved"
 
 
@@ -142,7 +143,7 @@ def test_memory_is_read_from_the_images_as_it_is_needed(
     with fetching(root_rt, images, work) as fetcher:
         root_rt.bring_back(BOX, images, python.path, "--lazy-pages", "--work-path", str(work))
         assert summed(place) == before
-        assert fetcher.wait(20) == 0
+        assert fetcher.wait(PATIENCE) == 0
 
 
 @pytest.mark.covers("checkpoint --lazy-pages", "checkpoint --status-fd")
@@ -155,7 +156,7 @@ def test_nobody_has_to_come_for_the_memory(
     with serving(root_rt, images, free_port()) as source:
         assert source.poll() is None, "it serves the pages"
         source.send_signal(signal.SIGTERM)
-        assert source.wait(20) == 128 + signal.SIGTERM
+        assert source.wait(PATIENCE) == 128 + signal.SIGTERM
     goes_on(box)
     assert not (images / "rt.json").exists()
 
@@ -179,11 +180,11 @@ def test_a_restore_whose_memory_never_comes_is_ended_by_a_signal_with_nothing_le
                     with connection:
                         assert connection.recv(1), "it asks for a page"
                         process.terminate()
-                        assert process.wait(20) == 128 + signal.SIGTERM
+                        assert process.wait(PATIENCE) == 128 + signal.SIGTERM
         ground.clean()
         assert root_rt.ok("list", "-q").split() == [BOX]
         source.terminate()
-        source.wait(20)
+        source.wait(PATIENCE)
     goes_on(box)
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import TICK, Saver, goes_on, wait_until
+from lab.criu import TICK, Saver, goes_on
 from lab.leftovers import Ground
+from lab.waiting import PATIENCE, until
 
 BOX = f"refused{os.getpid()}"
 WAIT = "while :; do sleep 0.05; done"
@@ -284,7 +284,7 @@ def test_a_checkpoint_that_fails_leaves_its_log_alone(
 ) -> None:
     box = root_bundle("echo kept > /one; ln /one /two; exec 9</one; rm /one; touch /ready; " + WAIT)
     root_rt.start(BOX, box.path)
-    wait_until((box.rootfs / "ready").exists, "it does not begin")
+    until((box.rootfs / "ready").exists, "it begins")
     assert "link-remap" in one_line(root_rt("checkpoint", "--image-path", str(images), BOX))
     assert os.listdir(images) == ["dump.log"]
 
@@ -351,11 +351,8 @@ def test_a_signal_ends_a_restore_with_nothing_left(
     ground = Ground(root_rt, BOX)
     words = ["restore", "--detach", "--image-path", str(images), "--bundle", str(saved.path), BOX]
     with root_rt.popen(*words) as process:
-        for _ in range(500):
-            if (place / "hook").exists():
-                break
-            time.sleep(0.02)
+        until((place / "hook").exists, "the hook runs")
         process.terminate()
-        assert process.wait(20) == 128 + 15
+        assert process.wait(PATIENCE) == 128 + 15
     assert root_rt.ok("list", "-q") == ""
     ground.clean()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import TICK, Saver, goes_on, wait_until
+from lab.criu import TICK, Saver, goes_on
 from lab.leftovers import Ground
+from lab.waiting import has_ended, until
 
 BOX = f"struck{os.getpid()}"
 LONG = os.environ.get("RT_LONG") == "1"
@@ -58,7 +59,7 @@ def box(root_bundle: MakeBundle, place: Path, strike: Strike) -> Bundle:
 def struck(place: Path) -> None:
     """It has been, and criu has come to its end."""
     criu = (place / "struck").read_text().strip()
-    wait_until(lambda: not os.path.exists(f"/proc/{criu}"), "criu does not end")
+    until(lambda: has_ended(criu), "criu ends")
 
 
 @pytest.mark.parametrize("step", SAVING if LONG else SAVING[-1:])

@@ -7,8 +7,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from lab.containerd import Containerd
-from lab.engines import case, until
+from lab.engines import case
 from lab.terminal import Session
+from lab.waiting import until
 
 
 @case

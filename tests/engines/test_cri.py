@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lab.cri import CREATED, EXITED, NODE, NOT_READY, OWN, POD, READY, RUNNING, Cri, Pod
-from lab.engines import case, until
+from lab.engines import case
+from lab.waiting import until
 
 FOREVER = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 

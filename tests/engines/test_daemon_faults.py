@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from lab.containerd import Containerd
-from lab.engines import until
+from lab.waiting import until
 from lab.ward import Ward
 
 

@@ -6,8 +6,9 @@ import re
 import time
 
 from lab.dockerd import IMAGE, Docker
-from lab.engines import RUNTIMES, case, until
+from lab.engines import RUNTIMES, case
 from lab.terminal import Session
+from lab.waiting import until
 
 LIMIT = 64 << 20
 CGROUPS = "-v=/sys/fs/cgroup:/cgroups:ro"

@@ -6,7 +6,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from lab.cri import EXITED, NOT_READY, READY, RUNNING, Cri, Pod
-from lab.engines import case, until
+from lab.engines import case
+from lab.waiting import until
 
 # A server that is well as long as a file is there, and says how it ends.
 SERVER = "trap 'echo bye; exit 0' TERM; echo up; touch /tmp/well; while :; do sleep 0.1; done"

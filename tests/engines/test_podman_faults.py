@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab.engines import RUNTIMES, case, until
+from lab.engines import RUNTIMES, case
 from lab.podman import IMAGE, Podman
+from lab.waiting import until
 
 
 def _state(podman: Podman) -> Path:

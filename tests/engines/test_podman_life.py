@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lab.engines import case, until
+from lab.engines import case
 from lab.podman import IMAGE, Podman
 from lab.terminal import Session
+from lab.waiting import until
 
 TRAP = "trap 'echo got TERM; exit 3' TERM; trap 'echo got USR1' USR1; echo up; while :; do sleep 0.1; done"
 

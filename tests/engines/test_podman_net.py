@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from lab.engines import NotHere, case, until
+from lab.engines import NotHere, case
 from lab.podman import IMAGE, Podman
+from lab.waiting import until
 
 MANIFEST = """\
 apiVersion: v1

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from lab.engines import ALL, case, until
+from lab.engines import ALL, case
 from lab.machine_podman import MachinePodman, configure
 from lab.machines.boot import PODMAN_IMAGE, uml_machine
 from lab.machines.debian import Unavailable
 from lab.machines.machine import Machine
 from lab.podman import IMAGE
 from lab.users import User
+from lab.waiting import until
 
 MEGABYTE = 1 << 20
 FULL = ["--memory=64m", "--pids-limit=20", "--cpus=0.5"]

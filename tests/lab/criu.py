@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from lab.bundles import Bundle
 from lab.machines.debian import Image, Unavailable, built
 from lab.runtime import Runtime
 from lab.users import User
+from lab.waiting import until
 
 CRIU = Image("criu", "forky", ("criu",), unpack=True)
 OLD = Image("criu-old", "bookworm", ("criu",), unpack=True)
@@ -126,15 +126,6 @@ class Saver(Runtime):
         return int(self.state(container)["pid"])
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Until it is so; else `what` is the error."""
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError(what)
-
-
 def ticks(box: Bundle) -> int:
     """How often TICK has come round."""
     path = box.rootfs / "ticks"
@@ -144,7 +135,7 @@ def ticks(box: Bundle) -> int:
 def goes_on(box: Bundle) -> None:
     """A container that runs TICK does run."""
     before = ticks(box)
-    wait_until(lambda: ticks(box) > before, "it does not go on")
+    until(lambda: ticks(box) > before, "it goes on")
 
 
 def run_script(box: Bundle, text: str) -> Bundle:
@@ -156,5 +147,5 @@ def summed(place: Path) -> str:
     """The checksum that BIG shows next."""
     path = place / "share/sum"
     path.unlink(missing_ok=True)
-    wait_until(lambda: path.exists() and path.read_text(), "no checksum")
+    until(lambda: path.exists() and path.read_text(), "a checksum")
     return path.read_text()

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lab.engines import RUNTIMES, Done, until
+from lab.engines import RUNTIMES, Done
 from lab.users import User, own_user
+from lab.waiting import until
 from lab.ward import Ward
 
 IMAGE = "busybox:1"

@@ -16,7 +16,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -191,11 +190,3 @@ def finish(process: subprocess.Popen[bytes], files: Sequence[Any], timeout: floa
     done = Done(argv, process.returncode, said[0], said[-1])
     assert not late, late + str(done)
     return done
-
-
-def until(true: Callable[[], object], what: str, seconds: float = 20) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)

@@ -10,6 +10,7 @@ from pathlib import Path
 from lab.runtime import Runtime
 from lab.terminal import Master
 from lab.users import User
+from lab.waiting import PATIENCE
 
 READY = "\x1b[ready"  # not in what is typed, so that its echo is not taken for it
 SAY_READY = r"printf '\033[ready'; "
@@ -48,7 +49,7 @@ def listening(path: Path, user: User) -> Iterator[socket.socket]:
         server.bind(str(path))
         user.owns(path)
         server.listen(1)
-        server.settimeout(20)
+        server.settimeout(PATIENCE)
         yield server
 
 

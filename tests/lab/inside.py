@@ -94,9 +94,12 @@ def refusal(rt: Runtime, bundle: Bundle, *options: str, before: tuple[str, ...] 
     return done.stderr
 
 
-def held(rt: Runtime, bundle: Bundle, name: str = "held", script: str = "exec sleep 1000") -> int:
-    """Start a container that goes on until the test ends; the pid of its first process."""
-    rt.ok("run", "--detach", "--bundle", str(bundle.run(script).path), name)
+def held(rt: Runtime, bundle: Bundle, name: str = "held", script: str = "") -> int:
+    """Start a container that goes on until the test ends; the pid of its first process.
+
+    Without a script that is `sleep` from the start: a shell would make way for it in its own time.
+    """
+    rt.ok("run", "--detach", "--bundle", str(bundle.run(script or ["sleep", "1000"]).path), name)
     pid: int = rt.state(name)["pid"]
     return pid
 

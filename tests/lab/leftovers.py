@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE
 
 
 def processes_of(uid: int) -> dict[int, str]:
@@ -107,7 +108,7 @@ class Ground:
         }
         return {name: what for name, what in found.items() if what}
 
-    def processes_end(self, seconds: float = 5) -> dict[int, str]:
+    def processes_end(self, seconds: float = PATIENCE) -> dict[int, str]:
         """Wait for all new processes to end by themselves; those that do not."""
         deadline = time.monotonic() + seconds
         while True:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lab.waiting import until
 
 
 class Manager:
@@ -44,12 +45,9 @@ class Manager:
         while self.barriers:
             os.close(self.barriers.pop())
 
-    def wait_for(self, count: int, seconds: float = 10) -> list[str]:
+    def wait_for(self, count: int) -> list[str]:
         """All messages, once there are so many."""
-        deadline = time.monotonic() + seconds
-        while len(self.said) < count:
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.01)
+        until(lambda: len(self.said) >= count, lambda: f"{count} messages; there are {self.said}")
         return self.said
 
     def close(self) -> None:

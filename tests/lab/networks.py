@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from lab.runtime import Runtime
+from lab.waiting import until
 
 _numbers = itertools.count()
 
@@ -48,12 +48,9 @@ class Network:
         """The devices but for those that every new namespace has."""
         return {item["ifname"] for item in json.loads(self.ip("-j link show"))} - {"lo"}
 
-    def wait_for(self, names: set[str], seconds: float = 30) -> None:
+    def wait_for(self, names: set[str]) -> None:
         """Wait until these are the devices: the kernel takes namespaces apart some time after their end."""
-        deadline = time.monotonic() + seconds
-        while (found := self.names()) != names:
-            assert time.monotonic() < deadline, f"the devices are {found}, not {names}"
-            time.sleep(0.01)
+        until(lambda: self.names() == names, lambda: f"the devices are {names}; they are {self.names()}")
 
     def runtime(self, rt: Runtime) -> Runtime:
         """The same command, started in it."""

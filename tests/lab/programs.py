@@ -10,13 +10,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 from lab.runtime import TREE
 from lab.users import User
+from lab.waiting import until
 
 HEAD = """\
 import os, sys, signal, threading, time
@@ -91,7 +91,8 @@ def end_and_leave_nothing(program: subprocess.Popen[bytes], user: int, *names: s
     program.kill()
     program.wait()
     program.stdout.close()
-    deadline = time.monotonic() + 30
-    while left := [line for line in running(user) if line.startswith(names)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+
+    def left() -> list[str]:
+        return [line for line in running(user) if line.startswith(names)]
+
+    until(lambda: not left(), lambda: f"all has ended; there are {left()}")

@@ -10,6 +10,7 @@ from typing import Any
 from lab.bundles import Bundle
 from lab.runtime import Runtime
 from lab.users import User
+from lab.waiting import until
 from rootless_rt.host.doctor.reasons import BY_ID
 
 _SAYS_MORE = re.compile(r" ?\(?\brt explain (RT-[A-Z-]+)\)?$", re.MULTILINE)
@@ -57,5 +58,5 @@ def refused(rt: Runtime, box: Bundle | Path, *words: str, **options: Any) -> tup
     before = processes(rt.user)
     told = problem(rt(*(words or ("run",)), "--bundle", str(path), "c", **options))
     assert list(rt.root.iterdir()) == []
-    assert processes(rt.user) <= before
+    until(lambda: processes(rt.user) <= before, lambda: f"no process is left: {processes(rt.user) - before}")
     return told

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab.users import User
+from lab.waiting import PATIENCE
 
 TREE = Path(__file__).resolve().parent.parent.parent
 RT = os.environ.get("RT") or str(TREE / "build/rt")
@@ -72,7 +73,7 @@ class Runtime:
         state: dict[str, Any] = json.loads(self.ok("state", container))
         return state
 
-    def wait_for(self, container: str, status: str, seconds: float = 10) -> dict[str, Any]:
+    def wait_for(self, container: str, status: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """The state, once it has this status."""
         deadline = time.monotonic() + seconds
         while True:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.users import User
+from lab.waiting import PATIENCE, until
 
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND
 _CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
@@ -34,10 +35,10 @@ def always(number: int) -> Answer:
 
 
 class Agent:
-    """`states`: what came with each listener. `calls`: (pid, number) of each call that was answered."""
+    """`calls`: (pid, number) of each call that was answered."""
 
     def __init__(self, path: Path, answer: Answer) -> None:
-        self.states: list[dict[str, Any]] = []
+        self._states: list[dict[str, Any]] = []
         self.fds: list[int] = []
         self.calls: list[tuple[int, int]] = []
         self.ends: list[bytes] = []  # what came behind the state, up to the connection's end
@@ -49,9 +50,14 @@ class Agent:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def states(self, count: int = 0) -> list[dict[str, Any]]:
+        """What has come with each listener, once there are so many: who sends it does not wait."""
+        until(lambda: len(self._states) >= count, lambda: f"{count} listeners; there are {self._states}")
+        return self._states
+
     def close(self) -> None:
         os.write(self._stopper, b"x")
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._listener.close()
         for fd in (self._stop, self._stopper, *self.fds):
             os.close(fd)
@@ -76,7 +82,7 @@ class Agent:
     def _accept(self) -> int:
         connection, _ = self._listener.accept()
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(PATIENCE)
             data, ancillary, _, _ = connection.recvmsg(1 << 20, socket.CMSG_SPACE(16))
             fds = array.array("i")
             for level, kind, content in ancillary:
@@ -88,7 +94,7 @@ class Agent:
         if not fds:
             return -1  # closed without a word: what was to be started has failed
         self.fds += fds
-        self.states.append(json.loads(data + rest))
+        self._states.append(json.loads(data + rest))
         return fds[0]
 
     def _reply(self, fd: int) -> None:

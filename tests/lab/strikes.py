@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lab.leftovers import Ground
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE
 
 SEED = 20260
 
@@ -28,7 +29,7 @@ def strike(rt: Runtime, number: int, after: float, *words: str) -> int:
     process = rt.popen(*words, stdin=null, stdout=null, stderr=null, cwd=str(rt.root.parent))
     time.sleep(after)
     process.send_signal(number)
-    return process.wait(30)
+    return process.wait(PATIENCE)
 
 
 def duration(rt: Runtime, *words: str) -> float:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE
 
 
 class Master:
@@ -26,7 +27,7 @@ class Master:
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def expect(self, text: str, seconds: float = 10) -> str:
+    def expect(self, text: str, seconds: float = PATIENCE) -> str:
         """Wait until `text` is shown; what was shown up to its end, which is then forgotten."""
         deadline = time.monotonic() + seconds
         wanted = text.encode()
@@ -43,8 +44,8 @@ class Master:
         return (shown + wanted).decode()
 
     def rest(self) -> str:
-        """All that is shown until the terminal's other end is closed, or nothing comes any more."""
-        while select.select([self.fd], [], [], 0.5)[0]:
+        """All that is shown until the terminal's other end is closed."""
+        while select.select([self.fd], [], [], PATIENCE)[0]:
             try:
                 data = os.read(self.fd, 65536)
             except OSError:
@@ -86,7 +87,7 @@ class Session(Master):
     def is_raw(self) -> bool:
         return not self.mode()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
-    def wait(self, seconds: float = 10) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """The exit code of the command; what it shows meanwhile is kept."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
@@ -94,6 +95,12 @@ class Session(Master):
             if select.select([self.fd], [], [], 0.02)[0]:
                 self.seen += os.read(self.fd, 65536)
         return self.process.returncode
+
+    def rest(self) -> str:
+        """All that a command has shown that has ended; `mode` cannot be asked for behind it."""
+        os.close(self.slave)
+        self.slave = -1
+        return super().rest()
 
     def __enter__(self) -> Session:
         return self
@@ -105,4 +112,5 @@ class Session(Master):
             self.process.kill()
             self.process.wait()
         os.close(self.fd)
-        os.close(self.slave)
+        if self.slave >= 0:
+            os.close(self.slave)

@@ -88,7 +88,7 @@ class Traced:
 def read(out: Path) -> Trace:
     """The trace, once nothing is added to it any more."""
     size = -1
-    for _ in range(100):
+    for _ in range(600):
         now = out.stat().st_size if out.exists() else 0
         if now == size and now:
             break

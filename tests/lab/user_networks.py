@@ -22,6 +22,7 @@ import pytest
 from lab.bundles import Bundle
 from lab.inside import bind, with_mounts
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE
 
 HELPERS = ("pasta", "slirp4netns")
 _SETUP = """
@@ -60,24 +61,24 @@ class Host:
     def runtime(self, rt: Runtime) -> Runtime:
         return _Inside(rt, self)
 
-    def sh(self, script: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+    def sh(self, script: str, seconds: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a script as root on this host."""
         words = self.enter("sh", "-c", script)
         return subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
 
-    def ask(self, protocol: str, address: str, port: int, seconds: float = 20) -> str:
+    def ask(self, protocol: str, address: str, port: int, seconds: float = PATIENCE) -> str:
         """What answers there, asked again until something does; empty when nothing has."""
         code = (
             "import socket, sys\n"
             "kind = socket.SOCK_STREAM if sys.argv[1] == 'tcp' else socket.SOCK_DGRAM\n"
             "family = socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET\n"
-            "s = socket.socket(family, kind); s.settimeout(1)\n"
+            "s = socket.socket(family, kind); s.settimeout(5)\n"
             "s.connect((sys.argv[2], int(sys.argv[3]))); s.send(b'ask\\n'); print(s.recv(100).decode())\n"
         )
         words = self.enter(sys.executable, "-I", "-c", code, protocol, address, str(port))
         deadline = time.monotonic() + seconds
         while True:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
             if done.stdout.strip() or time.monotonic() > deadline:
                 return done.stdout.strip()
             time.sleep(0.05)

@@ -38,7 +38,7 @@ class User:
 
 def account(*argv: str) -> None:
     """Run a tool of shadow-utils, again while another has the files locked or a process is still ending."""
-    for _ in range(40):
+    for _ in range(240):
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return

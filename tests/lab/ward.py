@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.bundles import busybox_rootfs
-from lab.engines import Done, finish, until
+from lab.engines import Done, finish
 from lab.images import save_image
 from lab.users import User, own_user
+from lab.waiting import PATIENCE, until
 
 IMAGE = "docker.io/library/busybox:1"
 PAUSE = "docker.io/library/pause:1"
@@ -141,7 +142,7 @@ class Ward:
             return ready.is_socket()
 
         try:
-            until(listens, f"{name} listens on {ready}", 30)
+            until(listens, f"{name} listens on {ready}")
         except AssertionError as error:
             raise AssertionError(f"{error}: {log.read_text()[-2000:]}") from None
 
@@ -156,7 +157,7 @@ class Ward:
         """End everything, and remove what is left of it."""
         self.keeper.kill()  # its child, the first process, follows, and with it all others
         self.keeper.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not self._cgroups_gone() and time.monotonic() < deadline:
             time.sleep(0.05)
         shutil.rmtree(self.base, ignore_errors=True)

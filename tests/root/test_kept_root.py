@@ -18,6 +18,7 @@ from lab.kept import Kept
 from lab.leftovers import Ground
 from lab.runtime import RT, Runtime
 from lab.shortcuts import LONG, told
+from lab.waiting import PATIENCE
 
 from rootless_rt import cgroups
 
@@ -88,12 +89,12 @@ def test_its_state_is_what_python_writes(kept: Kept) -> None:
         states.append(json.loads((kept.rt.root / kept.id / "state.json").read_text()))
         assert kept.rt.ok("exec", kept.id, "echo", "in") == "in\n"
         kept.rt.ok("delete", "--force", kept.id)
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
     with kept.rt.popen(*LONG, *kept.argv(), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         states.append(json.loads((kept.rt.root / kept.id / "state.json").read_text()))
         kept.rt.ok("kill", kept.id, "KILL")
-        process.wait(20)
+        process.wait(PATIENCE)
     short, long = states
     assert list(short) == list(long)
     for name in ("pid", "startTime", "created", "maker"):
@@ -106,14 +107,14 @@ def test_what_has_been_killed_is_seen_off_by_python(kept: Kept) -> None:
     ground = Ground(kept.rt, kept.id)
     with running(kept, "sleep 1000", kept.alone) as process:
         kept.rt.ok("kill", kept.id, "KILL")
-        assert process.wait(20) == 1
+        assert process.wait(PATIENCE) == 1
     assert [path.name for path in kept.rt.root.iterdir()] == [kept.id]
     kept.rt.ok("delete", kept.id)
     (kept.box.rootfs / "first").unlink(missing_ok=True)
     with subprocess.Popen([RT, *kept.rt.argv(*kept.argv())[1:]], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         kept.rt.ok("kill", kept.id, "KILL")
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
     assert list(kept.rt.root.iterdir()) == []
     ground.clean()
 
@@ -134,7 +135,7 @@ def test_no_signal_keeps_what_has_been_killed_from_being_put_away(kept: Kept) ->
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             process.send_signal(number)
         os.close(directory)
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
     assert list(kept.rt.root.iterdir()) == []
     ground.clean()
 
@@ -181,7 +182,7 @@ def test_a_signal_at_any_moment_leaves_nothing_that_delete_does_not_remove(kept:
         with kept.alone.popen(*kept.argv(), stderr=subprocess.DEVNULL) as process:
             time.sleep(step / 1000)
             process.send_signal(number)
-            assert process.wait(20) in (0, 128 + number, -number)
+            assert process.wait(PATIENCE) in (0, 128 + number, -number)
         if number == signal.SIGKILL:
             kept.rt("delete", "--force", kept.id)
         assert list(kept.rt.root.iterdir()) == []

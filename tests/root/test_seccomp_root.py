@@ -34,7 +34,7 @@ def test_an_agent_answers_and_what_loading_takes_is_gone(
     with agent_of(root_rt.user, place / "agent.sock", always(errno.ENOSPC)) as agent:
         first, *lines = root_rt.ok("run", "-b", str(box.path), "c").splitlines()
         assert first == "mkdir: can't create directory '/d': No space left on device"
-        assert len(agent.states) == 1
+        assert len(agent.states(1)) == 1
     found = dict(line.split(":\t") for line in lines)
     assert (found["NoNewPrivs"], found["Seccomp"]) == (str(int(no_new_privs)), "2")
     assert not int(found["CapEff"], 16) >> 21 & 1  # CAP_SYS_ADMIN

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lab.leftovers import Ground
 from lab.runtime import Runtime
 from lab.strikes import duration, ends_by, moments, remove, saved_or_ended, strike
 from lab.users import User
+from lab.waiting import PATIENCE, until
 
 KILLS = 60
 ENDING = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
@@ -44,13 +44,6 @@ def with_slow_hook(bundle: Bundle, kind: str, user: User, place: Path) -> Path:
 
     bundle.change(change)
     return ready / "now"
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.002)
 
 
 def begin(rt: Runtime, *words: str) -> subprocess.Popen[bytes]:
@@ -177,10 +170,10 @@ def test_a_signal_ends_a_hook_and_takes_the_container_back(
     made = bundle(["/bin/true"])
     ready = with_slow_hook(made, kind, alice, place)
     process = begin(rt, verb, "--bundle", str(made.path), "struck")
-    wait_for(ready)
+    until(ready.exists, f"{ready} is there")
     assert rt.state("struck")["status"] == "creating"
     process.terminate()
-    assert process.wait(10) == 128 + signal.SIGTERM
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     ground.clean()
 
 
@@ -194,9 +187,9 @@ def test_a_signal_ends_a_run_that_waits_for_a_start_container_hook(
     hook.write_text("#!/bin/sh\n: > /tmp/now\nexec sleep 1234\n")
     hook.chmod(0o755)
     process = begin(rt, "run", "--bundle", str(made.path), "struck")
-    wait_for(made.rootfs / "tmp/now")
+    until((made.rootfs / "tmp/now").exists, "the hook runs")
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 128 + signal.SIGINT
+    assert process.wait(PATIENCE) == 128 + signal.SIGINT
     ground.clean()
 
 
@@ -207,16 +200,18 @@ def test_a_create_killed_in_a_hook_is_removed_by_delete_force(
     made = bundle(["/bin/true"])
     ready = with_slow_hook(made, kind, alice, place)
     process = begin(rt, "create", "--bundle", str(made.path), "struck")
-    wait_for(ready)
+    until(ready.exists, f"{ready} is there")
     process.kill()
-    process.wait(10)
+    process.wait(PATIENCE)
     rt.ok("delete", "--force", "struck")
     assert not (rt.root / "struck").exists()
     # A hook of the host's is not the container's: it goes on after its runtime, as under every runtime.
-    rest = ground.processes_end(0.2)
-    assert not [line for line in rest.values() if line != "sleep 1234"]
-    assert not rest or kind != "createContainer"
-    if rest:
+    kept = [] if kind == "createContainer" else ["sleep 1234"]
+    until(
+        lambda: {*ground.processes_end(0).values()} <= {*kept},
+        lambda: f"{kept} is left of it, not {ground.processes_end(0)}",
+    )
+    if rest := ground.processes_end(0):
         subprocess.run(["kill", "-KILL", *map(str, rest)], check=True)
     ground.clean()
 
@@ -247,14 +242,16 @@ def test_a_hangup_that_the_caller_ignores_does_not_end_a_create(
 ) -> None:
     made = bundle(["/bin/true"])
     ready = with_slow_hook(made, "createRuntime", alice, place)
-    made.config["hooks"]["createRuntime"][0]["timeout"] = 2
+    (words,) = made.config["hooks"]["createRuntime"]
+    words["args"][2] = f"echo > {ready}; until [ -e {ready}-again ]; do sleep 0.02; done; exit 3"
     made.write()
     process = rt.popen(
         "create", "--bundle", str(made.path), "struck", preexec_fn=lambda: signal.signal(1, signal.SIG_IGN)
     )
-    wait_for(ready)
+    until(ready.exists, f"{ready} is there")
     process.send_signal(signal.SIGHUP)
-    assert process.wait(10) == 1
+    Path(f"{ready}-again").touch()
+    assert process.wait(PATIENCE) == 1
     ground.clean()
 
 

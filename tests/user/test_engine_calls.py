@@ -22,6 +22,7 @@ from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.runtime import RT, Runtime
 from lab.users import User
+from lab.waiting import until
 
 CONMON = {"_OCI_SYNCPIPE": "3", "_OCI_STARTPIPE": "4", "_CONTAINERS_USERNS_CONFIGURED": ""}
 SHOW = "grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | tr '\\n' ' '; echo"
@@ -239,7 +240,9 @@ def test_shims_learn_that_what_they_kill_is_gone(rt: Runtime, ended: Bundle) -> 
 def test_engines_name_signals_by_number_by_name_or_not_at_all(
     rt: Runtime, bundle: MakeBundle, name: str | None
 ) -> None:
-    rt.ok("run", "-d", "-b", str(bundle("trap 'exit 0' TERM; while :; do sleep 0.05; done").path), "c")
+    box = bundle("trap 'exit 0' TERM; touch /ready; while :; do sleep 0.05; done")
+    rt.ok("run", "-d", "-b", str(box.path), "c")
+    until((box.rootfs / "ready").exists, "the trap is set")
     rt.ok("kill", "c", *([name] if name else []))
     rt.wait_for("c", "stopped")
 

@@ -14,6 +14,7 @@ from lab.execs import refused, sh
 from lab.inside import held, read
 from lab.leftovers import Ground
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE, has_ended, until
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_container_killed_meanwhile_ends_the_program(rt: Runtime, c: int) -> N
     with rt.popen("exec", "c", "sh", "-c", "echo ready; sleep 100", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         rt.ok("kill", "c", "KILL")
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
 
 
 def test_a_config_changed_after_create_has_no_effect(rt: Runtime, bundle: MakeBundle) -> None:
@@ -83,12 +84,10 @@ def test_an_exec_that_is_killed_leaves_no_helper_behind(rt: Runtime, c: int) -> 
     with rt.popen("exec", "c", "sh", "-c", "echo ready; sleep 100", stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.kill()
-        process.wait(20)
+        process.wait(PATIENCE)
     rt.ok("kill", "c", "KILL")
     rt.wait_for("c", "stopped")
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{c}") and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: has_ended(c), "the container's process ends")
     rt.ok("delete", "c")
 
 
@@ -136,6 +135,6 @@ def test_a_process_that_is_stopped_on_its_way_in_does_not_hold_up_a_signal(
         if entered:
             # The signal is the program's, and it gets it when it goes on.
             rt("exec", "c", "sh", "-c", "kill -CONT -1")
-        assert call.wait(20) == 128 + 15
+        assert call.wait(PATIENCE) == 128 + 15
     names = rt.ok("exec", "c", "ps", "-o", "args").splitlines()
     assert not [name for name in names if "rt-init" in name or "5678" in name], names

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import MakeBundle
 from lab.execs import READY, SAY_READY, detached, listening, received, refused, status
-from lab.inside import held, read
+from lab.inside import held
 from lab.runtime import Runtime
 from lab.terminal import Session
 from lab.users import User
+from lab.waiting import PATIENCE, becomes
 from lab.wrapped import after
 
 
@@ -43,7 +44,7 @@ def test_a_terminal_is_given_followed_and_restored(rt: Runtime, c: int) -> None:
         shell.expect("33 111\r\n")
         shell.expect("/dev/pts/0\r\n")
         shell.resize(44, 122)
-        shell.type("sleep 0.2; stty size\r")
+        shell.type("until stty size | grep 44.1''22; do sleep 0.05; done\r")
         shell.expect("44 122\r\n")
         shell.type("exit 9\r")
         assert shell.wait() == 9
@@ -94,14 +95,14 @@ def test_a_terminal_for_nobody_is_refused(rt: Runtime, c: int) -> None:
 @pytest.mark.covers("exec --pid-file", "exec --detach")
 def test_a_detached_program_goes_on_and_its_pid_is_written(rt: Runtime, c: int, place: Path) -> None:
     pid = detached(rt, "sleep", "765")
-    assert read(pid, "cmdline") == "sleep\x00765\x00"
+    becomes(pid, "sleep", "765")
     assert os.readlink(f"/proc/{pid}/ns/pid") == os.readlink(f"/proc/{c}/ns/pid")
 
 
 def test_input_and_output_are_the_caller_s(rt: Runtime, c: int) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with rt.popen("exec", "c", "sh", "-c", "cat; echo error >&2", **pipes) as process:
-        out, err = process.communicate(b"x" * 300000, 30)
+        out, err = process.communicate(b"x" * 300000, PATIENCE)
     assert (out, err, process.returncode) == (b"x" * 300000, b"error\n", 0)
 
 
@@ -111,7 +112,7 @@ def test_signals_reach_the_program(rt: Runtime, c: int, number: signal.Signals) 
     with rt.popen("exec", "c", "sh", "-c", script, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.send_signal(number)
-        assert process.wait(20) == 5
+        assert process.wait(PATIENCE) == 5
 
 
 def test_signals_are_neither_ignored_nor_blocked(rt: Runtime, c: int) -> None:

@@ -13,6 +13,7 @@ from lab.filters import behind_filter, denying
 from lab.refusals import named, problem, processes
 from lab.runtime import Runtime
 from lab.simulators import ROWS, InSession, Rig, Row, closed_source
+from lab.waiting import until
 
 
 @pytest.mark.covers("--degrade", "explain")
@@ -30,7 +31,8 @@ def test_a_cause_is_told_in_a_line_with_its_fix_and_its_id(rig: Rig, row: Row) -
     assert row.seen in line or row.runs, done.stderr
     assert row.fix in hint or row.runs, done.stderr
     assert named(done.stderr) == [row.id], done.stderr
-    assert list(rt.root.iterdir()) == [] and processes(rt.user) <= before, "nothing is left of the try"
+    assert list(rt.root.iterdir()) == []
+    until(lambda: processes(rt.user) <= before, lambda: f"none is left: {processes(rt.user) - before}")
     assert rt.ok("explain", row.id).startswith(f"{row.id}: ")
 
 

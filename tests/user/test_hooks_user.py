@@ -11,6 +11,7 @@ import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.runtime import Runtime
+from lab.waiting import until
 from lab.wrapped import after
 
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
@@ -167,8 +168,11 @@ def test_a_hook_s_output_is_not_the_container_s(rt: Runtime, bundle: MakeBundle)
 
 def nothing_left(rt: Runtime, box: Bundle) -> None:
     assert list(rt.root.iterdir()) == []
-    pids = [path.parent for path in Path("/proc").glob("[0-9]*/root") if _rooted(path, box)]
-    assert pids == []
+
+    def inside() -> list[Path]:
+        return [path.parent for path in Path("/proc").glob("[0-9]*/root") if _rooted(path, box)]
+
+    until(lambda: not inside(), lambda: f"no process is in it; there are {inside()}")
 
 
 def _rooted(path: Path, box: Bundle) -> bool:
@@ -243,8 +247,11 @@ def test_a_hook_that_takes_too_long_is_killed(rt: Runtime, bundle: MakeBundle, k
     done = rt("run", "-b", str(box.path), "c")
     assert done.returncode == 1
     assert done.stderr.startswith(f"rt: hooks.{kind}[0]: /bin/sh: no end within its timeout of 1")
-    running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"\x004322\0" in _bytes(path)]
-    assert running == []
+
+    def running() -> list[Path]:
+        return [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"\x004322\0" in _bytes(path)]
+
+    until(lambda: not running(), lambda: f"what the hook started ends; there are {running()}")
     nothing_left(rt, box)
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 import pytest
 from lab.users import User, account, made_user
+from lab.waiting import until
 
 # Loaded here, since the user may not be able to read the places they are loaded from.
 import idmap.diagnose
@@ -105,15 +106,16 @@ class Sleeper:
     def __enter__(self) -> int:
         self.process = subprocess.Popen(["unshare", "-U", "sleep", "60"])
         here = os.readlink("/proc/self/ns/user")
-        for _ in range(500):
+
+        def started() -> bool:
             try:
                 # Not unshare any more: the exec of sleep comes after the new namespace.
-                started = Path(f"/proc/{self.process.pid}/comm").read_text() == "sleep\n"
-                if started and os.readlink(f"/proc/{self.process.pid}/ns/user") != here:
-                    break
+                runs = Path(f"/proc/{self.process.pid}/comm").read_text() == "sleep\n"
+                return runs and os.readlink(f"/proc/{self.process.pid}/ns/user") != here
             except PermissionError:
-                pass
-            time.sleep(0.01)
+                return False
+
+        until(started, "it sleeps in a namespace of its own")
         return self.process.pid
 
     def __exit__(self, *_: object) -> None:

@@ -23,6 +23,7 @@ from lab.kept import Kept
 from lab.leftovers import Ground
 from lab.runtime import RT, Runtime
 from lab.shortcuts import LONG, rewrite, told
+from lab.waiting import PATIENCE
 
 Config = dict[str, Any]
 
@@ -158,7 +159,7 @@ def test_while_it_runs_it_is_like_any_other(kept: Kept) -> None:
         assert kept.rt.ok("exec", "c", "echo", "in") == "in\n"
         assert "running" in kept.rt.ok("list")
         kept.rt.ok("kill", "c", "KILL")
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
     assert list(kept.rt.root.iterdir()) == []
 
 
@@ -168,12 +169,12 @@ def test_its_state_is_what_python_writes(kept: Kept) -> None:
         short = json.loads((kept.rt.root / "c/state.json").read_text())
         process.terminate()
         kept.rt.ok("kill", "c", "KILL")
-        process.wait(20)
+        process.wait(PATIENCE)
     with kept.rt.popen(*LONG, *kept.argv(), env=kept.environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         long = json.loads((kept.rt.root / "c/state.json").read_text())
         kept.rt.ok("kill", "c", "KILL")
-        process.wait(20)
+        process.wait(PATIENCE)
     assert list(short) == list(long)
     for name in ("pid", "startTime", "created", "maker"):
         assert type(short.pop(name)) is type(long.pop(name))
@@ -188,21 +189,21 @@ def test_signals_reach_the_program(kept: Kept, number: int) -> None:
         kept, f"trap 'echo got; exit 9' {int(number)}; echo ready; while :; do sleep 0.05; done"
     ) as process:
         process.send_signal(number)
-        assert process.wait(20) == 9
+        assert process.wait(PATIENCE) == 9
         assert process.stdout is not None and process.stdout.read() == b"got\n"
 
 
 def test_a_container_that_was_deleted_meanwhile_is_no_error(kept: Kept) -> None:
     with running(kept, "echo ready; sleep 1000") as process:
         kept.rt.ok("delete", "--force", "c")
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
 
 
 def test_a_launcher_that_was_killed_leaves_a_container_that_can_be_deleted(kept: Kept) -> None:
     ground = Ground(kept.rt, "c")
     with running(kept, "echo ready; sleep 1000") as process:
         process.kill()
-        process.wait(20)
+        process.wait(PATIENCE)
     assert kept.rt.state("c")["status"] == "running"
     kept.rt.ok("delete", "--force", "c")
     ground.clean()
@@ -218,7 +219,7 @@ def test_a_signal_at_any_moment_leaves_nothing_that_delete_does_not_remove(kept:
         with kept.alone.popen(*kept.argv(), env=kept.environment, stderr=subprocess.DEVNULL) as process:
             time.sleep(step / 2000)
             process.send_signal(number)
-            codes.add(process.wait(20))
+            codes.add(process.wait(PATIENCE))
         if number == signal.SIGKILL:
             kept.rt("delete", "--force", "c")
         assert list(kept.rt.root.iterdir()) == []
@@ -523,7 +524,7 @@ def test_stdin_and_signals_reach_the_added_program(box: Kept) -> None:
         process.stdin.flush()
         assert process.stdout.readline() == b"ready\n"
         process.terminate()
-        assert process.wait(20) == 9 and process.stdout.read() == b"got\n"
+        assert process.wait(PATIENCE) == 9 and process.stdout.read() == b"got\n"
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE, becomes, has_ended, until
 
 # Writes the name of each signal it gets; TERM ends it.
 SCRIPT = """
@@ -48,7 +49,7 @@ def test_a_foreground_run_forwards_signals_to_the_program(rt: Runtime, bundle: M
         for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "TERM"):
             process.send_signal(getattr(signal, f"SIG{name}"))
             assert line(process) == name
-        assert process.wait(10) == 3
+        assert process.wait(PATIENCE) == 3
     assert rt.ok("list", "-q") == ""
 
 
@@ -57,7 +58,7 @@ def test_a_burst_of_signals_arrives_and_harms_nothing(rt: Runtime, bundle: MakeB
         for _ in range(500):
             process.send_signal(signal.SIGUSR1)
         process.send_signal(signal.SIGTERM)
-        seen = process.communicate(timeout=20)[0].split()
+        seen = process.communicate(timeout=PATIENCE)[0].split()
         assert process.returncode == 3 and seen[-1] == "TERM" and set(seen) == {"USR1", "TERM"}
 
 
@@ -68,7 +69,7 @@ def test_a_program_that_ignores_a_signal_goes_on(rt: Runtime, bundle: MakeBundle
         process.send_signal(signal.SIGUSR1)
         assert line(process) == "still" and process.poll() is None
         rt.ok("kill", "c", "KILL")
-        assert process.wait(10) == 137
+        assert process.wait(PATIENCE) == 137
 
 
 def test_a_program_that_is_pid_1_without_a_handler_is_ended_by_kill_alone(
@@ -89,7 +90,7 @@ def test_kill_takes_a_signal_in_every_spelling(rt: Runtime, bundle: MakeBundle, 
         rt.ok("kill", "c", name)
         assert line(process) == "USR1"
         rt.ok("kill", "--all", "c", "TERM")
-        assert process.wait(10) == 3
+        assert process.wait(PATIENCE) == 3
 
 
 @pytest.mark.parametrize("name", ["NOPE", "0x9", "65", "-1", "1_0", " 9", "", "SIGSIG"])
@@ -111,14 +112,14 @@ def test_the_end_of_rt_does_not_end_a_detached_container(rt: Runtime, bundle: Ma
     rt.ok("run", "-d", "-b", str(bundle(["/bin/sleep", "100"]).path), "c")
     state = rt.state("c")
     assert state["status"] == "running"
-    assert Path(f"/proc/{state['pid']}/comm").read_text() == "sleep\n"
+    becomes(state["pid"], "/bin/sleep", "100")
 
 
 def test_all_processes_of_the_container_end_with_it(rt: Runtime, bundle: MakeBundle) -> None:
     box = bundle("sleep 4321 & sleep 4321 & echo ready; wait")
     with foreground(rt, box) as process:
         rt.ok("kill", "c", "KILL")
-        assert process.wait(10) == 137
+        assert process.wait(PATIENCE) == 137
     assert not [argv for argv in commands() if argv == ["sleep", "4321"]]
 
 
@@ -146,7 +147,7 @@ def test_what_a_killed_rt_leaves_is_removed_by_force(rt: Runtime, bundle: MakeBu
 @pytest.mark.covers("run --keep", "state")
 def test_a_zombie_is_a_stopped_container(rt: Runtime, bundle: MakeBundle) -> None:
     with rt.popen("run", "--keep", "-b", str(bundle("exit 0").path), "c") as process:
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
     assert rt.state("c")["status"] == "stopped"
     rt.ok("delete", "c")
 
@@ -165,11 +166,10 @@ def test_orphans_are_reaped_by_the_foreground_run(rt: Runtime, bundle: MakeBundl
     )
     with process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in children]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: len(children.read_text().split()) == 1, lambda: f"one is left: {children.read_text()}")
         rt.ok("kill", "c", "KILL")
-        assert process.wait(10) == 137
-    assert "Z" not in states, states
+        assert process.wait(PATIENCE) == 137
 
 
 @pytest.mark.covers("delete --force", "run --detach")
@@ -182,7 +182,7 @@ def test_delete_refuses_a_running_container_and_says_how(rt: Runtime, bundle: Ma
     assert "rt delete --force c" in hint
     pid = rt.state("c")["pid"]
     rt.ok("delete", "--force", "c")
-    assert not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    assert has_ended(pid)
     assert list(rt.root.iterdir()) == []
 
 
@@ -206,7 +206,8 @@ def test_force_removes_a_container_whose_state_is_damaged(rt: Runtime, bundle: M
     assert rt("delete", "c").returncode == 1
     rt.ok("delete", "--force", "c")
     assert list(rt.root.iterdir()) == []
-    os.kill(pid, signal.SIGKILL) if Path(f"/proc/{pid}").exists() else None
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_kill_and_delete_never_touch_a_reused_pid(rt: Runtime, bundle: MakeBundle) -> None:

@@ -11,6 +11,7 @@ from lab.bundles import Bundle
 from lab.inside import held, output, refusal
 from lab.landlock import version, without_landlock
 from lab.runtime import Runtime
+from lab.waiting import until
 
 NAME = "org.rootless-rt.landlock"
 needs_landlock = pytest.mark.skipif(version() == 0, reason="this kernel has no Landlock")
@@ -74,10 +75,7 @@ def test_hooks_are_not_bound_and_create_and_start_keep_the_rules(rt: Runtime, bu
         done = rt("create", "-b", str(box.path), "c", stdout=file)
     assert done.returncode == 0, done.stderr
     rt.ok("start", "c")
-    for _ in range(200):
-        if "hooked" in out.read_text():
-            break
-        rt.ok("exec", "c", "/bin/sleep", "0.05")
+    until(lambda: "hooked" in out.read_text(), "it says all it has to say")
     assert out.read_text().split() == ["tmp", "not-root", "2", "hooked"]
 
 

@@ -17,6 +17,7 @@ from lab.ranges import map_ranges
 from lab.runtime import Runtime
 from lab.say import say_program
 from lab.users import User
+from lab.waiting import PATIENCE, until
 
 READY = ["READY=1\n", "MAINPID={}\n", "BARRIER=1"]
 
@@ -50,20 +51,17 @@ def test_a_detached_run_comes_back_when_the_program_is_ready(
     box = speak("while [ ! -e /tmp/go ]; do sleep 0.05; done; say READY=1; exec sleep 100")
     with manager(place, abstract=abstract) as told:
         process = rt.popen("run", "-d", "-b", str(box.path), "c", stdin=subprocess.DEVNULL, **under(rt, told))
-        pid = rt.wait_for("c", "running")["pid"] if wait_for_id(rt) else 0
+        wait_for_id(rt)
+        pid = rt.wait_for("c", "running")["pid"]
         assert process.poll() is None and told.said == []
         (box.rootfs / "tmp/go").touch()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         assert told.said == ready(pid)
 
 
-def wait_for_id(rt: Runtime) -> bool:
-    """Whether the container `c` can be asked about, after a while."""
-    for _ in range(500):
-        if (rt.root / "c/state.json").exists():
-            return True
-        time.sleep(0.01)
-    return False
+def wait_for_id(rt: Runtime) -> None:
+    """Until the container `c` can be asked about."""
+    until((rt.root / "c/state.json").exists, "there is a container")
 
 
 @pytest.mark.covers("NOTIFY_SOCKET")
@@ -110,7 +108,7 @@ def test_the_foreground_passes_it_on_and_stays_the_main_process(
         assert told.wait_for(3) == ready(process.pid)
         assert process.poll() is None
         rt.ok("kill", "c", "KILL")
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
 
 
 @pytest.mark.covers("NOTIFY_SOCKET")
@@ -145,7 +143,7 @@ def test_it_waits_at_the_barrier_until_the_manager_has_taken_it_in(
         time.sleep(0.2)
         assert process.poll() is None
         told.release()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.covers("NOTIFY_SOCKET")
@@ -180,10 +178,10 @@ def test_a_signal_ends_the_wait_and_the_container(
             "run", "-d", "-b", str(box.path), "c", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             **under(rt, told),
         )  # fmt: skip
-        assert wait_for_id(rt)
+        wait_for_id(rt)
         rt.wait_for("c", "running")
         process.terminate()
-        assert process.wait(20) == 128 + 15
+        assert process.wait(PATIENCE) == 128 + 15
         assert not (rt.root / "c").exists()
 
 
@@ -243,17 +241,14 @@ def test_floods_descriptors_and_huge_messages_do_no_harm(
     box = speak(script + "while [ ! -e /tmp/go ]; do sleep 0.05; done; say READY=1; sleep 100")
     with manager(place) as told:
         process = rt.popen("run", "-b", str(box.path), "c", stdin=subprocess.DEVNULL, **under(rt, told))
-        for _ in range(2000):
-            if (box.rootfs / "tmp/through").exists():
-                break
-            time.sleep(0.01)
+        until((box.rootfs / "tmp/through").exists, "all is sent")
         # What came along is closed: rt holds no more than its own.
-        assert len(os.listdir(f"/proc/{process.pid}/fd")) < 20
+        until(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) < 20, "what came along is closed")
         assert told.said == []
         (box.rootfs / "tmp/go").touch()
         told.wait_for(3)
         rt.ok("kill", "c", "KILL")
-        assert process.wait(20) == 137
+        assert process.wait(PATIENCE) == 137
 
 
 @pytest.mark.covers("NOTIFY_SOCKET")
@@ -299,4 +294,4 @@ def test_a_container_killed_while_start_waits_ends_the_wait(
         start = rt.popen("start", "c", stderr=subprocess.DEVNULL, **under(rt, told))
         rt.wait_for("c", "running")
         rt.ok("delete", "--force", "c")
-        assert start.wait(20) == 0
+        assert start.wait(PATIENCE) == 0

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.inside import set_namespace
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE, until
 from lab.wrapped import after
 
 
@@ -37,14 +37,14 @@ def test_without_a_subreaper_orphans_are_not_rt_s(rt: Runtime, bundle: MakeBundl
     box = set_namespace(bundle("(sleep 4434 &); sleep 4432"), "pid", absent=True)
     process = rt.popen("run", "--no-subreaper", "-b", str(box.path), "c", stderr=subprocess.DEVNULL)
     try:
-        while not (found := _processes("sleep\x004434\0")):
-            time.sleep(0.005)
+        until(lambda: _processes("sleep\x004434\0"), "the orphan sleeps")
+        found = _processes("sleep\x004434\0")
         assert str(process.pid) not in found.values()
         for pid in found:
             os.kill(pid, signal.SIGKILL)
     finally:
         rt.ok("kill", "c", "KILL")
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 @pytest.mark.covers("--rootless", "--criu", "--degrade")

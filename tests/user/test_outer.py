@@ -105,7 +105,8 @@ def test_a_whole_life_goes_on_in_it(sandbox: MakeSandbox, bundle: MakeBundle) ->
     box = inner(bundle(["/bin/sleep", "100"]), pid=False)
     done = sandbox().sh(
         f"""exec 2>&1; rt create --bundle {box.path} box; rt start box; rt state box | grep status
-        rt exec box id -u; rt list -q; rt kill box KILL; sleep 0.2; rt delete box; rt list -q; echo end"""
+        rt exec box id -u; rt list -q; rt kill box KILL
+        until rt state box | grep -q stopped; do sleep 0.05; done; rt delete box; rt list -q; echo end"""
     )
     said = [line for line in done.stdout.splitlines() if not line.startswith(("rt: warning", "hint:"))]
     assert done.returncode == 0 and said == ['  "status": "running",', "0", "box", "end"], done.stdout

@@ -9,7 +9,6 @@ import os
 import select
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from lab.bundles import Bundle
 from lab.inside import OwnMounts, own_mounts, refusal, subordinate, told
 from lab.runtime import Runtime
 from lab.users import User
+from lab.waiting import PATIENCE, until
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="needs root, to stack overlays and to open /dev/fuse"),
@@ -74,10 +74,7 @@ def servers(user: User) -> list[int]:
 
 
 def wait_for_none(user: User) -> None:
-    deadline = time.monotonic() + 10
-    while servers(user):
-        assert time.monotonic() < deadline, servers(user)
-        time.sleep(0.01)
+    until(lambda: not servers(user), lambda: f"none serves; there are {servers(user)}")
 
 
 @pytest.mark.covers("run --overlay")
@@ -177,7 +174,7 @@ def test_when_the_server_dies_files_fail_and_nothing_hangs(
     pidfd = os.pidfd_open(server)
     os.kill(server, signal.SIGKILL)
     # Not by its command line, which is gone before its descriptors are: a request between is aborted instead.
-    assert select.select([pidfd], [], [], 20)[0]
+    assert select.select([pidfd], [], [], PATIENCE)[0]
     os.close(pidfd)
     done = here("exec", "box", "cat", "/etc/passwd")
     assert done.returncode != 0 and "not connected" in done.stderr

@@ -14,30 +14,37 @@ from conftest import MakeBundle
 from lab.inside import set_namespace
 from lab.runtime import Runtime
 from lab.users import User
+from lab.waiting import PATIENCE, command, until
 from lab.wrapped import Wrapped, with_mounts
 
 THREE = "sleep 4401 & sleep 4402 & exec sleep 4403"
 NESTED = "unshare -p -f sh -c 'sleep 4404; true' & sleep 4405; true"
 
 
-def wait_for_processes(rt: Runtime, container: str, number: int) -> list[int]:
-    for _ in range(500):
-        pids = json.loads(rt.ok("ps", "--format", "json", container))
-        if len(pids) >= number:
-            break
-        subprocess.run(["sleep", "0.01"], check=True)
-    assert len(pids) == number, pids
-    return list(pids)
+def listed(rt: Runtime) -> list[int]:
+    return list(json.loads(rt.ok("ps", "--format", "json", "c")))
 
 
 def command_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    return " ".join(command(pid))
+
+
+def wait_for_processes(rt: Runtime, number: int, *sleeping: str) -> list[int]:
+    """Until the container `c` has so many, and among them `sleep` with each of these words; their numbers."""
+    wanted = {f"sleep {word}" for word in sleeping}
+
+    def there() -> bool:
+        pids = listed(rt)
+        return len(pids) == number and wanted <= set(map(command_of, pids))
+
+    until(there, lambda: f"{number}, among them {wanted}; there are {[*map(command_of, listed(rt))]}")
+    return listed(rt)
 
 
 @pytest.mark.covers("ps", "ps --format")
 def test_all_processes_are_listed_in_json_on_one_line(rt: Runtime, bundle: MakeBundle) -> None:
     rt.ok("run", "-d", "-b", str(bundle(THREE).path), "c")
-    pids = wait_for_processes(rt, "c", 3)
+    pids = wait_for_processes(rt, 3, "4401", "4402", "4403")
     assert rt.state("c")["pid"] in pids
     assert sorted(map(command_of, pids)) == ["sleep 4401", "sleep 4402", "sleep 4403"]
     assert rt.ok("ps", "-f=json", "c") == json.dumps(pids, separators=(",", ":")) + "\n"
@@ -50,7 +57,7 @@ def test_processes_of_a_nested_pid_namespace_are_the_container_s(rt: Runtime, bu
         lambda config: [config["process"]["capabilities"][kind].append("CAP_SYS_ADMIN") for kind in sets]
     )
     rt.ok("run", "-d", "-b", str(box.path), "c")
-    pids = wait_for_processes(rt, "c", 5)
+    pids = wait_for_processes(rt, 5, "4404", "4405")
     assert {"sleep 4404", "sleep 4405"} <= set(map(command_of, pids))
 
 
@@ -65,7 +72,7 @@ def test_the_table_is_that_of_ps_with_the_container_s_lines(rt: Runtime, bundle:
     if not shutil.which("ps"):
         pytest.skip("needs ps (procps)")
     rt.ok("run", "-d", "-b", str(bundle(THREE).path), "c")
-    pids = wait_for_processes(rt, "c", 3)
+    pids = wait_for_processes(rt, 3, "4401", "4402", "4403")
     heading, *lines = rt.ok("ps", "c").splitlines()
     assert heading.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
     assert sorted(int(line.split()[1]) for line in lines) == pids
@@ -84,7 +91,7 @@ def test_arguments_without_a_column_of_pids_are_refused(rt: Runtime, bundle: Mak
 
 def test_without_ps_there_is_a_table_all_the_same(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
     rt.ok("run", "-d", "-b", str(bundle(THREE).path), "c")
-    pids = wait_for_processes(rt, "c", 3)
+    pids = wait_for_processes(rt, 3, "4401", "4402", "4403")
     bare = {**rt.user.environment(), "PATH": str(place)}
     heading, *lines = rt.ok("ps", "c", env=bare).splitlines()
     assert heading.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
@@ -116,15 +123,11 @@ def test_a_format_that_is_none_is_refused(rt: Runtime) -> None:
 def test_kill_all_reaches_every_process(rt: Runtime, bundle: MakeBundle, place: Path) -> None:
     # The first process of a pid namespace does not mind a signal that it has no handler for.
     rt.ok("run", "-d", "-b", str(bundle("sleep 4410 & sleep 4411 & wait; exec sleep 4412").path), "c")
-    before = wait_for_processes(rt, "c", 3)
+    before = wait_for_processes(rt, 3, "4410", "4411")
     rt.ok("kill", "c", "TERM")
-    assert wait_for_processes(rt, "c", 3) == before
+    assert wait_for_processes(rt, 3, "4410", "4411") == before
     rt.ok("kill", "--all", "c", "TERM")
-    for _ in range(500):
-        pids = json.loads(rt.ok("ps", "-f", "json", "c"))
-        if len(pids) == 1 and command_of(pids[0]) == "sleep 4412":
-            break
-    assert list(map(command_of, pids)) == ["sleep 4412"]
+    wait_for_processes(rt, 1, "4412")
 
 
 @pytest.mark.covers("kill --all")
@@ -187,8 +190,10 @@ def delegated(rt: Runtime, alice: User) -> Iterator[Wrapped]:
         pytest.skip("a cgroup2 file system cannot be mounted here")
     yield made
     made.clean()
-    undo = f"umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; rmdir {group}/own {group}"
-    subprocess.run(["unshare", "--mount", "sh", "-c", undo], check=True)
+    # A cgroup may be busy for a moment after its last process.
+    undo = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
+    undo += f"; until rmdir {group}/own; do sleep 0.05; done; rmdir {group}"
+    subprocess.run(["unshare", "--mount", "sh", "-c", undo], check=True, timeout=PATIENCE)
 
 
 def ticks(pid: int) -> int:
@@ -214,11 +219,7 @@ def test_a_paused_container_stands_still_until_it_is_resumed(delegated: Wrapped,
     assert delegated.state("c")["status"] == "running"
     done = delegated("resume", "c")
     assert (done.returncode, done.stderr) == (1, 'rt: container not paused: "c" is running\n')
-    for _ in range(500):
-        if ticks(state["pid"]) > before:
-            break
-        subprocess.run(["sleep", "0.01"], check=True)
-    assert ticks(state["pid"]) > before
+    until(lambda: ticks(state["pid"]) > before, "it goes on")
 
 
 def test_a_paused_container_can_be_killed_and_removed(delegated: Wrapped, bundle: MakeBundle) -> None:

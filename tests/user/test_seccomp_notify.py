@@ -20,6 +20,7 @@ from lab.runtime import Runtime
 from lab.seccomp_agent import ON, Agent, agent_of, always
 from lab.terminal import Session
 from lab.users import User
+from lab.waiting import PATIENCE, has_ended
 
 from rootless_rt.host.seccomp import library_file
 
@@ -88,7 +89,7 @@ def test_the_agent_gets_the_container_process_state(
     box = notifying(bundle(), path, *MKDIR, listenerMetadata="grüße\n<&>")
     box.change(lambda config: config.update(annotations={"org.example": "ä"}))
     pid = held(rt, box, "c")
-    (state,) = permitting.states
+    (state,) = permitting.states(1)
     assert state == {
         "ociVersion": box.config["ociVersion"],
         "fds": ["seccompFd"],
@@ -116,11 +117,11 @@ def test_create_waits_without_a_filter_and_start_hands_over(
     out = place / "out"
     with out.open("wb") as file:
         rt.ok("create", "-b", str(box.path), "c", stdout=file)
-    assert denying.states == []
+    assert denying.states() == []
     rt.ok("start", "c")
     rt.wait_for("c", "stopped")
     assert out.read_text() == FULL
-    (state,) = denying.states
+    (state,) = denying.states(1)
     assert state["state"]["status"] == "created"
     assert state["pid"] == state["state"]["pid"] > 0
 
@@ -134,7 +135,7 @@ def test_hooks_and_debugging_come_before_the_hand_over(
     assert rt("--debug", "create", "-b", str(box.path), "c").returncode == 0
     rt.ok("start", "c")
     assert rt.state("c")["status"] == "running"
-    assert len(denying.states) == 1 and denying.calls == []
+    assert len(denying.states(1)) == 1 and denying.calls == []
     assert (box.rootfs / "by-hook").is_dir()
     done = rt("--debug", "exec", "c", "sh", "-c", MAKES)
     assert (done.returncode, done.stdout) == (0, FULL)
@@ -165,7 +166,7 @@ def test_a_terminal_and_an_agent_go_together(
 def test_exec_has_a_listener_of_its_own(rt: Runtime, bundle: MakeBundle, path: Path, denying: Agent) -> None:
     pid = held(rt, notifying(bundle(), path, *MKDIR), "c")
     assert rt.ok("exec", "c", "sh", "-c", MAKES) == FULL
-    first, second = denying.states
+    first, second = denying.states(2)
     assert first["pid"] == pid == second["state"]["pid"] != second["pid"]
     assert second["state"]["status"] == "running"
     assert len(denying.calls) == 1
@@ -195,7 +196,7 @@ def test_no_call_before_the_program_is_left_to_the_agent(
     with agent_of(alice, path, always(errno.EPERM)) as agent:
         box = notifying(bundle("echo here"), path, "sendmsg", "sendto", "recvmsg", "recvfrom", "nanosleep")
         assert rt.ok("run", "-b", str(box.path), "c") == "here\n"
-        assert len(agent.states) == 1 and agent.calls == []
+        assert len(agent.states(1)) == 1 and agent.calls == []
 
 
 def test_the_first_call_the_agent_hears_of_is_the_program_s_execve(
@@ -290,7 +291,7 @@ def test_a_container_can_be_started_again_once_its_agent_is_there(
     with agent_of(alice, deaf) as agent:
         rt.ok("start", "c")
         assert rt.state("c")["status"] == "running"
-        assert agent.states[0]["pid"] == rt.state("c")["pid"]
+        assert agent.states(1)[0]["pid"] == rt.state("c")["pid"]
 
 
 def test_without_an_agent_exec_fails_and_the_container_goes_on(
@@ -329,9 +330,9 @@ def test_a_start_that_is_killed_while_the_agent_is_late_leaves_no_process(
     taken.recv(1)
     assert rt.state("c")["status"] != "stopped"
     start.kill()
-    start.wait(20)
+    start.wait(PATIENCE)
     rt.wait_for("c", "stopped")
-    assert not Path(f"/proc/{pid}/exe").exists() or read(pid, "stat").split()[2] == "Z"
+    assert has_ended(pid)
     rt.ok("delete", "c")
     taken.close()
     listener.close()
@@ -354,7 +355,7 @@ def test_a_container_that_is_killed_in_the_middle_of_the_hand_over_ends_the_star
     rt.wait_for("c", "stopped")
     while taken.recv(1 << 20):
         pass
-    start.wait(20)
+    start.wait(PATIENCE)
     rt.ok("delete", "c")
     taken.close()
     listener.close()

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lab.bundles import Bundle, busybox_rootfs, rootless_config
 from lab.runtime import RT, Runtime
 from lab.shortcuts import LONG, Alone, Situation, first_pids, remains, told
 from lab.users import User
+from lab.waiting import PATIENCE, command, until
 
 SLEEP = "exec sleep 1000"
 STATE, START = ("state", "c"), ("start", "c")
@@ -124,8 +126,9 @@ def test_both_ways_say_and_leave_the_same(
                 way.root.chmod(0o700)
             way.clean()
         for pid in set(pids) - {os.getpid(), 1 << 30}:
-            if Path(f"/proc/{pid}").exists() and "sleep" in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, signal.SIGKILL)
+            if any("sleep" in word for word in command(pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 # Command lines.
@@ -239,7 +242,7 @@ def test_who_holds_the_lock_is_waited_for_by_python(rt: Runtime, asleep: str, al
         assert waiting.poll() is None
     finally:
         os.close(held)
-    assert waiting.wait(30) == 0 and rt.state("c")["status"] == "running"
+    assert waiting.wait(PATIENCE) == 0 and rt.state("c")["status"] == "running"
 
 
 # A start that fails when it has begun.
@@ -310,11 +313,9 @@ def test_ctrl_c_ends_a_start_that_waits(rt: Runtime, asleep: str) -> None:
     codes = []
     for words in ((), LONG):
         waiting = rt.popen(*words, "start", "c", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not speaks(waiting.pid):
-            time.sleep(0.01)
-        time.sleep(0.1)
+        until(partial(speaks, waiting.pid), "it has a connection")
         waiting.send_signal(signal.SIGINT)
-        codes.append(waiting.wait(10))
+        codes.append(waiting.wait(PATIENCE))
     os.kill(pid, signal.SIGCONT)
     assert codes == [130, 130]
 
@@ -348,7 +349,7 @@ def test_a_pipe_that_does_not_block_gets_all_of_it(rt: Runtime, bundle: MakeBund
     time.sleep(0.2)
     with open(read, "rb") as file:
         assert json.loads(file.read())["annotations"]["a149"] == "x" * 1000
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_text_of_any_characters_is_printed_alike(rt: Runtime, bundle: MakeBundle, alone: Path) -> None:

@@ -10,6 +10,7 @@ from conftest import MakeBundle
 from lab.execs import listening, taken
 from lab.inside import held, set_namespace
 from lab.runtime import Runtime
+from lab.waiting import becomes
 from lab.wrapped import after
 
 # What a service manager does for its service; two descriptors more than it tells of are open.
@@ -51,7 +52,7 @@ def test_exec_sends_a_pidfd_of_its_program(lane: Lane, place: Path) -> None:
     os.close(pidfd)
     assert text == "setns"
     assert int((pids / "pid").read_text()) == pid
-    assert Path(f"/proc/{pid}/cmdline").read_text() == "sleep\x00432\x00"
+    becomes(pid, "sleep", "432")
 
 
 @pytest.mark.parametrize("command", ["create", "run"])

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from conftest import MakeBundle
 from lab.leftovers import Ground
 from lab.runtime import RT, Runtime
 from lab.users import User
+from lab.waiting import PATIENCE, until
 
 State = dict[str, Any]
 Done = subprocess.CompletedProcess[str]
@@ -152,8 +152,8 @@ def test_a_hook_is_answered_at_once_about_its_own_container(
     said.touch()
     rt.user.owns(said)
     where = with_hook(rt, bundle(["/bin/sleep", "1234"]), kind, f"$RT {command} > {said} 2>&1; true")
-    rt.ok("create", "--bundle", where, "one", timeout=8)
-    rt.ok("start", "one", timeout=8)
+    rt.ok("create", "--bundle", where, "one")
+    rt.ok("start", "one")
     assert says in said.read_text()
     rt.ok("delete", "--force", "one")
     ground.clean()
@@ -162,7 +162,7 @@ def test_a_hook_is_answered_at_once_about_its_own_container(
 def test_a_poststart_hook_may_delete_its_container(rt: Runtime, bundle: MakeBundle, ground: Ground) -> None:
     where = with_hook(rt, bundle(["/bin/sleep", "1234"]), "poststart", "$RT delete --force one")
     rt.ok("create", "--bundle", where, "one")
-    rt.ok("start", "one", timeout=8)
+    rt.ok("start", "one")
     ground.clean()
 
 
@@ -170,7 +170,7 @@ def test_a_create_runtime_hook_that_deletes_its_container_ends_the_create(
     rt: Runtime, bundle: MakeBundle, ground: Ground
 ) -> None:
     where = with_hook(rt, bundle(["/bin/true"]), "createRuntime", "$RT delete --force one")
-    done = rt("create", "--bundle", where, "one", timeout=8)
+    done = rt("create", "--bundle", where, "one")
     assert done.returncode == 1 and "ended while it ran" in done.stderr
     ground.clean()
 
@@ -185,13 +185,10 @@ def test_delete_force_ends_a_create_that_is_held_up_by_a_hook(
     where = with_hook(rt, bundle(["/bin/true"]), kind, f": > {ready}/now; exec sleep 1234")
     null = subprocess.DEVNULL
     create = rt.popen("create", "--bundle", where, "one", stdout=null, stderr=null)
-    deadline = time.monotonic() + 10
-    while not (ready / "now").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    until((ready / "now").exists, "the hook runs")
     assert rt("delete", "one").returncode == 1
-    rt.ok("delete", "--force", "one", timeout=8)
-    assert create.wait(8) == 1
+    rt.ok("delete", "--force", "one")
+    assert create.wait(PATIENCE) == 1
     ground.clean()
 
 
@@ -204,9 +201,9 @@ def test_the_state_of_a_stopped_created_container_is_told_any_number_of_times(
     rt.ok("create", "--bundle", sleeper, "one")
     rt.ok("kill", "one", "STOP")
     for _ in range(25):
-        assert json.loads(rt.ok("state", "one", timeout=8))["status"] == "created"
+        assert json.loads(rt.ok("state", "one"))["status"] == "created"
     rt.ok("kill", "one", "CONT")
-    rt.ok("start", "one", timeout=8)
+    rt.ok("start", "one")
     rt.wait_for("one", "running")
     rt.ok("delete", "--force", "one")
     ground.clean()
@@ -292,13 +289,13 @@ WRONG_PID = {
 
 def refuse_and_remove(rt: Runtime) -> None:
     for words in (["state"], ["start"], ["kill"], ["delete"]):
-        done = rt(*words, "one", timeout=8)
+        done = rt(*words, "one")
         assert done.returncode == 1, done
         assert_plain(done)
         assert "rt delete --force one" in done.stderr, done.stderr
     assert rt.ok("list", "-q") == "one\n"
     assert "one" not in rt.ok("list")
-    rt.ok("delete", "--force", "one", timeout=8)
+    rt.ok("delete", "--force", "one")
     assert not (rt.root / "one").exists()
 
 

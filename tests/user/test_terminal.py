@@ -15,6 +15,7 @@ from lab.bundles import Bundle
 from lab.runtime import Runtime
 from lab.terminal import Master, Session
 from lab.users import User
+from lab.waiting import PATIENCE
 
 READY = "\x1b[ready"  # not in what is typed, so that its echo is not taken for it
 SAY_READY = r"printf '\033[ready'; "
@@ -88,7 +89,7 @@ def test_the_size_is_the_caller_s_from_the_start_and_follows_it(rt: Runtime, bun
 
 @pytest.mark.covers("process.consoleSize")
 def test_the_config_can_give_the_size(rt: Runtime, bundle: MakeBundle) -> None:
-    box = on_terminal(bundle(), "sleep 0.2; stty size")
+    box = on_terminal(bundle(), "stty size")
     box.change(lambda config: config["process"].update(consoleSize={"height": 7, "width": 70}))
     with session(rt, box, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as shell:
         assert shell.process.stdout is not None
@@ -124,7 +125,7 @@ def test_input_that_is_no_terminal_reaches_the_container_s(rt: Runtime, bundle: 
     box = on_terminal(bundle(), "stty -echo; " + "cat")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = rt.popen("run", "--bundle", str(box.path), "c", **pipes)
-    out, err = process.communicate(b"hello\n", 20)
+    out, err = process.communicate(b"hello\n", PATIENCE)
     assert (process.returncode, err) == (0, b"")
     assert out.replace(b"\r\n", b"\n").endswith(b"hello\n")
 
@@ -199,7 +200,7 @@ def listener(place: Path, alice: User) -> Iterator[tuple[socket.socket, str]]:
         server.bind(path)
         alice.owns(Path(path))
         server.listen(1)
-        server.settimeout(20)
+        server.settimeout(PATIENCE)
         yield server, path
 
 

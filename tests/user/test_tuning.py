@@ -339,7 +339,7 @@ def test_exec_takes_the_size_of_the_file_where_the_caller_has_no_terminal(
 ) -> None:
     held(rt, bundle(), "c")
     size = {"height": 9, "width": 99}
-    assert with_file(rt, place, "sleep 0.2; stty size", terminal=True, consoleSize=size) == "9 99\r\n"
+    assert with_file(rt, place, "stty size", terminal=True, consoleSize=size) == "9 99\r\n"
     size = {"height": 0, "width": 0}
     assert with_file(rt, place, "tty", terminal=True, consoleSize=size) == "/dev/pts/0\r\n"
 
