@@ -86,12 +86,12 @@ has_not() {
 # Waits until a container has a status.
 wait_until() {
     local try
-    for try in $(seq 200); do
+    for try in $(seq 1200); do
         RT_ok state "$1"
         case $output in *"\"status\": \"$2\""*) return ;; esac
         sleep 0.05
     done
-    printf '%s\n' "$1 is not $2 after 10 s:" "$output" >&2
+    printf '%s\n' "$1 is not $2 after a minute:" "$output" >&2
     return 1
 }
 
@@ -160,7 +160,7 @@ on_terminal() {
 _type_when_shown() {
     local try
     while [ $# -gt 0 ]; do
-        for try in $(seq 200); do
+        for try in $(seq 600); do
             if grep -qaF -e "$1" "$BATS_TEST_TMPDIR/out"; then
                 break
             fi

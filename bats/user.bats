@@ -142,7 +142,7 @@ teardown() {
 }
 
 @test "create, state, start, list, kill, delete: a container's whole life" {
-    bundle sh -c 'echo started; trap "exit 0" TERM; while :; do sleep 0.1; done'
+    bundle sh -c 'trap "exit 0" TERM; touch /tmp/started; while :; do sleep 0.1; done'
     RT_ok create one
     RT_ok state one
     has "$output" '"status": "created"'
@@ -154,6 +154,7 @@ teardown() {
     RT delete one
     [ "$status" != 0 ]
     wait_until one running
+    ok sh -c 'until [ -e rootfs/tmp/started ]; do sleep 0.05; done'
     RT_ok kill one TERM
     wait_until one stopped
     RT_ok delete one

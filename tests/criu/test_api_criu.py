@@ -52,7 +52,7 @@ def test_a_container_is_saved_and_restored_with_other_streams(
                     print(error)
                 lines.close()
                 restored.kill("KILL")
-                assert restored.wait(20) == -9
+                assert restored.wait(60) == -9
             try:
                 Container.restore(runtime, bundle, images + "3", "{BOX}", criu=criu)
             except RtError as error:

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
-from lab.criu import Saver
+from lab.criu import Saver, unmount
 from lab.terminal import Master, Session
+from lab.waiting import until
 
 BOX = f"content{os.getpid()}"
 
@@ -67,13 +67,12 @@ for turn in range(100000):
 
 def said(data: Path, beyond: int = -1) -> dict[str, Any]:
     """What the program says, once it has come beyond that turn."""
-    for _ in range(500):
-        if (data / "said").exists():
-            found: dict[str, Any] = json.loads((data / "said").read_text())
-            if found["turn"] > beyond:
-                return found
-        time.sleep(0.02)
-    raise AssertionError(f"it does not come beyond turn {beyond}")
+    def found() -> dict[str, Any]:
+        text = (data / "said").read_text() if (data / "said").exists() else '{"turn": -1}'
+        return dict(json.loads(text))
+
+    until(lambda: found()["turn"] > beyond, f"it comes beyond turn {beyond}")
+    return found()
 
 
 @pytest.fixture
@@ -226,11 +225,7 @@ def test_a_mount_behind_a_link_of_the_image_and_one_in_another_mount_come_back(
     root_rt.bring_back(BOX, images, box.path)
     # What it had read before it was saved may still be written first.
     out = box.rootfs / "out"
-    for _ in range(500):
-        if out.exists() and out.read_text() == "outerchanged":
-            break
-        time.sleep(0.02)
-    assert out.read_text() == "outerchanged"
+    until(lambda: out.exists() and out.read_text() == "outerchanged", "the new name is read")
 
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts"])
@@ -285,7 +280,7 @@ def read_only(path: Path) -> Iterator[None]:
         subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
         yield
     finally:
-        subprocess.run(["umount", path], check=True)
+        unmount(path)
 
 
 def test_a_container_with_a_user_namespace_comes_back_with_its_ids(

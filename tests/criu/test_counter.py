@@ -14,6 +14,7 @@ from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.criu import Saver
 from lab.leftovers import Ground
+from lab.waiting import PATIENCE, until
 
 COUNT = "n=0; while :; do n=$((n + 1)); echo $n >> /count; sleep 0.02; done"
 # Of this run alone: the containers of root have cgroups by their ids.
@@ -26,11 +27,7 @@ def counted(box: Bundle) -> list[int]:
 
 
 def wait_beyond(box: Bundle, number: int) -> None:
-    for _ in range(500):
-        if counted(box)[-1:] > [number]:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"it does not count beyond {number}: {counted(box)[-3:]}")
+    until(lambda: counted(box)[-1:] > [number], lambda: f"it counts beyond {number}: {counted(box)[-3:]}")
 
 
 def running(rt: Saver, box: Bundle, container: str = BOX) -> int:
@@ -153,14 +150,14 @@ def test_in_the_foreground_it_has_the_caller_s_pipes_and_signals_and_gives_its_e
     with root_rt.popen("run", "-b", str(box.path), BOX, **pipes) as first:
         assert first.stdout.readline() == b"up\n"
         root_rt.save(BOX, images)
-        assert first.wait(20) == 128 + 9
+        assert first.wait(PATIENCE) == 128 + 9
     words = ["restore", "--image-path", str(images), "-b", str(box.path), "-f", str(box.path / "config.json")]
     with root_rt.popen(*words, "--no-subreaper", BOX, **pipes) as second:
         second.stdin.write(b"word\n")
         second.stdin.flush()
         assert second.stdout.readline() == b"got word\n"
         second.send_signal(signal.SIGTERM)
-        assert second.wait(20) == 7
+        assert second.wait(PATIENCE) == 7
         assert (second.stdout.read(), second.stderr.read()) == (b"caught\n", b"")
     assert root_rt.ok("list", "-q") == ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from lab.containerd import Containerd
 from lab.engines import RUNTIMES
 from lab.runtime import RT
-from lab.waiting import until
+from lab.waiting import PATIENCE, until
 from lab.ward import PATH, Ward
 
 
@@ -32,12 +31,12 @@ def ctr(criu: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Containerd]:
 
 
 def counted(path: Path, beyond: int) -> int:
-    for _ in range(500):
+    def last() -> int:
         lines = path.read_text().split() if path.exists() else []
-        if lines and int(lines[-1]) > beyond:
-            return int(lines[-1])
-        time.sleep(0.02)
-    raise AssertionError(f"it does not count beyond {beyond}")
+        return int(lines[-1]) if lines else -1
+
+    until(lambda: last() > beyond, f"it counts beyond {beyond}")
+    return last()
 
 
 def test_a_container_is_saved_and_restored_with_its_task(ctr: Containerd) -> None:
@@ -58,7 +57,7 @@ def test_a_container_is_saved_and_restored_with_its_task(ctr: Containerd) -> Non
         assert counted(data / "count", last + 3) > last
         assert ctr.status(other) == "RUNNING"
         ctr.ok("task", "kill", "--signal", "SIGKILL", other)
-        restoring.wait(20)
+        restoring.wait(PATIENCE)
     ctr.remove(other)
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.criu import BIG, TICK, Saver, goes_on, run_script, summed
+from lab.waiting import PATIENCE, command, until
 
 from rootless_rt.host.abilities import security_modules
 
@@ -58,7 +59,7 @@ def test_a_socket_that_leads_out_is_connected_again(
     python.config["linux"]["namespaces"] = [item for item in listed if item["type"] != "network"]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         path = str(place / "socket")
-        listener.settimeout(20)
+        listener.settimeout(PATIENCE)
         listener.bind(path)
         run_script(python, SENDER.replace("PATH", path))
         root_rt.start(BOX, python.path)
@@ -72,7 +73,7 @@ def test_a_socket_that_leads_out_is_connected_again(
                 heard.append(int(listener.recv(100)))
         except BlockingIOError:
             pass
-        listener.settimeout(20)
+        listener.settimeout(PATIENCE)
         root_rt.bring_back(BOX, images, python.path, "--ext-unix-sk")
         assert int(listener.recv(100)) > heard[-1]
 
@@ -141,7 +142,8 @@ def test_cgroups_come_back_as_the_mode_says(
     box.write()
     top = pids_cgroup(root_rt.start(BOX, box.path))
     goes_on(box)
-    sleeper = next(pid for pid in (top / "cgroup.procs").read_text().split() if is_sleeping(pid))
+    until(lambda: sleepers(top), "the child sleeps")
+    (sleeper,) = sleepers(top)
     (top / "below").mkdir()
     (top / "below/pids.max").write_text("77")
     (top / "below/cgroup.procs").write_text(sleeper)
@@ -154,12 +156,13 @@ def test_cgroups_come_back_as_the_mode_says(
     assert (new / "below").exists() == below
     if below:
         assert (new / "below/pids.max").read_text() == "77\n"
-        assert [is_sleeping(pid) for pid in (new / "below/cgroup.procs").read_text().split()] == [True]
+        assert (new / "below/cgroup.procs").read_text().split() == sleepers(new / "below") != []
     assert sum(len(path.read_text().split()) for path in new.rglob("cgroup.procs")) >= 2
 
 
-def is_sleeping(pid: str) -> bool:
-    return b"4712" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+def sleepers(group: Path) -> list[str]:
+    """The processes of a cgroup that run the program of its own that lasts."""
+    return [pid for pid in (group / "cgroup.procs").read_text().split() if "4712" in command(pid)]
 
 
 def test_a_cgroup_that_is_there_already_is_not_taken_strictly(

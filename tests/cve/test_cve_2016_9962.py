@@ -5,13 +5,13 @@ What it holds open (the host's /proc, mounts, directories) would lead out of the
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from conftest import MakeBundle
 from lab.attack import Canary, compiled
 from lab.bundles import Bundle, Config
 from lab.runtime import Runtime
+from lab.waiting import until
 
 # For every process that is seen: each descriptor, the working directory, the root and the program, and
 # from each the way up to the canary.
@@ -68,6 +68,8 @@ int main(void)
 	int seen = 0;
 
 	for (int round = 0; access("/tmp/stop", F_OK); round++) {
+		if (round == 1)
+			close(creat("/tmp/ready", 0644));
 		DIR *proc = opendir("/proc");
 		for (struct dirent *e; (e = readdir(proc));) {
 			char path[64], target[256];
@@ -78,8 +80,8 @@ int main(void)
 				known[pid] = 2;
 				continue;
 			}
-			if (!known[pid])
-				seen++;
+			if (!known[pid] && !seen++)
+				close(creat("/tmp/met", 0644));
 			known[pid] = 1;
 			snprintf(path, sizeof path, "/proc/%d/exe", pid);
 			ssize_t n = readlink(path, target, sizeof target - 1);
@@ -121,14 +123,14 @@ def test_a_container_cannot_look_into_another_that_joins_its_namespaces(
         return made.change(change)
 
     second = joined(bundle(["/bin/true"]))
-    for number in range(10):
+    until((first.rootfs / "tmp/ready").exists, "it looks for others")
+    for number in range(1000):
         rt.ok("run", "--bundle", str(second.path), f"second{number}")
+        if number >= 9 and (first.rootfs / "tmp/met").exists():
+            break
     (first.rootfs / "tmp/stop").touch()
     seen = first.rootfs / "tmp/seen"
-    for _ in range(1000):
-        if seen.exists() and "saw" in seen.read_text():
-            break
-        time.sleep(0.02)
+    until(lambda: seen.exists() and "saw" in seen.read_text(), "it tells what it saw")
     assert seen.read_text() == "saw new processes\n"
 
 

@@ -14,6 +14,7 @@ from conftest import MakeBundle
 from lab.attack import Canary, compiled, replace
 from lab.bundles import Config
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE, has_ended, until
 
 # Goes for every process that was not there at the start while its program is not one of the image: opens all
 # that /proc has of it, and traces it.
@@ -55,6 +56,8 @@ int main(void)
 	int seen = 0;
 
 	for (int round = 0; access("/tmp/stop", F_OK); round++) {
+		if (round == 1)
+			close(creat("/tmp/ready", 0644));
 		DIR *proc = opendir("/proc");
 		for (struct dirent *e; (e = readdir(proc));) {
 			char path[64];
@@ -66,8 +69,8 @@ int main(void)
 				known[pid] = 2;
 				continue;
 			}
-			if (!known[pid])
-				seen++;
+			if (!known[pid] && !seen++)
+				close(creat("/tmp/met", 0644));
 			known[pid] = 1;
 			for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
 				char byte;
@@ -109,14 +112,14 @@ int main(void)
 
 def hunt(rt: Runtime, made: Path, *words: str) -> str:
     """Exec until the hunter has had its chances; what it reports."""
-    for _ in range(10):
+    until((made / "tmp/ready").exists, "the hunter hunts")
+    for number in range(1000):
         rt("exec", *words, "c", "/bin/true")
+        if number >= 9 and (made / "tmp/met").exists():
+            break
     (made / "tmp/stop").touch()
     seen = made / "tmp/seen"
-    for _ in range(500):
-        if seen.exists() and "saw" in seen.read_text():
-            break
-        time.sleep(0.02)
+    until(lambda: "saw" in seen.read_text(), "the hunter tells what it saw")
     return seen.read_text()
 
 
@@ -181,7 +184,7 @@ def test_a_container_that_ends_while_it_is_entered_leads_to_no_program_on_the_ho
         entering = rt.popen("exec", "c", "/bin/cat", str(canary.file), stdin=null, stdout=out, stderr=out)
         time.sleep(0.02 + moment * 0.004)
         os.kill(pid, signal.SIGKILL)
-        entering.wait(20)
+        entering.wait(PATIENCE)
     assert "untouched" not in (place / "out").read_text()
     canary.check()
 
@@ -222,17 +225,13 @@ def strikes(rt: Runtime, bundle: MakeBundle, number: int) -> None:
     made = bundle(f"/strike {number}; sleep 100")
     compiled(STRIKE, made.rootfs / "strike")
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
-    for _ in range(500):
-        if (made.rootfs / "tmp/ready").exists():
-            return
-        time.sleep(0.01)
-    raise AssertionError("the striking program did not begin")
+    until((made.rootfs / "tmp/ready").exists, "the striking program begins")
 
 
 def test_who_enters_and_is_killed_is_an_error_and_leaves_nothing(rt: Runtime, bundle: MakeBundle) -> None:
     strikes(rt, bundle, signal.SIGKILL)
     for _ in range(10):
-        done = rt("exec", "c", "/bin/sleep", "30", timeout=20)
+        done = rt("exec", "c", "/bin/sleep", "300")
         assert done.returncode in (137, 255), done
     inside = Path(f"/proc/{rt.state('c')['pid']}/task").parent
     assert inside.exists()
@@ -248,12 +247,8 @@ def test_who_enters_and_is_stopped_can_be_given_up(rt: Runtime, bundle: MakeBund
         entering.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         rt("kill", "c", "KILL")
-        entering.wait(20)
-        for _ in range(1000):  # init has to collect them yet
-            if not (left := [child for child in children if Path(f"/proc/{child}").exists()]):
-                break
-            time.sleep(0.01)
-        assert not left
+        entering.wait(PATIENCE)
+        until(lambda: all(map(has_ended, children)), f"{children} end")
 
 
 def test_deleting_the_container_ends_who_waits_to_enter(rt: Runtime, bundle: MakeBundle) -> None:
@@ -261,7 +256,7 @@ def test_deleting_the_container_ends_who_waits_to_enter(rt: Runtime, bundle: Mak
     entering = rt.popen("exec", "c", "/bin/true", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.5)
     rt.ok("delete", "--force", "c")
-    entering.wait(20)
+    entering.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link", "sparse", "dangling", "loop"])
@@ -280,7 +275,7 @@ def test_the_image_s_passwd_may_be_anything(rt: Runtime, bundle: MakeBundle, kin
     else:
         target = {"link": "/proc/kmsg", "dangling": "/nowhere", "loop": "passwd"}[kind]
         passwd.symlink_to(target)
-    assert rt.ok("exec", "c", "/bin/sh", "-c", "echo $HOME", timeout=20) == "/\n"
+    assert rt.ok("exec", "c", "/bin/sh", "-c", "echo $HOME") == "/\n"
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/stdin", "/proc/1/fd/0", "/proc/self/environ"])
@@ -288,7 +283,7 @@ def test_nor_may_it_lead_to_a_device(rt: Runtime, bundle: MakeBundle, device: st
     made = bundle(["/bin/sleep", "100"])
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
     replace(made.rootfs / "etc/passwd", device)
-    assert rt.ok("exec", "c", "/bin/sh", "-c", "echo $HOME", timeout=20) == "/\n"
+    assert rt.ok("exec", "c", "/bin/sh", "-c", "echo $HOME") == "/\n"
 
 
 @pytest.mark.parametrize(
@@ -311,13 +306,10 @@ def test_a_terminal_comes_from_a_devpts_or_not_at_all(rt: Runtime, bundle: MakeB
 
     made = bundle(f"({trick}) && touch /tmp/done || touch /tmp/refused; sleep 100").change(admin)
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
-    for _ in range(2000):
-        if (made.rootfs / "tmp/done").exists():
-            break
-        if (made.rootfs / "tmp/refused").exists():
-            pytest.skip("the container may not do that here")
-        time.sleep(0.01)
-    done = rt("exec", "--tty", "c", "/bin/true", timeout=20)
+    until(lambda: any((made.rootfs / "tmp" / name).exists() for name in ("done", "refused")), "it has tried")
+    if (made.rootfs / "tmp/refused").exists():
+        pytest.skip("the container may not do that here")
+    done = rt("exec", "--tty", "c", "/bin/true")
     assert done.returncode == 255 and "/dev/pts" in done.stderr, done
 
 
@@ -329,11 +321,8 @@ def test_another_proc_inside_does_not_matter(rt: Runtime, bundle: MakeBundle) ->
     script = "mount -t tmpfs t /proc && mkdir -p /proc/self && mkfifo /proc/self/fd /proc/self/oom_score_adj"
     made = bundle(f"{script}; echo done >/tmp/done; sleep 100").change(admin)
     rt.ok("run", "--detach", "--bundle", str(made.path), "c")
-    for _ in range(2000):
-        if (made.rootfs / "tmp/done").exists():
-            break
-        time.sleep(0.01)
-    done = rt("exec", "c", "/bin/sh", "-c", "echo $HOME", timeout=20)
+    until((made.rootfs / "tmp/done").exists, "it has mounted")
+    done = rt("exec", "c", "/bin/sh", "-c", "echo $HOME")
     assert done.returncode == 0 and done.stdout == "/root\n", done
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from lab.networks import need_devices, network
 from lab.programs import Programs
 from lab.runtime import Runtime
 from lab.seccomp_agent import agent_of
+from lab.waiting import until
 
 from rootless_rt.host.seccomp import library_file
 
@@ -99,7 +99,7 @@ def check(
     assert seen(said) == (expected, set(), [*ENVIRONMENT, *more]), said
     hook = (made.rootfs / "tmp/hook").read_text()
     assert seen(hook) == ({"0", "1", "2"}, set(), ["HOOK=yes", "PATH=/bin"]), hook
-    made.run("/look >/tmp/seen; exec sleep 1000")
+    made.run("/look >/tmp/looked; mv /tmp/looked /tmp/seen; exec sleep 1000")
     before()
     call(rt, "create", "--preserve-fds", "1", *options, *here, "b", **environment)
     environment.pop("NOTIFY_SOCKET", None)
@@ -107,10 +107,7 @@ def check(
     said = call(rt, "exec", "--preserve-fds", "1", "b", "/look", **environment)
     assert seen(said) == (expected, set(), ENVIRONMENT), said
     waited = made.rootfs / "tmp/seen"
-    for _ in range(200):
-        if waited.exists() and "env" in waited.read_text():
-            break
-        threading.Event().wait(0.02)
+    until(waited.exists, "the program has looked at itself")
     # The shell above adds its own to what it gives on.
     fds, masks, given = seen(waited.read_text())
     assert fds == expected and not masks and set(ENVIRONMENT) <= set(given), waited.read_text()

@@ -34,7 +34,7 @@ def test_a_link_exchanged_while_it_is_copied_brings_nothing_of_the_host(
     with_mounts(made, mount("/data", "tmpfs", "tmpfs", "tmpcopyup"))
     with racing(lambda: exchange(real, link)):
         for number in range(ROUNDS):
-            done = rt("run", "--bundle", str(made.path), f"c{number}", timeout=20)
+            done = rt("run", "--bundle", str(made.path), f"c{number}")
             assert TEXT not in done.stdout and done.returncode in (0, 1), done
             assert "Traceback" not in done.stderr
     canary.check()
@@ -60,7 +60,7 @@ def test_a_fifo_or_a_growing_file_does_not_hold_the_copy_up(rt: Runtime, bundle:
 
     with racing(step):
         for number in range(ROUNDS):
-            done = rt("run", "--bundle", str(made.path), f"c{number}", timeout=20)
+            done = rt("run", "--bundle", str(made.path), f"c{number}")
             assert (done.returncode, done.stdout) == (0, "2\n"), done
 
 
@@ -84,7 +84,7 @@ def test_directories_moved_away_while_they_are_copied_lead_nowhere(
 
     with racing(step):
         for number in range(ROUNDS):
-            done = rt("run", "--bundle", str(made.path), f"c{number}", timeout=20)
+            done = rt("run", "--bundle", str(made.path), f"c{number}")
             assert TEXT not in done.stdout and done.returncode in (0, 1), done
     canary.check()
     shutil.rmtree(inner)
@@ -110,6 +110,6 @@ def test_a_link_exchanged_at_a_destination_leads_nowhere(
     with_mounts(made, bind("/etc/place", source, word))
     with racing(lambda: exchange(real, link)):
         for number in range(ROUNDS):
-            done = rt("run", "--bundle", str(made.path), f"c{number}", timeout=20)
+            done = rt("run", "--bundle", str(made.path), f"c{number}")
             assert TEXT not in done.stdout and done.returncode in (0, 1), done
             canary.check()

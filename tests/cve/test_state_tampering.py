@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.attack import Canary
 from lab.runtime import Runtime
+from lab.waiting import command, until
 
 from rootless_rt.container import shortcut
 
@@ -74,23 +74,16 @@ def test_spoiled_state_is_an_error_and_delete_force_cleans_up(
     if os.getuid() == 0:
         subprocess.run(["chown", "-h", f"{rt.user.uid}:{rt.user.gid}", rt.root / "c/state.json"], check=False)
     for words in (["state", "c"], ["kill", "c", "KILL"], ["exec", "c", "/bin/true"], ["ps", "c"], ["list"]):
-        done = rt(*words, timeout=20)
+        done = rt(*words)
         assert "Traceback" not in done.stderr and "internal error" not in done.stderr, (words, done.stderr)
         if words[0] in ("kill", "exec") and how != "pid of a stranger":
             assert done.returncode != 0 and done.stderr.startswith("rt: "), (words, done)
-    done = rt("delete", "--force", "c", timeout=20)
+    done = rt("delete", "--force", "c")
     assert "Traceback" not in done.stderr and not (rt.root / "c").exists(), done.stderr
     canary.check()
     if how == "pid of a stranger":
         os.kill(pid, 9)  # a sound record is believed
-    for _ in range(1000):
-        try:
-            if "sleep" not in Path(f"/proc/{pid}/cmdline").read_text():
-                return
-        except FileNotFoundError:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the container's process goes on")
+    until(lambda: not any("sleep" in word for word in command(pid)), "the container's process ends")
 
 
 def forged(folder: Path, how: str, canary: Canary) -> bytes:
@@ -140,9 +133,9 @@ def test_a_forged_record_of_the_launcher_s_harms_nobody(
     if os.getuid() == 0:
         os.lchown(record, rt.user.uid, rt.user.gid)  # and nothing else: state.json is to be as it was
     assert rt.state("c")["pid"] != os.getpid()
-    rt.ok("kill", "c", "KILL", timeout=20)
+    rt.ok("kill", "c", "KILL")
     rt.wait_for("c", "stopped")
-    rt.ok("delete", "--force", "c", timeout=20)
+    rt.ok("delete", "--force", "c")
     assert not folder.exists()
     canary.check()
 

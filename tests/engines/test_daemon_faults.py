@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from lab.containerd import Containerd
-from lab.waiting import until
+from lab.waiting import PATIENCE, until
 from lab.ward import Ward
 
 
@@ -35,7 +35,7 @@ def test_a_daemon_that_comes_back_finds_its_containers(frail: Containerd) -> Non
     name = frail.start("sleep", "54321")
     frail.kill()
     frail.serve()
-    assert frail.status(name) == "RUNNING"
+    until(lambda: frail.status(name) == "RUNNING", "the daemon knows it again")
     assert frail.exec(name, "echo", "in it").out == "in it\n"
     frail.remove(name)
     until(lambda: not left_of(frail, name), "nothing is left of it")
@@ -52,7 +52,7 @@ def test_nothing_is_left_of_what_was_being_made_when_all_was_killed(frail: Conta
         time.sleep(0.03 + step * 0.03)
         frail.kill()
         frail.ward("pkill", "-KILL", "-f", f"containerd-shim.*-id {name}")
-        making.wait(20)
+        making.wait(PATIENCE)
         frail.serve()
         frail("task", "delete", "--force", name)
         frail("container", "delete", name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 
 from lab.dockerd import IMAGE, Docker
 from lab.engines import RUNTIMES, case
 from lab.terminal import Session
-from lab.waiting import until
+from lab.waiting import PATIENCE, until
 
 LIMIT = 64 << 20
 CGROUPS = "-v=/sys/fs/cgroup:/cgroups:ro"
@@ -251,10 +252,14 @@ def test_top_lists_the_processes(docker: Docker) -> None:
 
 @case
 def test_logs_attach_and_wait_tell_of_the_program(docker: Docker) -> None:
-    name = docker.start("sh", "-c", "sleep 1; echo seen; exit 3")
-    done = docker("attach", name)
-    assert (done.code, done.out) == (3, "seen\n"), str(done)
-    assert docker.ok("wait", name) == "3" and docker.ok("logs", name) == "seen"
+    name = docker.start("sh", "-c", "until [ -e /seen ]; do echo seen; sleep 0.1; done; exit 3")
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    with docker.popen("attach", name, **pipes) as attached:
+        assert attached.stdout is not None and attached.stdout.readline() == b"seen\n"
+        docker.ok("exec", name, "touch", "/seen")
+        assert set(attached.stdout.read().split()) <= {b"seen"}
+        assert attached.wait(PATIENCE) == 3
+    assert docker.ok("wait", name) == "3" and "seen" in docker.ok("logs", name).splitlines()
     docker.remove(name)
 
 

@@ -10,20 +10,13 @@ from pathlib import Path
 
 from lab.engines import RUNTIMES, case
 from lab.podman import IMAGE, Podman
-from lab.waiting import until
+from lab.waiting import has_ended, until
 
 
 def _state(podman: Podman) -> Path:
     """Where the runtime keeps its containers: podman names no --root."""
     below = podman.base / "runtime" if podman.rootless else Path("/run")
     return below / podman.runtime
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
-    except OSError:
-        return True
 
 
 @case
@@ -33,7 +26,7 @@ def test_removed_containers_leave_no_state(podman: Podman) -> None:
     assert (_state(podman) / number).is_dir()
     podman.ok("rm", "-f", "-t", "0", name)
     until(lambda: not (_state(podman) / number).exists(), "the state is removed")
-    assert _gone(pid)
+    assert has_ended(pid)
 
 
 @case
@@ -43,7 +36,7 @@ def test_conmon_is_killed(podman: Podman) -> None:
     number = podman.inspect(name, ".Id")
     os.kill(conmon, signal.SIGKILL)
     podman("rm", "-f", "-t", "0", name)
-    until(lambda: _gone(pid), "the container's process ends")
+    until(lambda: has_ended(pid), "the container's process ends")
     assert podman("container", "exists", name).code == 1
     if not podman.rootless:  # podman asks for no delete then, with any runtime
         subprocess.run([RUNTIMES[podman.runtime], "delete", "--force", number], check=True)

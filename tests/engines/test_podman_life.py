@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -142,9 +141,9 @@ def test_attach_and_detach_on_a_terminal(podman: Podman) -> None:
     with Session(podman, "attach", "--detach-keys", "ctrl-x,ctrl-y", name) as person:
         person.type("word\n")
         person.expect("awordb", 30)
-        for key in "\x18\x19":
-            time.sleep(0.3)  # podman takes a detach key only when it comes alone
+        for key in "\x18\x19":  # podman takes a detach key only when it comes alone
             person.type(key)
+            person.taken()
         assert person.wait(30) == 0
     assert podman.inspect(name, ".State.Status") == "running"
     podman.ok("rm", "-f", "-t", "0", name)
@@ -169,9 +168,10 @@ def test_stop_kills_what_does_not_end(podman: Podman) -> None:
 
 @case
 def test_stop_with_a_signal_of_its_own(podman: Podman) -> None:
-    with running(podman, "--stop-signal=USR1", "sh", "-c", TRAP) as name:
+    script = "trap 'echo got USR1; exit 3' USR1; echo up; while :; do sleep 0.1; done"
+    with running(podman, "--stop-signal=USR1", "sh", "-c", script) as name:
         _says(podman, name, "up")
-        podman.ok("stop", "-t", "1", name)
+        podman.ok("stop", "-t", "30", name)
         assert "got USR1" in podman.ok("logs", name)
 
 
@@ -284,8 +284,8 @@ def test_healthcheck(podman: Podman) -> None:
 def test_copy_in_and_out(podman: Podman) -> None:
     with running(podman, "sleep", "100") as name:
         copy = str(podman.base / "work" / name)
-        podman.ok("cp", f"{name}:/etc/passwd", copy, timeout=20)
-        podman.ok("cp", copy, f"{name}:/tmp/copy", timeout=20)
+        podman.ok("cp", f"{name}:/etc/passwd", copy)
+        podman.ok("cp", copy, f"{name}:/tmp/copy")
         assert "root" in podman.ok("exec", name, "cat", "/tmp/copy")
 
 

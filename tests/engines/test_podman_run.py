@@ -75,9 +75,8 @@ def test_run_on_a_terminal(podman: Podman) -> None:
 
 @case
 def test_the_terminal_has_the_size_of_the_persons(podman: Podman) -> None:
-    with Session(
-        podman, "run", "--rm", "-it", IMAGE, "sh", "-c", "sleep 1; stty size", rows=33, columns=99
-    ) as it:
+    script = "until stty size | grep '33 99'; do sleep 0.1; done"  # podman sets it once the program runs
+    with Session(podman, "run", "--rm", "-it", IMAGE, "sh", "-c", script, rows=33, columns=99) as it:
         it.expect("33 99", 30)
         assert it.wait(30) == 0
 
@@ -110,7 +109,8 @@ def test_an_entrypoint_of_the_command_line(podman: Podman) -> None:
 
 @case
 def test_an_init_process_reaps(podman: Podman) -> None:
-    script = "(sleep 0.1 &); sleep 0.5; cat /proc/1/comm; grep -l 'State:.Z' /proc/[0-9]*/status; true"
+    script = "(sleep 0.1 &); sleep 0.5; cat /proc/1/comm"
+    script += "; while grep -q 'State:.Z' /proc/[0-9]*/status 2>&-; do sleep 0.1; done"
     assert podman.run("--init", "sh", "-c", script) in ("catatonit", "podman-init")
 
 

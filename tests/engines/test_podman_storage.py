@@ -15,10 +15,12 @@ def test_run_and_exit_status(stored_podman: Podman) -> None:
 
 @case
 def test_files_written_stay_until_removed(stored_podman: Podman) -> None:
-    name = stored_podman.start("sh", "-c", "echo kept >> /kept; chown 5:6 /kept; sleep 100")
+    name = stored_podman.start("sh", "-c", "echo kept >> /kept; chown 5:6 /kept; touch /done; sleep 100")
+    waits = "until [ -e /done ]; do sleep 0.1; done; rm /done; "
+    stored_podman.ok("exec", name, "sh", "-c", waits)
     stored_podman.ok("stop", "-t", "0", name)
     stored_podman.ok("start", name)
-    shown = stored_podman.ok("exec", name, "sh", "-c", "sleep 0.5; cat /kept; stat -c %u:%g /kept")
+    shown = stored_podman.ok("exec", name, "sh", "-c", waits + "cat /kept; stat -c %u:%g /kept")
     assert shown == "kept\nkept\n5:6"
     stored_podman.ok("rm", "-f", "-t", "0", name)
 

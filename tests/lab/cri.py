@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lab.containerd import Containerd
@@ -350,7 +349,8 @@ class Pod:
 
     def log(self, name: str, attempt: int = 0) -> list[str]:
         """The lines a container wrote, without the time before each."""
-        lines = Path(self.logs / f"{name}.{attempt}.log").read_text().splitlines()
+        file = self.logs / f"{name}.{attempt}.log"
+        lines = file.read_text().splitlines() if file.exists() else []
         return [line.split(" ", 1)[1] for line in lines]
 
     def remove(self) -> None:

@@ -126,6 +126,12 @@ class Saver(Runtime):
         return int(self.state(container)["pid"])
 
 
+def unmount(path: Path) -> None:
+    """Once no criu that is about to end has anything open there."""
+    words = ["umount", str(path)]
+    until(lambda: subprocess.run(words, check=False, capture_output=True).returncode == 0, f"{path} is free")
+
+
 def ticks(box: Bundle) -> int:
     """How often TICK has come round."""
     path = box.rootfs / "ticks"

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from lab.machines.machine import Machine, MachineBundle, Result
+from lab.waiting import until
 
 DELEGATED = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service"
 SCOPE = "systemd-run --user --scope -q -p Delegate=yes"
@@ -82,4 +83,5 @@ def nothing_left(machine: Machine, way: Way, name: str = "box") -> None:
     assert machine.ok(f"find /sys/fs/cgroup -name '{name}' -o -name 'rt-{name}.scope'") == ""
     words = "--user " if way.user != "root" else ""
     units = f"systemctl {words}list-units --all --plain --no-legend 'rt-{name}.scope'"
-    assert machine.ok(units, way.user) == ""
+    # systemd forgets a scope in its own time.
+    until(lambda: machine.ok(units, way.user) == "", lambda: machine.ok(units, way.user))

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from lab.runtime import Runtime
-from lab.waiting import PATIENCE
+from lab.waiting import PATIENCE, until
 
 
 class Master:
@@ -83,6 +83,11 @@ class Session(Master):
     def mode(self) -> list[Any]:
         """The modes of the person's terminal, as tcgetattr gives them."""
         return termios.tcgetattr(self.slave)
+
+    def taken(self) -> None:
+        """Wait until the command has read all that was typed."""
+        time.sleep(0.1)  # the kernel hands it over in its own time
+        until(lambda: fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)) == bytes(4), "all typed is read")
 
     def is_raw(self) -> bool:
         return not self.mode()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)

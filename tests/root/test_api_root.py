@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from conftest import MakeBundle
 from lab.programs import Programs
 from lab.runtime import Runtime
 from lab.users import own_user
+from lab.waiting import until
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_limits_hold_and_running_out_of_memory_is_told(
             if not sandbox.compiled.dirs:
                 print("none")
                 sys.exit()
-            forks = "i=0; while [ $i -lt 20 ]; do sleep 3 & i=$((i+1)); done; wait"
+            forks = "i=0; while [ $i -lt 20 ]; do sleep 100 & i=$((i+1)); done"
             few = sandbox.run(["sh", "-c", forks], limits=Limits(pids=5))
             assert any("pids" in item.field for item in few.degradations) or b"fork" in few.stderr, few
             fill = "x=x; while :; do x=$x$x; done"
@@ -102,10 +102,7 @@ def test_cgroups_are_removed_when_the_program_is_killed(
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 30
-    while left := cgroups_of(name):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    until(lambda: not cgroups_of(name), lambda: f"none is left of {cgroups_of(name)}")
 
 
 def test_named_containers_of_root_are_measured_too(root_program: Programs, root_bundle: MakeBundle) -> None:

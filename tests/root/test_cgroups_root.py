@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.waiting import PATIENCE, until
 
 from rootless_rt import cgroups
 from rootless_rt.cgroups.v1 import V1
@@ -73,11 +74,8 @@ def spawn(box: cgroups.Manager, code: str) -> subprocess.Popen[str]:
 
 
 def members(box: cgroups.Manager, number: int) -> list[int]:
-    end = time.monotonic() + 5
-    while len(found := box.procs()) != number and time.monotonic() < end:
-        time.sleep(0.005)
-    assert len(found) == number
-    return found
+    until(lambda: len(box.procs()) == number, lambda: f"{number} are in it, not {box.procs()}")
+    return box.procs()
 
 
 def close(child: subprocess.Popen[str]) -> None:
@@ -100,7 +98,7 @@ def test_kill_ends_a_whole_tree_of_processes_frozen_or_not(box: cgroups.Manager)
         members(box, 8)
         if frozen:
             box.freeze()
-        assert box.kill(timeout=5)
+        assert box.kill(timeout=PATIENCE)
         assert box.procs() == []
         close(child)
         assert child.returncode == -signal.SIGKILL
@@ -122,10 +120,7 @@ def test_a_frozen_process_makes_no_progress_until_thawed(box: cgroups.Manager) -
     assert ticks() == before
     box.thaw()
     assert not box.frozen()
-    end = time.monotonic() + 5
-    while ticks() == before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert ticks() > before
+    until(lambda: ticks() > before, "it goes on")
     box.kill()
     close(child)
 
@@ -190,7 +185,7 @@ def test_kill_without_the_kill_file_still_empties(
     monkeypatch.setattr(v2, "kill_file", lambda path: False)
     child = spawn(box, FORK_TREE)
     members(box, 8)
-    assert box.kill(timeout=5)
+    assert box.kill(timeout=PATIENCE)
     close(child)
 
 

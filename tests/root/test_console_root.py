@@ -13,6 +13,7 @@ from lab.bundles import Bundle
 from lab.inside import map_ids, set_namespace
 from lab.runtime import Runtime
 from lab.terminal import Master, Session
+from lab.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="these terminals are root's")
 
@@ -68,7 +69,7 @@ def test_the_console_socket_of_a_created_container_gets_the_master(
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
-        server.settimeout(10)
+        server.settimeout(PATIENCE)
         root_rt.ok("create", "--console-socket", path, "--bundle", str(made.path), "c")
         connection, _ = server.accept()
         with connection:

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.leftovers import Ground, cgroups_named
 from lab.runtime import Runtime
 from lab.strikes import duration, moments, remove, saved_or_ended, strike
+from lab.waiting import until
 
 KILLS = 40
 PREFIX = f"struck-{os.getpid()}"
@@ -83,8 +83,17 @@ def test_a_state_that_names_our_own_cgroup_is_not_believed(
     root_rt.ok("delete", "--force", PREFIX)
     assert not ground.processes_end()
     for left in made:  # nobody knows of them any more
-        Path(left).rmdir()
+        until(lambda path=left: _removed(path), f"{left} is empty")
     ground.clean()
+
+
+def _removed(path: str) -> bool:
+    """A cgroup may be busy for a moment after its last process."""
+    try:
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 def test_another_users_container_is_not_touched(root_rt: Runtime, sleeper: str, ground: Ground) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.inside import held
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE, until
 
 CGROUPS = Path("/sys/fs/cgroup")
 pytestmark = [
@@ -107,7 +109,7 @@ def test_statistics_come_at_intervals_until_the_container_ends(
     for _ in range(3):
         assert json.loads(follower.stdout.readline())["type"] == "stats"
     root_rt.ok("delete", "--force", "box")
-    rest, _ = follower.communicate(timeout=30)
+    rest, _ = follower.communicate(timeout=PATIENCE)
     assert follower.returncode == 0
     assert all(event["type"] == "stats" for event in events(rest.decode()))
 
@@ -117,7 +119,7 @@ def test_it_ends_when_nobody_reads_any_more(root_rt: Runtime, root_bundle: MakeB
     follower = root_rt.popen("events", "--interval", "1h", "box", stdout=subprocess.PIPE)
     assert follower.stdout is not None
     follower.stdout.close()
-    assert follower.wait(30) == 0
+    assert follower.wait(PATIENCE) == 0
 
 
 @pytest.mark.covers("events")
@@ -130,27 +132,25 @@ def test_memory_that_runs_out_is_told(root_rt: Runtime, root_bundle: MakeBundle)
     go = bundle.rootfs / "go"
     # The first statistics need no waiting for: once the watch is there, the fifo may go.
     _wait_watching(follower.pid)
+    until(go.is_fifo, "the container waits")
     go.write_text("\n")
     wanted = {"type": "oom", "id": "box"}
     assert [json.loads(follower.stdout.readline()) for _ in range(2)] == [wanted, wanted]
     go.write_text("\n")
-    rest, _ = follower.communicate(timeout=30)
+    rest, _ = follower.communicate(timeout=PATIENCE)
     assert events(rest.decode()) == [wanted]
     assert follower.returncode == 0
 
 
 def _wait_watching(pid: int) -> None:
-    for _ in range(1000):
+    def watches() -> bool:
         links = []
         for path in Path(f"/proc/{pid}/fd").iterdir():
-            try:
+            with suppress(OSError):
                 links.append(os.readlink(path))
-            except OSError:
-                continue
-        if any("eventfd" in link for link in links):
-            return
-        subprocess.run(["sleep", "0.01"], check=True)
-    raise AssertionError("events does not watch")
+        return any("eventfd" in link for link in links)
+
+    until(watches, "events watches")
 
 
 @pytest.mark.covers("run", "linux.resources.memory.limit")

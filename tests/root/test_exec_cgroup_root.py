@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from conftest import MakeBundle
 from lab.inside import held, read
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE, until
 from lab.wrapped import with_mounts
 
 NAME = f"rt-test-exec-cgroup-{os.getpid()}"
@@ -137,23 +137,22 @@ def freezer(pid: int, state: str) -> None:
     (directory(pid, "freezer") / "freezer.state").write_text(state)
 
 
+def inmates(pid: int) -> int:
+    """How many processes are in its cgroup of the freezer."""
+    return len((directory(pid, "freezer") / "cgroup.procs").read_text().split())
+
+
 @pytest.mark.covers("exec --ignore-paused")
 def test_a_signal_ends_an_exec_that_waits_for_a_paused_container(root_rt: Runtime, c: int) -> None:
     freezer(c, "FROZEN")
     try:
         exec_ = root_rt.popen("exec", "--ignore-paused", NAME, "touch", "/tmp/ran", stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while len((directory(c, "freezer") / "cgroup.procs").read_text().split()) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: inmates(c) >= 2, "at least two are in it")
         exec_.terminate()
-        assert exec_.wait(20) == 128 + 15
+        assert exec_.wait(PATIENCE) == 128 + 15
     finally:
         freezer(c, "THAWED")
-    deadline = time.monotonic() + 10
-    while len((directory(c, "freezer") / "cgroup.procs").read_text().split()) > 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: inmates(c) <= 1, "one is left in it")
     assert root_rt("exec", NAME, "ls", "/tmp/ran").returncode == 1
 
 
@@ -161,12 +160,9 @@ def test_a_signal_ends_an_exec_that_waits_for_a_paused_container(root_rt: Runtim
 def test_an_exec_into_a_paused_container_that_is_killed_says_so(root_rt: Runtime, c: int) -> None:
     freezer(c, "FROZEN")
     exec_ = root_rt.popen("exec", "--ignore-paused", NAME, "true", stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 10
-    while len((directory(c, "freezer") / "cgroup.procs").read_text().split()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: inmates(c) >= 2, "at least two are in it")
     root_rt.ok("delete", "--force", NAME)
-    assert exec_.wait(20) == 255
+    assert exec_.wait(PATIENCE) == 255
     assert exec_.stderr is not None
     said = exec_.stderr.read().decode()
     exec_.stderr.close()

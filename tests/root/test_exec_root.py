@@ -14,6 +14,7 @@ from lab.leftovers import Ground
 from lab.runtime import Runtime
 from lab.terminal import Session
 from lab.users import User
+from lab.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="these containers are root's")
 
@@ -144,7 +145,7 @@ def test_root_can_execute_in_a_user_s_container(rt: Runtime, bundle: MakeBundle,
         rt.argv("exec", NAME, "sh", "-c", "id -u; readlink /proc/self/ns/user"),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     if done.returncode == 0:
@@ -160,6 +161,7 @@ def freeze(pid: int) -> Path:
         file = Path(f"/sys/fs/cgroup/freezer{path}/freezer.state")
         if controllers == "freezer" and path.endswith(f"/{NAME}") and file.exists():
             file.write_text("FROZEN")
+            until(lambda file=file: file.read_text() == "FROZEN\n", "all of it has stopped")
             return file
     pytest.skip("needs a container in a cgroup v1 freezer")
 
@@ -175,7 +177,7 @@ def test_a_paused_container_is_refused_unless_told_otherwise(root_rt: Runtime, c
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(1)
             file.write_text("THAWED")
-            assert (process.communicate(timeout=20)[0], process.returncode) == (b"on\n", 0)
+            assert (process.communicate(timeout=PATIENCE)[0], process.returncode) == (b"on\n", 0)
     finally:
         file.write_text("THAWED")
 

@@ -123,7 +123,7 @@ def test_more_memory_than_allowed_ends_it(root_rt: Runtime, root_bundle: MakeBun
 
 @pytest.mark.covers("linux.resources.pids.limit")
 def test_more_processes_than_allowed_are_refused(root_rt: Runtime, root_bundle: MakeBundle) -> None:
-    made = limited(root_bundle("for i in 1 2 3 4 5 6; do sleep 1 & done; wait"), pids={"limit": 4})
+    made = limited(root_bundle("for i in 1 2 3 4 5 6; do sleep 100 & done"), pids={"limit": 4})
     done = root_rt("run", "--bundle", str(made.path), "box")
     assert "can't fork" in done.stderr
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from conftest import MakeBundle
 from lab.bundles import Bundle
 from lab.inside import bind, held, mount, mounts_of, output, own_mounts, read, refusal, with_mounts
 from lab.runtime import Runtime
+from lab.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="these mounts are root's")
 
@@ -26,13 +25,6 @@ def privileged(made: Bundle) -> Bundle:
         capabilities[kind] = ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]
     made.write()
     return made
-
-
-def soon(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Propagation of volumes
@@ -63,7 +55,7 @@ def test_mounts_of_a_volume_travel_as_far_as_its_propagation_lets_them(
         there = host.runtime(root_rt)
         pid = held(there, made, script="mount -t tmpfs two /v/from-inside; exec sleep 1000")
         host.sh('mount -t tmpfs one "$1"', str(volume / "from-host"))
-        soon(lambda: "/v/from-inside" in mounts_of(read(pid, "mountinfo")))
+        until(lambda: "/v/from-inside" in mounts_of(read(pid, "mountinfo")), "it is mounted inside")
         assert ("/v/from-host" in mounts_of(read(pid, "mountinfo"))) == inward
         assert (str(volume / "from-inside") in mounts_of(read(host.pid, "mountinfo"))) == outward
         there.ok("delete", "--force", "held")
@@ -221,7 +213,7 @@ def test_tmpcopyup_keeps_owners_modes_and_capabilities_of_files_but_no_devices(
     with (made.path / "out").open("w+") as out, (made.path / "err").open("w+") as err:
         done = root_rt("run", "--detach", "--bundle", str(made.path), "c", stdout=out, stderr=err)
         assert done.returncode == 0
-        soon(lambda: "tool" in (made.path / "out").read_text().split("\n"))
+        until(lambda: "tool" in (made.path / "out").read_text().split("\n"), "all is said")
         said, notice = (made.path / "out").read_text(), (made.path / "err").read_text()
     assert said.split("\n")[:4] == ["7:8 750", "7:8 6755", "able", "tool"]
     assert "device nodes" in notice, "said under --degrade=strict too, and no error"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from lab.inside import (
     with_mounts,
 )
 from lab.runtime import Runtime
+from lab.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="these mounts are root's")
 
@@ -76,9 +76,7 @@ def test_a_mount_made_inside_reaches_the_host_only_by_a_shared_volume(
     with own_mounts("shared") as host:
         there = host.runtime(root_rt)
         pid = held(there, made, script=script)
-        deadline = time.monotonic() + 10
-        while "/volume/inner" not in mounts_of(read(pid, "mountinfo")):
-            assert time.monotonic() < deadline
+        until(lambda: "/volume/inner" in mounts_of(read(pid, "mountinfo")), "it is mounted inside")
         on_host = mounts_of(read(host.pid, "mountinfo"))
         assert str(made.rootfs) not in on_host and str(made.rootfs / "tmp") not in on_host
         assert (str(volume / "inner") in on_host) == (word == "shared")

@@ -12,6 +12,7 @@ from conftest import MakeBundle
 from lab.bundles import Bundle, Config
 from lab.inside import held, map_ids, output, own_mounts, refusal, set_namespace
 from lab.runtime import Runtime
+from lab.waiting import has_ended, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="any process's namespaces are root's to join")
 
@@ -141,6 +142,7 @@ def test_a_pid_namespace_whose_first_process_has_ended_takes_no_other(
         host.sh('mount --bind "/proc/$1/ns/pid" "$2"', first, str(file))
         outer.kill()
         outer.communicate()
+        until(lambda: has_ended(first), "the first process ends")
         error = refusal(host.runtime(root_rt), set_namespace(root_bundle(), "pid", file))
         assert "pid namespace" in error and "has ended" in error
 

@@ -15,6 +15,7 @@ from lab.bundles import BUSYBOX, Bundle, Config
 from lab.inside import held, map_ids, output, refusal, set_namespace
 from lab.networks import Network, need_devices, network
 from lab.runtime import Runtime
+from lab.waiting import PATIENCE
 
 FIELD = "linux.netDevices"
 
@@ -93,7 +94,7 @@ def test_packets_reach_the_container_through_its_device(
     assert host.names() == {"v0-p"}
     host.ip("address add 10.1.2.1/24 dev v0-p")
     host.ip("link set v0-p up")
-    ping = ["nsenter", f"--net={host.path}", BUSYBOX, "ping", "-c", "1", "-W", "10", "10.1.2.3"]
+    ping = ["nsenter", f"--net={host.path}", BUSYBOX, "ping", "-c", "1", "-W", "50", "10.1.2.3"]
     done = subprocess.run(ping, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout, done.stderr)
 
@@ -173,7 +174,7 @@ def test_a_create_that_a_signal_ends_gives_the_devices_back(
     with there.popen("create", "--bundle", str(made.path), "ended", stderr=subprocess.DEVNULL) as creating:
         host.wait_for({"v0-p"})
         creating.terminate()
-        assert creating.wait(30) != 0
+        assert creating.wait(PATIENCE) != 0
     v0 = host.link("v0")
     assert v0 is not None and addresses(v0) == {("10.1.2.3", 24)} and "UP" in v0["flags"]
     assert list(there.root.iterdir()) == []

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import MakeBundle
 from lab.inside import set_namespace
 from lab.runtime import Runtime
+from lab.waiting import command, until
 
 TWO = "sleep 4421 & exec sleep 4422"
 
 
 def processes(rt: Runtime, container: str, number: int) -> list[int]:
-    for _ in range(500):
-        pids = json.loads(rt.ok("ps", "--format", "json", container))
-        if len(pids) == number:
-            break
-        subprocess.run(["sleep", "0.01"], check=True)
-    assert len(pids) == number, pids
-    return list(pids)
+    def listed() -> list[int]:
+        return list(json.loads(rt.ok("ps", "--format", "json", container)))
+
+    until(lambda: len(listed()) == number, lambda: f"{number} are in it, not {listed()}")
+    return listed()
 
 
 @pytest.mark.covers("ps", "ps --format")
@@ -34,8 +32,8 @@ def test_the_processes_of_its_cgroup_are_the_container_s(
         set_namespace(box, "pid", absent=True)
     root_rt.ok("run", "-d", "-b", str(box.path), "c")
     pids = processes(root_rt, "c", 2)
-    found = sorted(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
-    assert found == ["sleep\x004421\0", "sleep\x004422\0"]
+    wanted = [["sleep", "4421"], ["sleep", "4422"]]
+    until(lambda: sorted(map(command, pids)) == wanted, lambda: f"{wanted}, not {[*map(command, pids)]}")
     assert len(root_rt.ok("ps", "c").splitlines()) == 3
 
 

@@ -12,6 +12,7 @@ from conftest import MakeBundle
 from lab import shortcuts
 from lab.runtime import Runtime
 from lab.shortcuts import LONG, Alone, remains, told
+from lab.waiting import has_ended
 
 BOX = "c"
 
@@ -57,7 +58,7 @@ def test_force_ends_what_runs(root_rt: Runtime, asleep: str, by_itself: Alone, s
     done = by_itself("delete", "--force", BOX)
     if done.returncode:  # a cgroup may be busy for a moment after its last process: Python waits for that
         root_rt.ok("delete", "--force", BOX)
-    assert not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text()
+    assert has_ended(pid)
     assert remains(root_rt) == {} and not any(path.exists() for path in cgroups)
 
 

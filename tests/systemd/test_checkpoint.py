@@ -8,6 +8,7 @@ import pytest
 from lab.criu import CRIU, carry
 from lab.machines.debian import Unavailable
 from lab.machines.machine import Machine
+from lab.waiting import until
 
 PLACE = "/lab/share/criu"
 # There is no iptables in the machine: CRIU is to speak to the kernel itself.
@@ -33,7 +34,7 @@ def criu(machine: Machine) -> str:
 
 
 def wait_counting(machine: Machine, path: str) -> None:
-    machine.ok(f"for i in $(seq 200); do [ -s {path}/rootfs/count ] && exit; sleep 0.05; done; exit 1")
+    machine.ok(f"for i in $(seq 1000); do [ -s {path}/rootfs/count ] && exit; sleep 0.05; done; exit 1")
 
 
 def test_a_scope_ends_with_what_was_saved_and_with_a_restore_that_fails(machine: Machine, criu: str) -> None:
@@ -48,7 +49,7 @@ def test_a_scope_ends_with_what_was_saved_and_with_a_restore_that_fails(machine:
     wait_counting(machine, bundle.path)
     assert load_state(machine, "rt-saved.scope") == "loaded"
     machine.ok(f"{rt} checkpoint --image-path {bundle.path}/images saved")
-    assert load_state(machine, "rt-saved.scope") == "not-found"
+    until(lambda: load_state(machine, "rt-saved.scope") == "not-found", "the scope ends")
     words = f"--image-path {bundle.path}/images -b {bundle.path}"
     done = machine.run(f"{rt} restore -d {words} back </dev/null >/dev/null")
     assert done.code == 1
@@ -56,7 +57,7 @@ def test_a_scope_ends_with_what_was_saved_and_with_a_restore_that_fails(machine:
         "rt: criu cannot restore it: Unable to set a monotonic clock offset: Operation not permitted",
         "hint: root needs CAP_SYS_TIME here: what is restored has clocks of its own",
     ]
-    assert load_state(machine, "rt-back.scope") == "not-found"
+    until(lambda: load_state(machine, "rt-back.scope") == "not-found", "the scope ends")
     assert machine.ok("rt list -q") == ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from lab.machines.machine import Machine, MachineBundle
+from lab.waiting import until
 
 
 def started(
@@ -28,19 +29,25 @@ def property_of(machine: Machine, user: str, unit: str, name: str) -> str:
     return machine.ok(f"systemctl {words}show -P {name} {unit}", user=user).strip()
 
 
+def scope_ends(machine: Machine, user: str, unit: str) -> None:
+    """Wait until systemd knows of it no more: it has been told, and acts in its own time."""
+    until(lambda: property_of(machine, user, unit, "LoadState") == "not-found", f"{unit} ends")
+
+
 @pytest.mark.covers("--cgroup-manager", "linux.cgroupsPath")
 def test_a_user_gets_a_scope_of_his_manager_without_asking(machine: Machine) -> None:
     _, where = started(machine, "alice", "auto")
     assert where == "/user.slice/user-1000.slice/user@1000.service/user.slice/rt-auto.scope"
     assert property_of(machine, "alice", "rt-auto.scope", "Delegate") == "yes"
-    assert len(machine.ok(f"cat /sys/fs/cgroup{where}/cgroup.procs").split()) == 2
+    inside = f"cat /sys/fs/cgroup{where}/cgroup.procs"
+    until(lambda: len(machine.ok(inside).split()) == 2, "both processes are in it")
     assert machine.rt("pause", "auto", user="alice").code == 0
     assert json.loads(machine.rt("state", "auto", user="alice").stdout)["status"] == "paused"
     assert machine.rt("resume", "auto", user="alice").code == 0
     machine.ok("rt exec auto true", user="alice")
     machine.ok("rt delete --force auto", user="alice")
     machine.ok(f"test ! -e /sys/fs/cgroup{where}")
-    assert property_of(machine, "alice", "rt-auto.scope", "LoadState") == "not-found"
+    scope_ends(machine, "alice", "rt-auto.scope")
 
 
 @pytest.mark.covers("--systemd-cgroup")
@@ -48,7 +55,7 @@ def test_root_gets_a_scope_of_the_system_when_asked(machine: Machine) -> None:
     _, where = started(machine, "root", "asked", "--systemd-cgroup")
     assert where == "/system.slice/rt-asked.scope"
     machine.ok("rt delete --force asked")
-    assert property_of(machine, "root", "rt-asked.scope", "LoadState") == "not-found"
+    scope_ends(machine, "root", "rt-asked.scope")
 
 
 @pytest.mark.covers("linux.cgroupsPath")
@@ -79,7 +86,7 @@ def test_a_program_that_ends_takes_its_scope_along(machine: Machine) -> None:
     bundle = machine.bundle("exit 3", user="alice")
     done = machine.rt("run", "--bundle", bundle.path, "short", user="alice")
     assert (done.code, done.stderr) == (3, "")
-    assert property_of(machine, "alice", "rt-short.scope", "LoadState") == "not-found"
+    scope_ends(machine, "alice", "rt-short.scope")
 
 
 def test_a_container_that_cannot_start_leaves_no_scope(machine: Machine) -> None:
@@ -87,7 +94,7 @@ def test_a_container_that_cannot_start_leaves_no_scope(machine: Machine) -> None
     bundle.change(lambda config: config["process"].update(args=["/no/such/program"]))
     done = machine.rt("run", "--bundle", bundle.path, "broken", user="alice")
     assert done.code == 1 and "/no/such/program" in done.stderr
-    assert property_of(machine, "alice", "rt-broken.scope", "LoadState") == "not-found"
+    scope_ends(machine, "alice", "rt-broken.scope")
 
 
 def test_the_bus_is_found_without_variables(machine: Machine) -> None:
@@ -130,7 +137,7 @@ def test_root_s_service_with_delegation_has_it_below_too(machine: Machine) -> No
     bundle = machine.bundle("exec sleep 1000", user="root")
     run = f"rt run --detach --bundle {bundle.path} served >/dev/null 2>&1 </dev/null; sleep 1000"
     machine.ok(f"systemd-run -q -p Delegate=yes -u lab-served sh -c '{run}'")
-    machine.ok("for i in $(seq 100); do rt state served >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1")
+    machine.ok("for i in $(seq 500); do rt state served >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1")
     pid = json.loads(machine.rt("state", "served", user="root").stdout)["pid"]
     where = machine.ok(f"sed -n s/^0:://p /proc/{pid}/cgroup").strip()
     machine.ok("rt delete --force served; systemctl stop lab-served")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from lab.machines.machine import Machine
 from lab.say import say_program
+from lab.waiting import until
 
 UNITS = Path(__file__).parents[2] / "contrib/systemd"
 ENDS = "trap 'exit 0' TERM; sleep 1000 & wait"
@@ -45,15 +45,13 @@ class Service:
 
     def until(self, what: Callable[[], bool]) -> None:
         """systemd acts in its own time."""
-        deadline = time.monotonic() + 30
-        while not what():
-            told = self.machine.run(f"{self.systemctl} status --no-pager {self.unit}", self.user)
-            assert time.monotonic() < deadline, told.stdout
-            time.sleep(0.05)
+        status = f"{self.systemctl} status --no-pager {self.unit}"
+        until(what, lambda: self.machine.run(status, self.user).stdout)
 
     def running(self) -> int:
-        """The container's process, as rt and systemd know it."""
+        """The container's process, as rt and systemd know it, once it has a child: its trap is set then."""
         pid = int(self.shown("MainPID"))
+        self.until(lambda: self.machine.run(f"pgrep -P {pid}").stdout != "")
         listed = self.machine.rt("list", user=self.user).stdout
         assert f" {pid} " in listed and " running " in listed, (pid, listed)
         return pid
@@ -130,7 +128,8 @@ def test_a_bundle_that_cannot_start_is_a_service_that_failed(service: Service, u
 @pytest.mark.covers("NOTIFY_SOCKET")
 def test_a_service_is_started_when_its_program_says_so(service: Service, user: str, tmp_path: Path) -> None:
     """The program waits for a file: until it is there, the service is not started."""
-    service.given(f"until test -e /tmp/go; do sleep 0.05; done; say READY=1; {ENDS}")
+    trap, waits = ENDS.split("; ")
+    service.given(f"{trap}; until test -e /tmp/go; do sleep 0.05; done; say READY=1; {waits}")
     program = f"{service.bundles}/web/rootfs/bin/say"
     service.machine.write(program, say_program(tmp_path).read_bytes(), user, mode=0o755)
     service.does("start", "--no-block")

@@ -173,7 +173,8 @@ def test_memory_that_runs_out_is_told(machine: Machine, user: str) -> None:
     follow = (
         f"rt events --interval 1h box >{told} & echo $! >{told}.pid; cd {box.bundle.path}/rootfs;"
         f" until ls -l /proc/$(cat {told}.pid)/fd 2>&1 | grep -q memory.events; do sleep 0.1; done;"
-        f" echo >go; until grep -q oom {told}; do sleep 0.1; done; rt delete --force box; wait"
+        f" until [ -p go ]; do sleep 0.1; done; echo >go;"
+        f" until grep -q oom {told}; do sleep 0.1; done; rt delete --force box; wait"
     )
     machine.ok(follow, user)
     lines = [json.loads(line) for line in machine.ok(["cat", told]).splitlines()]
