@@ -65,16 +65,18 @@ void set_attributes(struct run *r, int mount, const char *path, const struct fie
 	soft_attributes(r, mount, path, AT_RECURSIVE, f[4].u, f[5].u);
 }
 
+void set_propagation(struct run *r, int mount, const char *path, uint64_t flag)
+{
+	if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0, flag & ~(uint64_t)MS_REC))
+		fail(r, "mount_setattr", path);
+	if (flag & MS_SHARED)
+		r->apart = 0;
+}
+
 void propagate(struct run *r, int mount, const char *path, const struct field *propagation)
 {
-	uint64_t flag;
-
-	for (uint32_t i = 0; i < propagation->n; i++) {
-		flag = vector_item(propagation, i);
-		if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0,
-			      flag & ~(uint64_t)MS_REC))
-			fail(r, "mount_setattr", path);
-	}
+	for (uint32_t i = 0; i < propagation->n; i++)
+		set_propagation(r, mount, path, vector_item(propagation, i));
 }
 
 /* The filesystem itself is changed only if an op of this plan has made it: a name may lead elsewhere by now. */

@@ -52,7 +52,7 @@ static void set_directory(struct run *r, int fs, const char *key, const char *va
 		name[length++] = *c;
 	}
 	name[length] = 0;
-	fd = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		fail(r, "open", name);
 	if (!k_fsconfig(fs, FSCONFIG_SET_FD, key, NULL, fd)) {
@@ -163,7 +163,7 @@ static void remember(struct run *r, int mount)
 {
 	struct stat st;
 
-	if (r->made_count < MAX_MADE && !fstat(mount, &st))
+	if (r->plan.reconfigures && r->made_count < MAX_MADE && !fstat(mount, &st))
 		r->made[r->made_count++] = st.st_dev;
 }
 
@@ -171,11 +171,12 @@ static void remember(struct run *r, int mount)
 void op_new_fs(struct run *r, const struct op *op)
 {
 	const char *type = S(op, F_NEW_FS_FSTYPE);
-	char **data = list_strings(&op->f[F_NEW_FS_DATA], NULL);
+	char *room[FEW], **data = few_strings(&op->f[F_NEW_FS_DATA], NULL, room);
 	int fs = open_filesystem(r, type, S(op, F_NEW_FS_SOURCE), data, type, 0);
 	int mount = make_filesystem(r, fs, U(op, F_NEW_FS_ATTRS), type, 0);
 
-	free(data);
+	if (data != room)
+		free(data);
 	remember(r, mount);
 	set_slot(r, U(op, F_NEW_FS_SLOT), mount);
 }
@@ -186,7 +187,7 @@ void op_mount_fs(struct run *r, const struct op *op)
 	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT)), mount = -1, at, fs;
 	uint64_t fallback = U(op, F_MOUNT_FS_FALLBACK), attrs = U(op, F_MOUNT_FS_ATTRS);
 	uint64_t what = U(op, F_MOUNT_FS_FROM_DEST), descriptor = U(op, F_MOUNT_FS_DESCRIPTOR);
-	char mode[16] = "", number[16] = "", **data = list_strings(&op->f[F_MOUNT_FS_DATA], NULL);
+	char mode[16] = "", number[16] = "", *room[FEW], **data = few_strings(&op->f[F_MOUNT_FS_DATA], NULL, room);
 
 	if (what & DEST_MODE)
 		mode_of(r, root, path, mode, sizeof mode);
@@ -194,7 +195,8 @@ void op_mount_fs(struct run *r, const struct op *op)
 		snprintf(number, sizeof number, "%d", slot_fd(r, descriptor));
 	at = destination(r, root, path, 1, U(op, F_MOUNT_FS_STRICT) != 0, U(op, F_MOUNT_FS_IN_PROC) != 0);
 	fs = open_filesystem(r, S(op, F_MOUNT_FS_FSTYPE), S(op, F_MOUNT_FS_SOURCE), data, path, fallback != NO_SLOT);
-	free(data);
+	if (data != room)
+		free(data);
 	if (fs >= 0) {
 		set_number(r, fs, "mode", mode, path);
 		set_number(r, fs, "fd", number, path);

@@ -89,7 +89,7 @@ void op_landlock_rules(struct run *r, const struct op *op)
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &rights, sizeof rights, 0);
 	if (ruleset < 0)
 		fail(r, "landlock_create_ruleset", "");
-	root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	root = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		fail(r, "open", "/");
 	allow(r, ruleset, root, &op->f[F_LANDLOCK_RULES_RO], rights & READING);

@@ -22,7 +22,7 @@ static struct run state;
 
 int fills_slot(const struct run *r, uint64_t slot)
 {
-	return slot < MAX_SLOTS && r->slots[slot] > 0;
+	return slot < MAX_SLOTS && r->slots[slot].fd > 0;
 }
 
 int slot_fd(struct run *r, uint64_t slot)
@@ -31,7 +31,7 @@ int slot_fd(struct run *r, uint64_t slot)
 		errno = EBADF;
 		fail(r, "slot", "");
 	}
-	return r->slots[slot] - 1;
+	return r->slots[slot].fd - 1;
 }
 
 void set_slot(struct run *r, uint64_t slot, int fd)
@@ -40,7 +40,9 @@ void set_slot(struct run *r, uint64_t slot, int fd)
 		errno = EBADF;
 		fail(r, "slot", "");
 	}
-	r->slots[slot] = fd + 1;
+	r->slots[slot].fd = fd + 1;
+	if (slot >= r->slots_end)
+		r->slots_end = (uint32_t)slot + 1;
 }
 
 void unblock_signals(void)
@@ -247,16 +249,13 @@ static int64_t microseconds(void)
 void clear_run(struct run *r, int sock)
 {
 	mode_t own = r->umask;
-	char *bytes = (char *)r;
-	uint64_t word;
 
-	_Static_assert(sizeof *r % sizeof word == 0, "whole words");
-	/* Most of it is zero already, and a page that is not written to costs a waiting container nothing. */
-	for (size_t i = 0; i < sizeof *r; i += sizeof word) {
-		memcpy(&word, bytes + i, sizeof word);
-		if (word)
-			memset(bytes + i, 0, sizeof word);
-	}
+	/* The rest is zero already, and a page that is not touched costs a waiting container nothing. */
+	memset(r->slots, 0, r->slots_end * sizeof *r->slots);
+	memset(r, 0, offsetof(struct run, made));
+	r->home[0] = 0;
+	if (r->exe[0])
+		r->exe[0] = 0;
 	r->umask = own;
 	r->sock = sock;
 	r->keeper = r->proc = r->mounts = -1;

@@ -20,10 +20,8 @@
 void op_idmap(struct run *r, const struct op *op)
 {
 	int mount = slot_fd(r, U(op, F_IDMAP_SLOT));
-	uint64_t flag = U(op, F_IDMAP_PROPAGATION);
 
-	if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0, flag & ~(uint64_t)MS_REC))
-		fail(r, "mount_setattr", "");
+	set_propagation(r, mount, "", U(op, F_IDMAP_PROPAGATION));
 	if (k_idmap(mount, AT_EMPTY_PATH | (U(op, F_IDMAP_RECURSIVE) ? AT_RECURSIVE : 0),
 		    slot_fd(r, U(op, F_IDMAP_USERNS))))
 		fail(r, "idmap", "");
@@ -42,7 +40,7 @@ static int bind_over(struct run *r, const char *path)
 		fail(r, "open_tree", path);
 	}
 	/* The new tree goes on top of what is there now, so the place itself is opened last. */
-	at = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	at = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (at < 0)
 		fail(r, "open", path);
 	if (k_move_mount(fd, at, "", ATTACH))
@@ -57,7 +55,7 @@ static int bind_over(struct run *r, const char *path)
  */
 static void make_private(struct run *r, const char *path)
 {
-	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), up, steps = PATH_MAX;
+	int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC), up, steps = PATH_MAX;
 
 	if (fd < 0)
 		fail(r, "open", path);
@@ -90,6 +88,7 @@ void op_propagation(struct run *r, const struct op *op)
 {
 	if (k_setattr(AT_FDCWD, "/", AT_RECURSIVE, 0, 0, U(op, F_PROPAGATION_FLAG)))
 		fail(r, "mount_setattr", "/");
+	r->apart = !(U(op, F_PROPAGATION_FLAG) & MS_SHARED);
 }
 
 void op_root_propagation(struct run *r, const struct op *op)
@@ -98,6 +97,7 @@ void op_root_propagation(struct run *r, const struct op *op)
 
 	if (k_setattr(AT_FDCWD, "/", flag & MS_REC ? AT_RECURSIVE : 0, 0, 0, flag & ~(uint64_t)MS_REC))
 		fail(r, "mount_setattr", "/");
+	r->apart = r->apart && !(flag & MS_SHARED);
 }
 
 /*
@@ -149,8 +149,8 @@ int tree_of(struct run *r, uint64_t slot, const char *path)
 {
 	int fd = slot_fd(r, slot);
 
-	if (!r->attached[slot]) {
-		r->attached[slot] = 1;
+	if (!r->slots[slot].attached) {
+		r->slots[slot].attached = 1;
 		return fd;
 	}
 	fd = k_open_tree(fd, "", CLONE_FD);
@@ -275,7 +275,7 @@ void op_symlink(struct run *r, const struct op *op)
 static int mask_tmpfs(struct run *r, const char *label, const char *path)
 {
 	char context[256 + sizeof "context="];
-	char *options[] = {"size=0k", "nr_blocks=1", "nr_inodes=2", "mode=755", "ro", *label ? context : NULL, NULL};
+	char *options[] = {"nr_blocks=1", "nr_inodes=2", "mode=755", "ro", *label ? context : NULL, NULL};
 
 	snprintf(context, sizeof context, "context=%s", label);
 	return new_filesystem(r, "tmpfs", options,
@@ -356,7 +356,7 @@ void op_cover(struct run *r, const struct op *op)
 
 	if (!umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
 		return;
-	at = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	at = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (at < 0)
 		fail(r, "open", path);
 	int mount = new_filesystem(r, "tmpfs", NULL, MOUNT_ATTR_RDONLY, path);
@@ -372,7 +372,7 @@ void op_pivot(struct run *r, const struct op *op)
 	if (fchdir(root))
 		fail(r, "fchdir", "/");
 	if (how == PIVOT_ROOT) {
-		int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		int old = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 		if (old < 0)
 			fail(r, "open", "/");
@@ -380,8 +380,9 @@ void op_pivot(struct run *r, const struct op *op)
 		if (syscall(SYS_pivot_root, ".", "."))
 			fail(r, "pivot_root", "/");
 		/* Its unmount must not travel to the host's mounts: slave before umount. */
-		if (fchdir(old) || k_setattr(old, "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE) ||
-		    umount2(".", MNT_DETACH))
+		if (!r->apart && k_setattr(old, "", AT_EMPTY_PATH | AT_RECURSIVE, 0, 0, MS_SLAVE))
+			fail(r, "mount_setattr", "/");
+		if (fchdir(old) || umount2(".", MNT_DETACH))
 			fail(r, "umount2", "/");
 		close(old);
 	} else {

@@ -28,12 +28,13 @@ void op_join(struct run *r, const struct op *op)
 {
 	if (setns(slot_fd(r, U(op, F_JOIN_SLOT)), (int)U(op, F_JOIN_FLAG)))
 		fail(r, "setns", S(op, F_JOIN_KIND));
+	r->apart = 0; /* how mounts propagate there is not ours to say */
 }
 
 /* The root of a joined mount namespace is the container's. */
 void op_here(struct run *r, const struct op *op)
 {
-	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		fail(r, "open", "/");

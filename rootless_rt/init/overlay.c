@@ -29,7 +29,7 @@ void op_directory(struct run *r, const struct op *op)
 
 	if (mkdirat(AT_FDCWD, path, 0700) && errno != EEXIST)
 		fail(r, "mkdirat", path);
-	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		fail(r, "open", path);
 	set_slot(r, U(op, F_DIRECTORY_SLOT), fd);
@@ -91,7 +91,7 @@ static int served_overlay(struct run *r)
 {
 	char number[32], *options[] = {number, "rootmode=40000", "user_id=0", "group_id=0", "default_permissions",
 				       "allow_other", NULL};
-	int device = open("/dev/fuse", O_RDWR | O_CLOEXEC), mount;
+	int device = openat(AT_FDCWD, "/dev/fuse", O_RDWR | O_CLOEXEC), mount;
 
 	if (device < 0)
 		fail(r, "open", "/dev/fuse");
@@ -154,7 +154,7 @@ void op_layers(struct run *r, const struct op *op)
 {
 	int lower = slot_fd(r, U(op, F_LAYERS_LOWER)), kept, tree, upper;
 	char *small[] = {"mode=0755", NULL};
-	int place = new_filesystem(r, "tmpfs", small, 0, "/tmp"), at = open("/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int place = new_filesystem(r, "tmpfs", small, 0, "/tmp"), at = openat(AT_FDCWD, "/tmp", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (at < 0)
 		fail(r, "open", "/tmp");

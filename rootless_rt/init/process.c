@@ -49,17 +49,34 @@ void op_become(struct run *r, const struct op *op)
 	set_ids(r, U(op, F_BECOME_UID), U(op, F_BECOME_GID));
 }
 
+static int has_ids(uid_t uid, gid_t gid)
+{
+	uid_t u[3];
+	gid_t g[3];
+
+	return !getresuid(&u[0], &u[1], &u[2]) && !getresgid(&g[0], &g[1], &g[2]) && u[0] == uid && u[1] == uid &&
+	       u[2] == uid && g[0] == gid && g[1] == gid && g[2] == gid;
+}
+
+/* The permitted set must outlive the change of uid: the `caps` op makes it what was asked. */
+static void change_ids(struct run *r, uint64_t uid, uint64_t gid)
+{
+	if (has_ids((uid_t)uid, (gid_t)gid))
+		return;
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+		fail(r, "PR_SET_KEEPCAPS", "");
+	set_ids(r, uid, gid);
+	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+}
+
 void op_ids(struct run *r, const struct op *op)
 {
 	const struct field *groups = &op->f[F_IDS_GROUPS];
-	gid_t *list = calloc(groups->n + 1, sizeof *list);
+	gid_t few[FEW], *list = groups->n <= FEW ? few : calloc(groups->n, sizeof *list);
 
 	if (!list)
 		fail(r, "calloc", "");
 	umask(r->umask = (mode_t)U(op, F_IDS_UMASK));
-	/* The permitted set must outlive the change of uid: the `caps` op makes it what was asked. */
-	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
-		fail(r, "PR_SET_KEEPCAPS", "");
 	for (uint32_t i = 0; i < groups->n; i++)
 		list[i] = (gid_t)vector_item(groups, i);
 	if (U(op, F_IDS_SET_GROUPS) && syscall(CALL_SETGROUPS, (size_t)groups->n, list)) {
@@ -68,9 +85,9 @@ void op_ids(struct run *r, const struct op *op)
 			fail(r, "setgroups", "");
 		note(r, "setgroups", "");
 	}
-	free(list);
-	set_ids(r, U(op, F_IDS_UID), U(op, F_IDS_GID));
-	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+	if (list != few)
+		free(list);
+	change_ids(r, U(op, F_IDS_UID), U(op, F_IDS_GID));
 }
 
 void op_bounding(struct run *r, const struct op *op)
@@ -149,10 +166,10 @@ void op_chdir(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_CHDIR_PATH);
 	char where[PATH_MAX];
-	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd = -1;
+	int root = openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = root;
 
-	if (root >= 0)
+	if (root >= 0 && strcmp(path, "/"))
 		fd = U(op, F_CHDIR_CREATE) ? make_in_root(root, path, 1, 0)
 					   : in_root(root, path, O_PATH | O_DIRECTORY, 0);
 
@@ -164,7 +181,8 @@ void op_chdir(struct run *r, const struct op *op)
 		errno = ENOENT;
 		fail(r, "cwd-outside", path);
 	}
-	close(fd);
+	if (fd != root)
+		close(fd);
 	close(root);
 }
 
@@ -247,7 +265,7 @@ static void home_from(struct run *r, char *text, uint64_t uid)
 void op_home(struct run *r, const struct op *op)
 {
 	int at = in_root(slot_fd(r, U(op, F_HOME_ROOT)), "etc/passwd", O_PATH, 0), fd;
-	char link[64], *text;
+	char link[64], small[1024], *text;
 	struct stat st;
 	ssize_t n;
 
@@ -263,13 +281,24 @@ void op_home(struct run *r, const struct op *op)
 	close(at);
 	if (fd < 0)
 		return;
-	text = malloc((size_t)st.st_size + 1);
+	text = (size_t)st.st_size < sizeof small ? small : malloc((size_t)st.st_size + 1);
 	if (text && (n = read(fd, text, (size_t)st.st_size)) > 0) {
 		text[n] = 0;
 		home_from(r, text, U(op, F_HOME_UID));
 	}
-	free(text);
+	if (text != small)
+		free(text);
 	close(fd);
+}
+
+static int is_kept(struct run *r, const struct field *keep, int fd)
+{
+	if (fd == r->sock)
+		return 1;
+	for (uint32_t i = 0; i < keep->n; i++)
+		if (slot_fd(r, vector_item(keep, i)) == fd)
+			return 1;
+	return 0;
 }
 
 /*
@@ -281,6 +310,10 @@ void op_close_others(struct run *r, const struct op *op)
 {
 	const struct field *keep = &op->f[F_CLOSE_OTHERS_KEEP];
 	unsigned low = 3, next;
+
+	for (uint32_t slot = 0; slot < r->slots_end; slot++)
+		if (r->slots[slot].fd > (int)low && !is_kept(r, keep, r->slots[slot].fd - 1))
+			r->slots[slot].fd = 0;
 
 	do {
 		next = (unsigned)r->sock >= low ? (unsigned)r->sock : UINT_MAX;
@@ -294,9 +327,6 @@ void op_close_others(struct run *r, const struct op *op)
 		low = next + 1;
 	} while (next != UINT_MAX);
 	r->proc = -1;
-	for (int i = 0; i < MAX_SLOTS; i++)
-		if (fills_slot(r, (uint64_t)i) && fcntl(slot_fd(r, (uint64_t)i), F_GETFD) < 0)
-			set_slot(r, (uint64_t)i, -1);
 }
 
 /*

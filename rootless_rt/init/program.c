@@ -47,15 +47,13 @@ static const char *loader_of(unsigned char *head, size_t n, int big)
  * is built for, and the interpreter that it names, with "!" where that is not there. Looked at before a filter
  * is loaded, which may forbid to look. A program that cannot be read tells nothing.
  */
-static void look_at_program(struct run *r)
+static void look_at_program(struct run *r, mode_t mode)
 {
 	unsigned char head[1024];
 	const char *interpreter = "";
 	unsigned machine = 0;
-	struct stat st;
 	/* A device is not to be opened for that, nor may a pipe hold us up. */
-	int plain = !stat(r->exe, &st) && S_ISREG(st.st_mode);
-	int fd = plain ? open(r->exe, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+	int fd = S_ISREG(mode) ? openat(AT_FDCWD, r->exe, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 	ssize_t n = fd < 0 ? 0 : read(fd, head, sizeof head - 1);
 
 	if (fd >= 0)
@@ -91,7 +89,8 @@ static _Noreturn void fail_program(struct run *r, const char *call)
 	fail(r, call, text);
 }
 
-static int executable(const char *path)
+/* 0, and which kind of file it is; or -1. */
+static int executable(const char *path, mode_t *mode)
 {
 	struct stat st;
 
@@ -101,6 +100,7 @@ static int executable(const char *path)
 		errno = EISDIR;
 		return -1;
 	}
+	*mode = st.st_mode;
 	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS);
 }
 
@@ -109,6 +109,7 @@ void op_find(struct run *r, const struct op *op)
 {
 	const char *name = S(op, F_FIND_NAME), *path = S(op, F_FIND_PATH), *end;
 	size_t size = sizeof r->exe;
+	mode_t mode;
 	int length;
 
 	if (strchr(name, '/')) {
@@ -117,17 +118,17 @@ void op_find(struct run *r, const struct op *op)
 			fail(r, "find", name);
 		}
 		snprintf(r->exe, size, "%s", name);
-		if (executable(name))
+		if (executable(name, &mode))
 			fail_program(r, "find");
-		look_at_program(r);
+		look_at_program(r, mode);
 		return;
 	}
 	for (; path; path = *end ? end + 1 : NULL) {
 		end = path + strcspn(path, ":");
 		errno = 0;
 		length = snprintf(r->exe, size, "%.*s/%s", (int)(end - path), path == end ? "." : path, name);
-		if (length > 0 && (size_t)length < size && path != end && !executable(r->exe)) {
-			look_at_program(r);
+		if (length > 0 && (size_t)length < size && path != end && !executable(r->exe, &mode)) {
+			look_at_program(r, mode);
 			return;
 		}
 		if (errno == ENOTCONN) /* what served the rootfs has ended */
@@ -156,13 +157,14 @@ void op_listen_pid(struct run *r)
 
 void op_exec(struct run *r, const struct op *op)
 {
-	char **args = list_strings(&op->f[F_EXEC_ARGS], NULL);
-	char **env = list_strings(&op->f[F_EXEC_ENV], NULL);
+	char *room[FEW], *more[FEW], *home = r->home[0] ? r->home : NULL;
+	char **args = few_strings(&op->f[F_EXEC_ARGS], NULL, room);
+	char **env = few_strings(&op->f[F_EXEC_ENV], home, more);
 
-	if (args && env && r->home[0] && !has_home(env))
-		env = list_strings(&op->f[F_EXEC_ENV], r->home);
 	if (!args || !env)
 		fail(r, "malloc", "");
+	if (home && has_home(env + 1))
+		env++;
 	for (char **item = env; r->listen_pid[0] && *item; item++)
 		if (!strncmp(*item, "LISTEN_PID=", 11))
 			*item = r->listen_pid;

@@ -16,6 +16,7 @@
 
 #define MAX_SLOTS 4096
 #define MAX_MADE 256
+#define FEW 32 /* strings of a list that need no memory of the heap */
 #define INLINE_PLAN 16384 /* rootless_rt/init/launch.py */
 
 struct field {
@@ -35,14 +36,21 @@ struct op {
 struct plan {
 	const unsigned char *next, *end;
 	uint32_t count;
+	int reconfigures; /* an op of it, or one that comes later, changes a filesystem that the plan has made */
 };
 
-/* What one run of a plan carries from op to op. */
+struct slot {
+	int fd;	      /* plus one, or 0: a page that no slot needs stays untouched */
+	int attached; /* its mount has found its place */
+};
+
+/* What one run of a plan carries from op to op; what comes last is large, and mostly never touched. */
 struct run {
 	int sock;	/* to the runtime; -1 while a created container waits */
 	int proc;	/* the host's /proc, verified */
 	uint32_t index; /* of the op being performed */
 	int trace;	/* report the time of each op */
+	int apart;	/* no mount here tells another of what is mounted on it: none is shared */
 	int no_landlock; /* the kernel has none, and the runtime was told */
 	int mounts;	/* tells when the host's mounts change, or -1 */
 	int keeper;	/* to the process that keeps this one, or -1 */
@@ -51,20 +59,21 @@ struct run {
 	uint32_t end;	/* the index behind its last op */
 	int32_t pid;	/* of this process, as the runtime sees it */
 	mode_t umask;	/* of what it executes: the caller's until `ids` sets another */
-	int slots[MAX_SLOTS]; /* each a descriptor plus one, or 0: a page that no slot needs stays untouched */
-	unsigned char attached[MAX_SLOTS]; /* a mount in a slot that has found its place */
-	dev_t made[MAX_MADE];		   /* of the filesystems that are the container's own */
+	uint32_t slots_end; /* behind the last slot that was ever filled */
 	uint32_t made_count;
+	char listen_pid[32];
+	char program[288];    /* what is known of it, see program.c */
+	dev_t made[MAX_MADE]; /* of the filesystems that are the container's own */
 	char home[4096];
 	char exe[4096];
-	char program[288]; /* what is known of it, see program.c */
-	char listen_pid[32];
+	struct slot slots[MAX_SLOTS];
 };
 
 /* wire.c: the plan's bytes. plan_open returns -1 when they are malformed anywhere. */
 int plan_open(struct plan *p, const unsigned char *data, size_t size);
 void plan_next(struct plan *p, struct op *op);
 char **list_strings(const struct field *f, const char *extra);
+char **few_strings(const struct field *f, const char *extra, char *room[FEW]);
 uint64_t vector_item(const struct field *f, uint32_t i);
 
 /* A plan as it comes: its bytes, or a descriptor of them. */
@@ -99,8 +108,9 @@ void attach(struct run *r, int mount, int at, const char *path, const struct fie
 int tree_of(struct run *r, uint64_t slot, const char *path);
 void give_back(struct run *r, uint64_t slot, int fd);
 
-/* attributes.c: the six fields from `set` on, and the propagation of a mount. */
+/* attributes.c: the six fields from `set` on, and the propagation of a mount: one kind, or as an op lists them. */
 void set_attributes(struct run *r, int mount, const char *path, const struct field *fields);
+void set_propagation(struct run *r, int mount, const char *path, uint64_t flag);
 void propagate(struct run *r, int mount, const char *path, const struct field *propagation);
 
 /* filesystem.c: making one, and the words for it. */

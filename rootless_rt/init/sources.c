@@ -26,7 +26,7 @@ static int by_descriptor(struct run *r, int fd, const char *below, unsigned flag
 	if (n <= 0 || fstat(fd, &wanted))
 		fail(r, "descriptor", text);
 	name[n] = 0;
-	base = name[0] == '/' ? open(name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+	base = name[0] == '/' ? openat(AT_FDCWD, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
 	if (base < 0 || fstat(base, &found) || found.st_dev != wanted.st_dev || found.st_ino != wanted.st_ino) {
 		errno = ESTALE;
 		fail(r, "descriptor", text);

@@ -114,10 +114,13 @@ int plan_open(struct plan *p, const unsigned char *data, size_t size)
 	if (!magic || memcmp(magic, "rtplan1", 8) || take_u32(p, &length) || length != size ||
 	    take_u32(p, &p->count))
 		return -1;
+	p->reconfigures = 0;
 	start = *p;
-	for (uint32_t i = 0; i < start.count; i++)
+	for (uint32_t i = 0; i < start.count; i++) {
 		if (take_op(&start, &op))
 			return -1;
+		p->reconfigures |= op.code == OP_MORE || (op.code == OP_REMOUNT && op.f[F_REMOUNT_DATA].n);
+	}
 	return start.next == start.end ? 0 : -1;
 }
 
@@ -126,22 +129,37 @@ void plan_next(struct plan *p, struct op *op)
 	take_op(p, op);
 }
 
-/* A NULL-terminated array of the list's strings, with `extra` in front when it is given. */
-char **list_strings(const struct field *f, const char *extra)
+static void fill_array(const struct field *f, const char *extra, char **array)
 {
-	struct plan body = {f->list, f->end, 0};
-	char **array = calloc((size_t)f->n + 2, sizeof *array);
+	struct plan body = {.next = f->list, .end = f->end};
 	size_t count = 0;
 	const char *text;
 	uint32_t length;
 
-	if (!array)
-		return NULL;
 	if (extra)
 		array[count++] = (char *)extra;
 	for (uint32_t i = 0; i < f->n && !take_text(&body, &text, &length); i++)
 		array[count++] = (char *)text;
+	array[count] = NULL;
+}
+
+/* A NULL-terminated array of the list's strings, with `extra` in front when it is given; NULL without memory. */
+char **list_strings(const struct field *f, const char *extra)
+{
+	char **array = calloc((size_t)f->n + 2, sizeof *array);
+
+	if (array)
+		fill_array(f, extra, array);
 	return array;
+}
+
+/* The same, in `room` where that is enough: for so few, the C library would map and unmap a page each time. */
+char **few_strings(const struct field *f, const char *extra, char *room[FEW])
+{
+	if (f->n > FEW - 2)
+		return list_strings(f, extra);
+	fill_array(f, extra, room);
+	return room;
 }
 
 uint64_t vector_item(const struct field *f, uint32_t i)

@@ -11,17 +11,17 @@
 /* What main.c has, which cannot be linked here. */
 int fills_slot(const struct run *r, uint64_t slot)
 {
-	return r->slots[slot] > 0;
+	return r->slots[slot].fd > 0;
 }
 
 int slot_fd(struct run *r, uint64_t slot)
 {
-	return r->slots[slot] - 1;
+	return r->slots[slot].fd - 1;
 }
 
 void set_slot(struct run *r, uint64_t slot, int fd)
 {
-	r->slots[slot] = fd + 1;
+	r->slots[slot].fd = fd + 1;
 }
 
 void reset_signals(void)
