@@ -69,8 +69,10 @@ void set_propagation(struct run *r, int mount, const char *path, uint64_t flag)
 {
 	if (k_setattr(mount, "", AT_EMPTY_PATH | (flag & MS_REC ? AT_RECURSIVE : 0), 0, 0, flag & ~(uint64_t)MS_REC))
 		fail(r, "mount_setattr", path);
-	if (flag & MS_SHARED)
+	if (flag & MS_SHARED) {
 		r->apart = 0;
+		forget_all(r);
+	}
 }
 
 void propagate(struct run *r, int mount, const char *path, const struct field *propagation)

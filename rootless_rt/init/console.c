@@ -24,13 +24,16 @@
  */
 void op_console(struct run *r, const struct op *op)
 {
-	int root = slot_fd(r, U(op, F_CONSOLE_ROOT)), unlock = 0, master, peer, at, mount;
+	static const struct field none;
+	uint64_t root = U(op, F_CONSOLE_ROOT);
+	int unlock = 0, master, peer, mount;
+	struct place at;
 	struct winsize size = {.ws_row = (unsigned short)U(op, F_CONSOLE_ROWS),
 			       .ws_col = (unsigned short)U(op, F_CONSOLE_COLS)};
 	struct statfs fs;
 	struct stat st;
 
-	master = in_root(root, "dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW, 0);
+	master = in_root(slot_fd(r, root), "dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NOFOLLOW, 0);
 	if (master < 0)
 		fail(r, "open", "/dev/pts/ptmx");
 	if (fstatfs(master, &fs) || fs.f_type != DEVPTS_SUPER_MAGIC || fstat(master, &st) ||
@@ -58,8 +61,6 @@ void op_console(struct run *r, const struct op *op)
 	mount = k_open_tree(peer, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 	if (mount < 0)
 		fail(r, "open_tree", "/dev/console");
-	if (k_move_mount(mount, at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
-		fail(r, "move_mount", "/dev/console");
+	attach(r, mount, &at, &none);
 	close(mount);
-	close(at);
 }

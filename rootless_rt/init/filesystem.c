@@ -167,6 +167,12 @@ static void remember(struct run *r, int mount)
 		r->made[r->made_count++] = st.st_dev;
 }
 
+/* What is made in it is made in memory, and it is empty: whatever is found in it later has this plan put there. */
+static int takes_files(const char *type, uint64_t attrs)
+{
+	return !strcmp(type, "tmpfs") && !(attrs & MOUNT_ATTR_RDONLY);
+}
+
 /* Before it is known where it goes: a later `mount_bind` says so. */
 void op_new_fs(struct run *r, const struct op *op)
 {
@@ -179,21 +185,42 @@ void op_new_fs(struct run *r, const struct op *op)
 		free(data);
 	remember(r, mount);
 	set_slot(r, U(op, F_NEW_FS_SLOT), mount);
+	r->slots[U(op, F_NEW_FS_SLOT)].tree = LOOSE;
+	if (takes_files(type, U(op, F_NEW_FS_ATTRS)))
+		keep_own(r, &(struct place){.root = U(op, F_NEW_FS_SLOT), .path = "", .plain = 1}, mount, 1);
+}
+
+/* It has found its place: whether its descriptor is still needed. */
+static int is_kept(struct run *r, const struct op *op, const struct place *at, int mount, int made)
+{
+	uint64_t keep = U(op, F_MOUNT_FS_KEEP);
+	int fits = made && !(U(op, F_MOUNT_FS_FROM_DEST) & DEST_CONTENT) &&
+		   takes_files(S(op, F_MOUNT_FS_FSTYPE), U(op, F_MOUNT_FS_ATTRS));
+
+	if (keep != NO_SLOT) {
+		set_slot(r, keep, mount);
+		r->slots[keep].tree = PLACED;
+	}
+	return (fits && keep_own(r, at, mount, keep != NO_SLOT)) || keep != NO_SLOT;
 }
 
 void op_mount_fs(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_MOUNT_FS_DEST);
-	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT)), mount = -1, at, fs;
+	int root = slot_fd(r, U(op, F_MOUNT_FS_ROOT)), mount = -1, made = 0, fs;
 	uint64_t fallback = U(op, F_MOUNT_FS_FALLBACK), attrs = U(op, F_MOUNT_FS_ATTRS);
 	uint64_t what = U(op, F_MOUNT_FS_FROM_DEST), descriptor = U(op, F_MOUNT_FS_DESCRIPTOR);
+	struct place at;
 	char mode[16] = "", number[16] = "", *room[FEW], **data = few_strings(&op->f[F_MOUNT_FS_DATA], NULL, room);
 
 	if (what & DEST_MODE)
 		mode_of(r, root, path, mode, sizeof mode);
 	if (descriptor != NO_SLOT)
 		snprintf(number, sizeof number, "%d", slot_fd(r, descriptor));
-	at = destination(r, root, path, 1, U(op, F_MOUNT_FS_STRICT) != 0, U(op, F_MOUNT_FS_IN_PROC) != 0);
+	if (what & DEST_CONTENT)
+		forget_all(r); /* it is copied from the place itself, which is not open in a directory of the plan's */
+	at = destination(r, U(op, F_MOUNT_FS_ROOT), path, 1, U(op, F_MOUNT_FS_STRICT) != 0,
+			 U(op, F_MOUNT_FS_IN_PROC) != 0);
 	fs = open_filesystem(r, S(op, F_MOUNT_FS_FSTYPE), S(op, F_MOUNT_FS_SOURCE), data, path, fallback != NO_SLOT);
 	if (data != room)
 		free(data);
@@ -203,7 +230,8 @@ void op_mount_fs(struct run *r, const struct op *op)
 		mount = make_filesystem(r, fs, what & DEST_CONTENT ? attrs & ~(uint64_t)MOUNT_ATTR_RDONLY : attrs,
 					path, fallback != NO_SLOT);
 	}
-	if (mount < 0) {
+	made = mount >= 0;
+	if (!made) {
 		note(r, "fsopen", path);
 		mount = tree_of(r, fallback, path);
 		if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE,
@@ -213,10 +241,8 @@ void op_mount_fs(struct run *r, const struct op *op)
 		remember(r, mount);
 	}
 	if (what & DEST_CONTENT)
-		fill(r, mount, at, path, what, attrs);
-	attach(r, mount, at, path, &op->f[F_MOUNT_FS_PROPAGATION]);
-	if (U(op, F_MOUNT_FS_KEEP) != NO_SLOT)
-		set_slot(r, U(op, F_MOUNT_FS_KEEP), mount);
-	else
+		fill(r, mount, at.fd, path, what, attrs);
+	attach(r, mount, &at, &op->f[F_MOUNT_FS_PROPAGATION]);
+	if (!is_kept(r, op, &at, mount, made))
 		give_back(r, fallback, mount);
 }

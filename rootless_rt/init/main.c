@@ -40,7 +40,7 @@ void set_slot(struct run *r, uint64_t slot, int fd)
 		errno = EBADF;
 		fail(r, "slot", "");
 	}
-	r->slots[slot].fd = fd + 1;
+	r->slots[slot] = (struct slot){fd + 1, UNKNOWN};
 	if (slot >= r->slots_end)
 		r->slots_end = (uint32_t)slot + 1;
 }
@@ -143,8 +143,33 @@ static void op_wait_start(struct run *r, const struct op *op)
 	set_slot(r, listener, -1);
 }
 
+/* Those that mount nothing but through attach(), and let nobody else mount. */
+static int keeps_places(unsigned code)
+{
+	switch (code) {
+	case OP_TRACE:
+	case OP_SOURCE:
+	case OP_MOUNT_FS:
+	case OP_NEW_FS:
+	case OP_SET_ATTRS:
+	case OP_MOUNT_BIND:
+	case OP_REMOUNT:
+	case OP_DEVICE:
+	case OP_SYMLINK:
+	case OP_MASK:
+	case OP_MASK_TMPFS:
+	case OP_READONLY:
+	case OP_LABEL_MQUEUE:
+	case OP_CONSOLE:
+		return 1;
+	}
+	return 0;
+}
+
 static void perform(struct run *r, const struct op *op)
 {
+	if (r->own_count && !keeps_places(op->code))
+		forget_all(r);
 	switch (op->code) {
 	case OP_DUMPABLE:
 		if (prctl(PR_SET_DUMPABLE, (unsigned long)U(op, F_DUMPABLE_ON), 0, 0, 0))

@@ -82,6 +82,7 @@ void op_root(struct run *r, const struct op *op)
 	if (U(op, F_ROOT_PRIVATE_PARENT))
 		make_private(r, path);
 	set_slot(r, U(op, F_ROOT_SLOT), bind_over(r, path));
+	r->slots[U(op, F_ROOT_SLOT)].tree = ROOTFS;
 }
 
 void op_propagation(struct run *r, const struct op *op)
@@ -100,57 +101,14 @@ void op_root_propagation(struct run *r, const struct op *op)
 	r->apart = r->apart && !(flag & MS_SHARED);
 }
 
-/*
- * A link in the image can lead a mount into /proc, where a file of the attacker's would stand in
- * for a file of the kernel's (CVE-2019-16884, CVE-2025-52881): only destinations that the plan
- * knows to be in /proc may end on procfs.
- */
-static int checked(struct run *r, int fd, const char *path, int directory, int in_proc)
-{
-	struct statfs fs;
-	struct stat st;
-
-	if (fd < 0)
-		fail(r, "destination", path);
-	if (!in_proc && (fstatfs(fd, &fs) || fs.f_type == PROC_SUPER_MAGIC)) {
-		errno = EPERM;
-		fail(r, "inside-proc", path);
-	}
-	/* The kernel would say EINVAL, which says nothing. */
-	if (fstat(fd, &st) || !directory != !S_ISDIR(st.st_mode)) {
-		errno = directory ? ENOTDIR : EISDIR;
-		fail(r, "destination", path);
-	}
-	return fd;
-}
-
-int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc)
-{
-	return checked(r, make_in_root(root, path, directory, strict ? RESOLVE_NO_SYMLINKS : 0), path, directory,
-		       in_proc);
-}
-
-/* The same, but a symlink as the last part is the place itself. */
-static int symlink_destination(struct run *r, int root, const char *path, int directory, int in_proc)
-{
-	return checked(r, make_last_in_root(root, path, directory), path, directory, in_proc);
-}
-
-void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation)
-{
-	if (k_move_mount(mount, at, "", ATTACH))
-		fail(r, "move_mount", path);
-	close(at);
-	propagate(r, mount, path, propagation);
-}
-
 /* The slot's tree: itself the first time, later a copy of where it went. give_back() ends its use. */
 int tree_of(struct run *r, uint64_t slot, const char *path)
 {
 	int fd = slot_fd(r, slot);
 
-	if (!r->slots[slot].attached) {
-		r->slots[slot].attached = 1;
+	if (r->slots[slot].tree != PLACED) {
+		r->slots[slot].tree = PLACED;
+		forget_tree(r, slot);
 		return fd;
 	}
 	fd = k_open_tree(fd, "", CLONE_FD);
@@ -167,38 +125,38 @@ void give_back(struct run *r, uint64_t slot, int fd)
 }
 
 /* A symlink of the host's made anew: with the same target it may be there already. */
-static void copy_symlink(struct run *r, int link, int root, const char *path)
+static void copy_symlink(struct run *r, int link, uint64_t root, const char *path)
 {
 	char target[PATH_MAX], there[PATH_MAX];
-	const char *name;
+	struct place p;
 	struct statfs fs;
 	ssize_t n = readlinkat(link, "", target, sizeof target - 1);
-	int dir = n < 0 ? -1 : parent_in_root(root, path, &name);
 
-	if (dir < 0)
+	if (n < 0)
 		fail(r, "destination", path);
-	if (fstatfs(dir, &fs) || fs.f_type == PROC_SUPER_MAGIC) {
+	p = parent(r, root, path);
+	if (fstatfs(p.fd, &fs) || fs.f_type == PROC_SUPER_MAGIC) {
 		errno = EPERM;
 		fail(r, "inside-proc", path);
 	}
 	target[n] = 0;
-	if (symlinkat(target, dir, name) &&
-	    (errno != EEXIST || readlinkat(dir, name, there, sizeof there) != n || memcmp(target, there, (size_t)n))) {
+	if (symlinkat(target, p.fd, p.name) &&
+	    (errno != EEXIST || readlinkat(p.fd, p.name, there, sizeof there) != n || memcmp(target, there, (size_t)n))) {
 		errno = EEXIST;
 		fail(r, "symlinkat", path);
 	}
-	close(dir);
+	leave(&p);
 }
 
 void op_mount_bind(struct run *r, const struct op *op)
 {
 	const char *path = S(op, F_MOUNT_BIND_DEST);
 	uint64_t device = U(op, F_MOUNT_BIND_DEVICE);
-	uint64_t in_proc = U(op, F_MOUNT_BIND_IN_PROC);
+	uint64_t in_proc = U(op, F_MOUNT_BIND_IN_PROC), root = U(op, F_MOUNT_BIND_ROOT);
 	int mount = tree_of(r, U(op, F_MOUNT_BIND_SLOT), path);
 	struct statfs fs;
+	struct place at;
 	struct stat st;
-	int at;
 
 	if (fstat(mount, &st))
 		fail(r, "fstat", path);
@@ -213,34 +171,31 @@ void op_mount_bind(struct run *r, const struct op *op)
 		fail(r, "not-proc", path);
 	}
 	if (S_ISLNK(st.st_mode) && U(op, F_MOUNT_BIND_LINKS) & COPY_SYMLINK) {
-		copy_symlink(r, mount, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path);
+		copy_symlink(r, mount, root, path);
 		give_back(r, U(op, F_MOUNT_BIND_SLOT), mount);
 		return;
 	}
 	if (U(op, F_MOUNT_BIND_LINKS) & ON_SYMLINK)
-		at = symlink_destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode),
-					 in_proc == IN_PROC);
+		at = symlink_destination(r, root, path, S_ISDIR(st.st_mode), in_proc == IN_PROC);
 	else
-		at = destination(r, slot_fd(r, U(op, F_MOUNT_BIND_ROOT)), path, S_ISDIR(st.st_mode),
+		at = destination(r, root, path, S_ISDIR(st.st_mode),
 				 in_proc == PROC_ITSELF || in_proc == NO_LINKS,
 				 in_proc == IN_PROC || in_proc == PROC_ITSELF);
 	set_attributes(r, mount, path, &op->f[F_MOUNT_BIND_SET]);
-	attach(r, mount, at, path, &op->f[F_MOUNT_BIND_PROPAGATION]);
+	attach(r, mount, &at, &op->f[F_MOUNT_BIND_PROPAGATION]);
 	give_back(r, U(op, F_MOUNT_BIND_SLOT), mount);
 }
 
 void op_device(struct run *r, const struct op *op)
 {
-	const char *path = S(op, F_DEVICE_PATH), *name;
+	const char *path = S(op, F_DEVICE_PATH);
 	mode_t mode = (mode_t)U(op, F_DEVICE_MODE);
-	int dir = parent_in_root(slot_fd(r, U(op, F_DEVICE_ROOT)), path, &name);
+	struct place p = parent(r, U(op, F_DEVICE_ROOT), path);
 	int fd;
 
-	if (dir < 0)
-		fail(r, "destination", path);
-	if (mknodat(dir, name, mode & ~(mode_t)07777, (dev_t)U(op, F_DEVICE_RDEV)) && errno != EEXIST)
+	if (mknodat(p.fd, p.name, mode & ~(mode_t)07777, (dev_t)U(op, F_DEVICE_RDEV)) && errno != EEXIST)
 		fail(r, "mknodat", path);
-	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(p.fd, p.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		fail(r, "open", path);
 	struct stat st;
@@ -255,19 +210,17 @@ void op_device(struct run *r, const struct op *op)
 								(gid_t)U(op, F_DEVICE_GID), AT_EMPTY_PATH))
 		fail(r, "fchmodat", path);
 	close(fd);
-	close(dir);
+	leave(&p);
 }
 
 void op_symlink(struct run *r, const struct op *op)
 {
-	const char *path = S(op, F_SYMLINK_PATH), *name;
-	int dir = parent_in_root(slot_fd(r, U(op, F_SYMLINK_ROOT)), path, &name);
+	const char *path = S(op, F_SYMLINK_PATH);
+	struct place p = parent(r, U(op, F_SYMLINK_ROOT), path);
 
-	if (dir < 0)
-		fail(r, "destination", path);
-	if (symlinkat(S(op, F_SYMLINK_TARGET), dir, name) && errno != EEXIST)
+	if (symlinkat(S(op, F_SYMLINK_TARGET), p.fd, p.name) && errno != EEXIST)
 		fail(r, "symlinkat", path);
-	close(dir);
+	leave(&p);
 }
 
 /* Files are masked by /dev/null, directories by one empty read-only tmpfs that all share. */
@@ -293,15 +246,16 @@ void op_mask(struct run *r, const struct op *op)
 	static const struct field none;
 	const char *path = S(op, F_MASK_PATH);
 	uint64_t tmpfs = U(op, F_MASK_TMPFS);
+	struct place at = existing(r, U(op, F_MASK_ROOT), path);
 	struct stat st;
-	int at = in_root(slot_fd(r, U(op, F_MASK_ROOT)), path, O_PATH, 0), tree;
+	int tree;
 
-	if (at < 0) {
+	if (at.fd < 0) {
 		if (errno == ENOENT || errno == ENOTDIR)
 			return;
 		fail(r, "destination", path);
 	}
-	if (fstat(at, &st))
+	if (fstat(at.fd, &st))
 		fail(r, "fstat", path);
 	if (!S_ISDIR(st.st_mode)) {
 		int null = tree_of(r, U(op, F_MASK_NULL), path);
@@ -310,14 +264,14 @@ void op_mask(struct run *r, const struct op *op)
 			errno = ENODEV;
 			fail(r, "device", path);
 		}
-		attach(r, null, at, path, &none);
+		attach(r, null, &at, &none);
 		give_back(r, U(op, F_MASK_NULL), null);
 		return;
 	}
 	if (!fills_slot(r, tmpfs))
 		set_slot(r, tmpfs, mask_tmpfs(r, "", path));
 	tree = tree_of(r, tmpfs, path);
-	attach(r, tree, at, path, &none);
+	attach(r, tree, &at, &none);
 	give_back(r, tmpfs, tree);
 }
 
@@ -325,19 +279,20 @@ void op_readonly(struct run *r, const struct op *op)
 {
 	static const struct field none;
 	const char *path = S(op, F_READONLY_PATH);
-	int at = in_root(slot_fd(r, U(op, F_READONLY_ROOT)), path, O_PATH, 0), mount;
+	struct place at = existing(r, U(op, F_READONLY_ROOT), path);
+	int mount;
 
-	if (at < 0) {
+	if (at.fd < 0) {
 		if (errno == ENOENT || errno == ENOTDIR)
 			return;
 		fail(r, "destination", path);
 	}
-	mount = k_open_tree(at, "", CLONE_FD | AT_RECURSIVE);
+	mount = k_open_tree(at.fd, "", CLONE_FD | AT_RECURSIVE);
 	if (mount < 0)
 		fail(r, "open_tree", path);
 	if (k_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY, 0, 0))
 		fail(r, "mount_setattr", path);
-	attach(r, mount, at, path, &none);
+	attach(r, mount, &at, &none);
 	close(mount);
 }
 
@@ -352,15 +307,15 @@ void op_cover(struct run *r, const struct op *op)
 {
 	static const struct field none;
 	const char *path = S(op, F_COVER_PATH);
-	int at;
+	struct place at = {.root = NO_SLOT, .path = path, .name = ""};
 
 	if (!umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
 		return;
-	at = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (at < 0)
+	at.fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (at.fd < 0)
 		fail(r, "open", path);
 	int mount = new_filesystem(r, "tmpfs", NULL, MOUNT_ATTR_RDONLY, path);
-	attach(r, mount, at, path, &none);
+	attach(r, mount, &at, &none);
 	close(mount);
 }
 

@@ -134,6 +134,7 @@ void op_overlay(struct run *r, const struct op *op)
 	close(upper);
 	close(work);
 	set_slot(r, U(op, F_OVERLAY_ROOT), mount);
+	r->slots[U(op, F_OVERLAY_ROOT)].tree = ROOTFS;
 }
 
 /* Put a copy of a mount, or of the directory that is open, on a directory of `dir`. */

@@ -129,7 +129,8 @@ int make_in_root(int root, const char *wanted, int directory, uint64_t resolve)
 			*slash = 0;
 		made = create(dir, name, directory || slash);
 		if (made < 0 && errno == EEXIST) {
-			made = follow(dir, path, name, slash ? slash + 1 : "");
+			/* Where no link may lead there, the next look-up refuses it. */
+			made = resolve & RESOLVE_NO_SYMLINKS ? 0 : follow(dir, path, name, slash ? slash + 1 : "");
 			if (made == 1) {
 				slash = NULL;
 				if (!links--) {
@@ -151,7 +152,7 @@ int make_in_root(int root, const char *wanted, int directory, uint64_t resolve)
 }
 
 /* The directory that holds the last part of `path`, made when missing; *last points at that part. */
-int parent_in_root(int root, const char *path, const char **last)
+int parent_in_root(int root, const char *path, const char **last, uint64_t resolve)
 {
 	char parent[PATH_MAX];
 	const char *slash = strrchr(path, '/');
@@ -164,14 +165,14 @@ int parent_in_root(int root, const char *path, const char **last)
 	}
 	memcpy(parent, path, length);
 	parent[length] = 0;
-	return make_in_root(root, parent, 1, 0);
+	return make_in_root(root, parent, 1, resolve);
 }
 
 /* The last part of `path` itself, be it a symlink; a directory or an empty file is made where nothing is. */
-int make_last_in_root(int root, const char *path, int directory)
+int make_last_in_root(int root, const char *path, int directory, uint64_t resolve)
 {
 	const char *name;
-	int dir = parent_in_root(root, path, &name), fd = -1;
+	int dir = parent_in_root(root, path, &name, resolve), fd = -1;
 
 	if (dir < 0)
 		return -1;

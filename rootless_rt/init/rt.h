@@ -16,6 +16,7 @@
 
 #define MAX_SLOTS 4096
 #define MAX_MADE 256
+#define MAX_OWN 4 /* each an open descriptor: plans may need all that there are */
 #define FEW 32 /* strings of a list that need no memory of the heap */
 #define INLINE_PLAN 16384 /* rootless_rt/init/launch.py */
 
@@ -39,9 +40,30 @@ struct plan {
 	int reconfigures; /* an op of it, or one that comes later, changes a filesystem that the plan has made */
 };
 
+/* Of the mounts in a slot: nothing is known; part of no other tree yet; has found its place; the container's root. */
+enum tree { UNKNOWN, LOOSE, PLACED, ROOTFS };
+
 struct slot {
-	int fd;	      /* plus one, or 0: a page that no slot needs stays untouched */
-	int attached; /* its mount has found its place */
+	int fd; /* plus one, or 0: a page that no slot needs stays untouched */
+	enum tree tree;
+};
+
+/* See places.c: a directory that this plan has made, the root of a mount, and where it is. */
+struct own {
+	const char *path; /* in the tree of slot `root` */
+	uint64_t root;
+	int fd;
+	int borrowed; /* it is a slot's */
+};
+
+/* Where something goes: to `fd` itself, or, unless that is "", to a name in it. */
+struct place {
+	uint64_t root; /* a slot, and the path in its tree */
+	const char *path;
+	const char *name;
+	int fd;
+	int own;   /* the descriptor stays open */
+	int plain; /* no link has led there */
 };
 
 /* What one run of a plan carries from op to op; what comes last is large, and mostly never touched. */
@@ -61,6 +83,8 @@ struct run {
 	mode_t umask;	/* of what it executes: the caller's until `ids` sets another */
 	uint32_t slots_end; /* behind the last slot that was ever filled */
 	uint32_t made_count;
+	uint32_t own_count;
+	struct own own[MAX_OWN];
 	char listen_pid[32];
 	char program[288];    /* what is known of it, see program.c */
 	dev_t made[MAX_MADE]; /* of the filesystems that are the container's own */
@@ -94,17 +118,26 @@ void note(struct run *r, const char *call, const char *text);
 /* paths.c: inside the rootfs. All return a descriptor or -1 with errno. */
 int in_root(int root, const char *path, uint64_t flags, uint64_t resolve);
 int make_in_root(int root, const char *path, int directory, uint64_t resolve);
-int parent_in_root(int root, const char *path, const char **last);
-int make_last_in_root(int root, const char *path, int directory);
+int parent_in_root(int root, const char *path, const char **last, uint64_t resolve);
+int make_last_in_root(int root, const char *path, int directory, uint64_t resolve);
 int beneath(int dir, const char *name);
 int open_proc(void);
 int proc_file(int proc, const char *path);
 int write_whole(int fd, const char *value);
 int write_proc(int proc, const char *path, const char *value);
 
-/* mounts.c: where a mount is to go, made when missing; or it fails. */
-int destination(struct run *r, int root, const char *path, int directory, int strict, int in_proc);
-void attach(struct run *r, int mount, int at, const char *path, const struct field *propagation);
+/* places.c: where a mount is to go, made when missing, or it fails; attach() puts it there and lets go of the place. */
+struct place destination(struct run *r, uint64_t root, const char *path, int directory, int strict, int in_proc);
+struct place symlink_destination(struct run *r, uint64_t root, const char *path, int directory, int in_proc);
+struct place existing(struct run *r, uint64_t root, const char *path);
+struct place parent(struct run *r, uint64_t root, const char *path);
+void leave(const struct place *p);
+void attach(struct run *r, int mount, const struct place *p, const struct field *propagation);
+int keep_own(struct run *r, const struct place *p, int mount, int borrowed);
+void forget_tree(struct run *r, uint64_t root);
+void forget_all(struct run *r);
+
+/* mounts.c: the tree that a slot has. */
 int tree_of(struct run *r, uint64_t slot, const char *path);
 void give_back(struct run *r, uint64_t slot, int fd);
 

@@ -54,4 +54,5 @@ void op_source(struct run *r, const struct op *op)
 	if (fd < 0)
 		fail(r, "open_tree", path);
 	set_slot(r, U(op, F_SOURCE_SLOT), fd);
+	r->slots[U(op, F_SOURCE_SLOT)].tree = LOOSE;
 }
