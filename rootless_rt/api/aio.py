@@ -1,8 +1,9 @@
 """Sandboxes and pools for asyncio.
 
-Theory of operation: making a container takes some milliseconds of calls that block, so a few threads do it;
-all that lasts, waiting and reading, is the event loop's, by descriptors. Hundreds may run at a time. Whatever
-is cancelled is killed and put away before the cancellation goes on.
+Theory of operation: where it can have a run, the keeper does (`captured`). Else making a container takes some
+milliseconds of calls that block, so a few threads do it; all that lasts, waiting and reading, is the event
+loop's, by descriptors. Hundreds may run at a time. Whatever is cancelled is killed and put away before the
+cancellation goes on.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from rootless_rt.api.captured import Captured, NotTaken
 from rootless_rt.api.config import Bundle, Environment, Limits
-from rootless_rt.api.errors import Expired
+from rootless_rt.api.errors import Closed, Expired, told
 from rootless_rt.api.exchange import Exchange, Served
+from rootless_rt.api.keeper import Lost
 from rootless_rt.api.pool import Pool
 from rootless_rt.api.process import Process
 from rootless_rt.api.result import Result
@@ -51,11 +54,17 @@ class _Workers:
         self._threads = ThreadPoolExecutor(count, "rootless_rt.aio")
 
     async def call(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.wrap_future(self._threads.submit(work))
+        return await asyncio.wrap_future(self._submit(work))
+
+    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
+        try:
+            return self._threads.submit(work)
+        except RuntimeError:  # they have been shut down
+            raise Closed("the sandbox is closed") from None
 
     async def started(self, start: Callable[[], Process]) -> Process:
         """What `start` gives; if this is cancelled meanwhile, it is closed again."""
-        future = self._threads.submit(start)
+        future = self._submit(start)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -213,6 +222,10 @@ class AsyncProcess:
         await self.close()
 
 
+def _is_pipe(source: Source) -> bool:
+    return type(source) is int and source == PIPE
+
+
 async def _rest(reader: asyncio.StreamReader | None) -> bytes:
     return await reader.read() if reader is not None else b""
 
@@ -252,6 +265,8 @@ class AsyncSandbox:
             cgroup_manager=cgroup_manager,
         )
         self.workers = _Workers(workers)
+        self._captured = Captured()
+        self._under_way = 0
 
     def run(
         self,
@@ -273,7 +288,38 @@ class AsyncSandbox:
             streams = Streams(stdin, stdout, stderr)
             return self.sandbox.started(args, env, cwd, limits, mounts, streams, files=False)
 
-        return self.workers.run(start, timeout, max_output)
+        async def run() -> Result:
+            compiled = self.sandbox.known(limits, mounts)
+            # One alone is the quicker with what was made ahead (`api/ahead.py`).
+            alone = self._under_way == 1
+            if compiled is not None and compiled.needs_nobody and not alone and not _is_pipe(stdin):
+                task = compiled.with_task(args, env, cwd)
+                try:
+                    if await self._can_capture():
+                        number = self.sandbox.number()
+                        return await self._captured.run(
+                            compiled, number, task, stdin, stdout, stderr, timeout, max_output
+                        )
+                except (Lost, NotTaken):
+                    pass
+            return await self.workers.run(start, timeout, max_output)
+
+        return self._counted(run)
+
+    async def _counted(self, run: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        self._under_way += 1
+        try:
+            return await run()
+        finally:
+            self._under_way -= 1
+
+    async def _can_capture(self) -> bool:
+        """Whether the keeper can have a run, and this event loop its answer. Raises RtError."""
+        if self._captured.serves():
+            return True
+        with told():
+            keeper = await self.workers.call(self.sandbox.keeper)
+            return self._captured.serves() or self._captured.attach(keeper)
 
     async def popen(
         self,
@@ -305,6 +351,7 @@ class AsyncSandbox:
 
     async def close(self) -> None:
         """End the runs under way, and let go of what is kept for them."""
+        await self._captured.close()
         await self.workers.call(self.sandbox.close)
         await self.workers.close()
 

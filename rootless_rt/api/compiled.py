@@ -86,6 +86,12 @@ class Compiled:
         self.first = first_of(self.prepared.plan)
         self._named = any(self._own in raw for raw in self._encoded)
         parts = split(self.prepared.plan, _LATE) if self.first is not None and keeps_owner else None
+        # Whether there is nothing to be done for a run while it is made, and nothing to be judged.
+        self.needs_nobody = (
+            self.first is not None
+            and not (self.has_cgroup or self.prepared.plan.fds or options.strict)
+            and not any(op.name in ("sync", "console") for op in self.prepared.plan.ops)
+        )
         self.ahead = b""  # the plan of what comes next, where that does not depend on a run either
         if parts is not None:
             self.ahead = self._joined([*(encode_op(op) for _, op in parts.ahead), *_ENCODED_WAIT], 0)

@@ -13,7 +13,16 @@ import select
 import struct
 import sys
 import threading
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from _socket import (
+    AF_UNIX,
+    SCM_RIGHTS,
+    SHUT_RDWR,
+    SOCK_CLOEXEC,
+    SOCK_SEQPACKET,
+    SOL_SOCKET,
+    socket,
+    socketpair,
+)
 from resource import struct_rusage
 
 from rootless_rt.api.process import Ending
@@ -29,8 +38,8 @@ from rootless_rt.spec.names import NAMESPACES
 
 _REQUEST = (200).to_bytes(4, sys.byteorder)
 _READY = (201).to_bytes(4, sys.byteorder)
-_TOLD = struct.Struct("=17q")  # keeper.c: the wait status, and the fields of getrusage(2)
-_KILLED = "the process that keeps the sandbox has been killed"
+TOLD = struct.Struct("=17q")  # keeper.c: the wait status, and the fields of getrusage(2)
+KILLED = "the process that keeps the sandbox has been killed"
 _MICRO = 1_000_000
 _NEWUSER = NAMESPACES["user"][0]
 
@@ -234,6 +243,19 @@ class Keeper:
                     self._mounts = -1
             return self._mounts is not None and self._mounts >= 0
 
+    def connection(self) -> socket:
+        """A descriptor of one's own of the connection to it. Raises RtError when it is closed."""
+        with self._sending:
+            if self._sock.fileno() < 0:
+                raise Lost(KILLED)
+            return socket(AF_UNIX, SOCK_SEQPACKET, 0, os.dup(self._sock.fileno()))
+
+    def _shut(self) -> None:
+        try:
+            self._sock.shutdown(SHUT_RDWR)
+        except OSError:
+            pass  # its end is closed
+
     def _mountinfo(self) -> int:
         return os.open(f"/proc/{self._pid}/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -250,7 +272,7 @@ class Keeper:
             ours.close()
             os.close(status)
             if isinstance(error, BrokenPipeError | ConnectionResetError):
-                raise Lost(_KILLED) from None
+                raise Lost(KILLED) from None
             raise
         finally:
             theirs.close()
@@ -261,6 +283,9 @@ class Keeper:
         with self._sending:
             if self._sock.fileno() < 0:
                 return
+            if self._made_by == os.getpid():
+                # For a connection that somebody else holds, too; not for the program that this is a copy of.
+                self._shut()
             self._sock.close()
             if self._next is not None:
                 self._next.close()
@@ -282,8 +307,11 @@ class Keeper:
 
 def ending(status: int) -> Ending | None:
     """How the process ended whose status descriptor can be read; None when the keeper has gone."""
-    data = os.read(status, _TOLD.size)
-    if len(data) != _TOLD.size:
-        return None
-    code, user, system, *rest = _TOLD.unpack(data)
+    data = os.read(status, TOLD.size)
+    return as_ending(data) if len(data) == TOLD.size else None
+
+
+def as_ending(data: bytes) -> Ending:
+    """What the keeper tells of an end, as `Ending`."""
+    code, user, system, *rest = TOLD.unpack(data)
     return Ending(code, struct_rusage((user / _MICRO, system / _MICRO, *rest)))

@@ -167,12 +167,7 @@ class Run:
         self._sock = None
 
     def _note(self, message: launch.Message) -> None:
-        degradation = self._plan.tolerated.get(message.op)
-        if degradation is None:
-            return
-        if self._compiled.options.strict and not degradation.always:
-            raise RtError(f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}")
-        self.degradations.append(degradation)
+        self.degradations += degraded(self._plan, message, strict=self._compiled.options.strict)
 
     def _map(self) -> None:
         confine.enter(self._prepared, self._compiled.options, self.pid)
@@ -202,9 +197,7 @@ class Run:
             if told is None:
                 self.kill(9)
                 processes.wait_end(self._pidfd, _END_SECONDS)
-                raise RtError(
-                    "nobody can tell how the process ended: the one that keeps the sandbox has been killed"
-                )
+                raise vanished()
             if self._cgroup is not None:
                 measure(self._cgroup, told)
             if self._counted is not None and self._compiled.first is not None:
@@ -224,3 +217,18 @@ class Run:
         if self._counted is not None:
             self._counted.count(-1)
             self._counted = None
+
+
+def degraded(plan: Plan, message: launch.Message, *, strict: bool) -> list[Degradation]:
+    """What a note of rt-init's says is degraded. Raises RtError where that is `strict`ly refused."""
+    degradation = plan.tolerated.get(message.op)
+    if degradation is None:
+        return []
+    if strict and not degradation.always:
+        raise RtError(f"{degradation.field}: {degradation.asked} is not possible: {degradation.why}")
+    return [degradation]
+
+
+def vanished() -> RtError:
+    """The keeper ended before the run did."""
+    return RtError("nobody can tell how the process ended: the one that keeps the sandbox has been killed")

@@ -11,7 +11,7 @@ import select
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from resource import struct_rusage
 from types import TracebackType
@@ -185,18 +185,9 @@ class Process:
                 self._failed = True
                 ending = self._life.end()
                 self._failed = False
-                self._result = Result(
-                    self.args,
-                    os.waitstatus_to_exitcode(ending.status),
-                    stdout,
-                    stderr,
-                    duration=time.monotonic() - self._begun,
-                    rusage=ending.rusage,
-                    peak_memory=ending.peak_memory,
-                    oom_killed=ending.oom_killed,
-                    timed_out=self._killed_for == "time",
-                    output_exceeded=self._killed_for == "output",
-                    degradations=tuple(self._life.degradations),
+                notes = self._life.degradations
+                self._result = result_of(
+                    self.args, ending, self._begun, self._killed_for, notes, stdout, stderr
                 )
             return self._result
 
@@ -208,6 +199,31 @@ class Process:
     def __repr__(self) -> str:
         how = "running" if self._result is None else self._result.why()
         return f"<Process {self.args[0]!r}, pid {self.pid}: {how}>"
+
+
+def result_of(
+    args: Sequence[str],
+    ending: Ending,
+    begun: float,
+    killed_for: str,
+    degradations: Sequence[Degradation],
+    stdout: bytes,
+    stderr: bytes,
+) -> Result:
+    """The result of a process that has just ended; `killed_for` is "time", "output" or ""."""
+    return Result(
+        tuple(args),
+        os.waitstatus_to_exitcode(ending.status),
+        stdout,
+        stderr,
+        duration=time.monotonic() - begun,
+        rusage=ending.rusage,
+        peak_memory=ending.peak_memory,
+        oom_killed=ending.oom_killed,
+        timed_out=killed_for == "time",
+        output_exceeded=killed_for == "output",
+        degradations=tuple(degradations),
+    )
 
 
 def _ready(fd: int, timeout: float | None) -> bool:

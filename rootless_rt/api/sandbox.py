@@ -132,34 +132,41 @@ class Sandbox:
             streams.close()
             raise
 
-    def _variant(self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]]) -> Compiled:
-        """Compiled with other limits and more mounts; the last few are kept."""
+    def known(self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]]) -> Compiled | None:
+        """What is compiled already for these limits and mounts."""
         if limits is None and not mounts:
             return self.compiled
-        key = repr((limits, mounts))
-        found = self._variants.get(key)
+        return self._variants.get(repr((limits, mounts)))
+
+    def number(self) -> int:
+        """Of the next run."""
+        return next(self._numbers)
+
+    def _variant(self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]]) -> Compiled:
+        """Compiled with other limits and more mounts; the last few are kept."""
+        found = self.known(limits, mounts)
         if found is None:
             found = self.compiled.changed(limits, mounts)
             with self._keeping:
                 while len(self._variants) >= _VARIANTS:
                     del self._variants[next(iter(self._variants))]
-                self._variants[key] = found
+                self._variants[repr((limits, mounts))] = found
         return found
 
     def made(self, compiled: Compiled, begin: Callable[[Run, Keeper], None]) -> Run:
         """A new run that `begin` has begun, by a keeper that lives. For `Pool`; raises RtError."""
-        keeper = self._kept()
-        run = Run(compiled, next(self._numbers))
+        keeper = self.keeper()
+        run = Run(compiled, self.number())
         try:
             begin(run, keeper)
         except Lost:
             keeper.close()
-            run = Run(compiled, next(self._numbers))
-            begin(run, self._kept())
+            run = Run(compiled, self.number())
+            begin(run, self.keeper())
         return run
 
-    def _kept(self) -> Keeper:
-        """The keeper, started when it is needed first, or again after somebody has killed it."""
+    def keeper(self) -> Keeper:
+        """The keeper, started for the first run, or again after somebody has killed it. Raises RtError."""
         with self._keeping:
             if self._closed:
                 raise Closed("the sandbox is closed")

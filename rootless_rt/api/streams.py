@@ -30,9 +30,11 @@ class Streams:
 
     `stdin` is bytes, PIPE, DEVNULL, a descriptor, a file, or None for the caller's own; `stdout` and `stderr`
     the same but bytes, and `stderr` may be STDOUT. Raises ValueError and TypeError for anything else.
+    Where somebody else has `taken` the output, nothing (-1) is given for its pipes, nor for DEVNULL as stdin.
     """
 
-    def __init__(self, stdin: Source, stdout: Target, stderr: Target) -> None:
+    def __init__(self, stdin: Source, stdout: Target, stderr: Target, *, taken: bool = False) -> None:
+        self._taken = taken
         self.given: list[int] = []
         self.ours = [-1, -1, -1]
         self._opened: list[int] = []
@@ -45,6 +47,8 @@ class Streams:
             raise
 
     def _from(self, stdin: Source) -> int:
+        if self._taken and _is(stdin, DEVNULL):
+            return -1
         if isinstance(stdin, bytes | bytearray | memoryview):
             return self._memory(bytes(stdin))
         if _is(stdin, PIPE):
@@ -54,6 +58,8 @@ class Streams:
         return self._named(stdin, 0)
 
     def _to(self, target: Target, which: int) -> int:
+        if self._taken and _is(target, PIPE):
+            return -1
         if _is(target, PIPE):
             self.ours[which], given = os.pipe2(os.O_CLOEXEC)
             self._opened.append(given)

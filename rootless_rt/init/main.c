@@ -286,7 +286,17 @@ void clear_run(struct run *r, int sock)
 	r->keeper = r->proc = r->mounts = -1;
 }
 
-/* Take a plan from the runtime: its ops come behind those that have been performed. */
+/* The ops of a plan come behind those that have been performed. */
+void adopt_plan(struct run *r, const unsigned char *bytes, size_t size)
+{
+	if (plan_open(&r->plan, bytes, size)) {
+		errno = EBADMSG;
+		fail(r, "plan", "the plan is malformed");
+	}
+	r->end = r->index + r->plan.count;
+}
+
+/* Take a plan from the runtime. */
 void take_plan(struct run *r, uint64_t first)
 {
 	struct received p;
@@ -302,11 +312,7 @@ void take_plan(struct run *r, uint64_t first)
 		p.size = (size_t)st.st_size;
 		close(p.fd);
 	}
-	if (plan_open(&r->plan, p.bytes, p.size)) {
-		errno = EBADMSG;
-		fail(r, "plan", "the plan is malformed");
-	}
-	r->end = r->index + r->plan.count;
+	adopt_plan(r, p.bytes, p.size);
 }
 
 int main(void)

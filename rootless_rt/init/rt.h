@@ -230,6 +230,7 @@ void tell_keeper(struct run *r, pid_t pid);
 
 void clear_run(struct run *r, int sock);
 void take_plan(struct run *r, uint64_t first);
+void adopt_plan(struct run *r, const unsigned char *bytes, size_t size);
 void await_runtime(struct run *r);
 
 void reset_signals(void);

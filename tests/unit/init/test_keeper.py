@@ -152,6 +152,58 @@ def test_what_is_no_request_changes_nothing(keeper: Keeper, data: bytes, count: 
     assert len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
 
 
+WANTED = struct.Struct("=IIIIQ")  # requests.c
+ANSWER = struct.Struct("=6I17q")  # captures.c
+FIRST = encode([Op("clone", 0, NO_SLOT)])
+
+
+def answer(keeper: Keeper) -> tuple[int, list[int], bytes]:
+    """Of the next run that is told of: its flags, how it ended, and what it said."""
+    poll = select.poll()
+    poll.register(keeper._sock, select.POLLIN)
+    while True:
+        assert poll.poll(20_000)
+        data, fds, _, _ = socket.recv_fds(keeper._sock, 65536, 1)
+        for fd in fds:
+            os.close(fd)
+        if len(data) >= ANSWER.size:
+            _, _, flags, *rest = ANSWER.unpack_from(data)
+            return flags, rest[3:], data[ANSWER.size :]
+
+
+def test_a_captured_run_is_answered_once(keeper: Keeper) -> None:
+    plan = encode(program("sh", "-c", "echo out; echo err >&2; exit 7"))
+    for number in range(3):
+        head = WANTED.pack(202, number, 0, len(FIRST), 100)
+        keeper._sock.send(head + FIRST + plan)
+        flags, told, said = answer(keeper)
+        assert (flags, told[0], said) == (0, 7 << 8, b"out\nerr\n")
+    assert has_no_child(keeper._pid) and len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    flags=st.integers(0, 20),
+    first=st.sampled_from([0, 1, len(FIRST), len(FIRST) - 1, 1 << 31, (1 << 32) - 1]),
+    cut=st.integers(0, 40),
+    garbage=st.binary(max_size=12),
+    count=st.integers(0, 6),
+    most=st.sampled_from([0, 3, (1 << 64) - 1]),
+)
+def test_whatever_is_asked_to_be_captured_is_answered(
+    keeper: Keeper, flags: int, first: int, cut: int, garbage: bytes, count: int, most: int
+) -> None:
+    """Or was too short to say for whom. Nothing is left of it, and the keeper goes on."""
+    whole = FIRST + encode(program("true"))
+    data = WANTED.pack(202, 7, flags, first, most) + whole[: len(whole) - cut] + garbage
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    socket.send_fds(keeper._sock, [data], [null] * count)
+    os.close(null)
+    answer(keeper)
+    assert told(keeper, child("true")) == 0
+    assert has_no_child(keeper._pid) and len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
+
+
 def begun_by(keeper: Keeper, first: bytes, plan: Plan | None = None) -> Begun:
     """A process that the keeper has made, with its number. Raises RtError."""
     begun = keeper.begin(first)

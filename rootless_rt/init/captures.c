@@ -1,0 +1,309 @@
+/*
+ * Runs whose output the keeper takes: the program asks once, and is answered once, with all that was said. So a
+ * run costs it no descriptor and no thread of its own. It gets a pidfd at once: to kill needs nobody's help.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "keeper.h"
+
+#define CHUNK 65536
+#define EVENTS 64
+#define INLINE_RESULT 16384 /* bytes that go into a packet; more are sent as a file. rootless_rt/api/captured.py */
+#define WHICH 3		    /* bits of a pointer that hold which of the three */
+
+enum { OUT, ERR, REPORTS };
+enum { MSG_BORN = 1, MSG_RESULT = 2 };
+/* Flags of a result: more was said than there may be, it could not be kept, there was no process. */
+enum { LONG_OUT = 1, LONG_ERR = 2, NO_MEMORY = 4, NOT_MADE = 8 };
+
+struct bytes {
+	char *at;
+	size_t size, room;
+};
+
+struct capture {
+	uint32_t id, flags;
+	uint64_t most; /* bytes of each */
+	pid_t pid;
+	int pidfd; /* until the program has it; else -1 */
+	int ended;
+	int fds[3]; /* -1 once nothing more can come */
+	struct bytes said[3];
+	int64_t told[TOLD];
+};
+
+struct born {
+	uint32_t type, id;
+	int32_t pid;
+};
+
+struct result {
+	uint32_t type, id, flags, sizes[3];
+	int64_t told[TOLD];
+};
+
+static int watch = -1, blocked;
+
+int captures_fd(void)
+{
+	return watch;
+}
+
+int captures_blocked(int now)
+{
+	int was = blocked;
+
+	if (now)
+		blocked = 0;
+	return was;
+}
+
+static void close_all(const int *fds, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+struct capture *capture_open(uint32_t id, uint64_t most, int takes_out, int takes_err, int theirs[3])
+{
+	int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, problem;
+	struct capture *c = calloc(1, sizeof *c);
+
+	if (watch < 0)
+		watch = epoll_create1(EPOLL_CLOEXEC);
+	if (!c || watch < 0 || (takes_out && pipe2(ends[OUT], O_CLOEXEC)) ||
+	    (takes_err && pipe2(ends[ERR], O_CLOEXEC)) ||
+	    /* Whoever the process is, it may open /dev/stdout again. */
+	    (takes_out && fchmod(ends[OUT][1], 0666)) || (takes_err && fchmod(ends[ERR][1], 0666)) ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends[REPORTS])) {
+		problem = errno;
+		close_all(ends[0], 6);
+		free(c);
+		errno = problem;
+		return NULL;
+	}
+	*c = (struct capture){.id = id, .most = most, .pidfd = -1};
+	for (int i = 0; i < 3; i++) {
+		c->fds[i] = ends[i][0];
+		theirs[i] = ends[i][1];
+	}
+	return c;
+}
+
+int capture_reports(const struct capture *c)
+{
+	return c->fds[REPORTS];
+}
+
+static void stop_taking(struct capture *c, int which)
+{
+	/* By name: a copy in a process that is being made would keep it watched beyond its close. */
+	epoll_ctl(watch, EPOLL_CTL_DEL, c->fds[which], NULL);
+	close(c->fds[which]);
+	c->fds[which] = -1;
+}
+
+/* What cannot be kept whole is not kept at all, and nor is the run. */
+static void give_up(struct capture *c, uint32_t flag)
+{
+	c->flags |= flag;
+	if (!c->ended && c->pid)
+		kill(c->pid, SIGKILL);
+}
+
+void capture_begin(struct capture *c, pid_t pid, int pidfd)
+{
+	c->pid = pid;
+	c->pidfd = pidfd;
+	for (int i = 0; i < 3; i++) {
+		struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uintptr_t)c | (unsigned)i};
+
+		if (c->fds[i] >= 0 && epoll_ctl(watch, EPOLL_CTL_ADD, c->fds[i], &e))
+			give_up(c, NO_MEMORY);
+	}
+}
+
+static void append(struct capture *c, int which, const void *data, size_t size)
+{
+	struct bytes *b = &c->said[which];
+	size_t room = b->room ? b->room : 512;
+
+	while (room - b->size < size)
+		room *= 2;
+	if (room != b->room) {
+		char *at = realloc(b->at, room);
+		if (!at) {
+			give_up(c, NO_MEMORY);
+			return;
+		}
+		b->at = at;
+		b->room = room;
+	}
+	memcpy(b->at + b->size, data, size);
+	b->size += size;
+}
+
+static void take(struct capture *c, int which)
+{
+	static char data[CHUNK];
+	ssize_t n = read(c->fds[which], data, sizeof data);
+	uint32_t size = (uint32_t)n;
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n <= 0) {
+		stop_taking(c, which);
+		return;
+	}
+	if (which == REPORTS) {
+		append(c, which, &size, sizeof size);
+	} else if ((uint64_t)size > c->most - c->said[which].size) {
+		size = (uint32_t)(c->most - c->said[which].size);
+		give_up(c, which == OUT ? LONG_OUT : LONG_ERR);
+		stop_taking(c, which);
+	}
+	append(c, which, data, size);
+}
+
+void captures_serve(void)
+{
+	struct epoll_event ready[EVENTS];
+	int count = epoll_wait(watch, ready, EVENTS, 0);
+
+	for (int i = 0; i < count; i++) {
+		struct capture *c = (struct capture *)(uintptr_t)(ready[i].data.u64 & ~(uint64_t)WHICH);
+		int which = (int)(ready[i].data.u64 & WHICH);
+
+		if (c->fds[which] < 0)
+			continue;
+		if (ready[i].events & EPOLLIN)
+			take(c, which);
+		else
+			stop_taking(c, which);
+	}
+}
+
+/* Nobody of it is left; should somebody else have its pipe, that is not waited for. */
+void capture_end(struct capture *c, const int64_t told[TOLD])
+{
+	int left;
+
+	c->ended = 1;
+	memcpy(c->told, told, sizeof c->told);
+	for (int i = 0; i < 3; i++) {
+		while (c->fds[i] >= 0 && !ioctl(c->fds[i], FIONREAD, &left) && left > 0)
+			take(c, i);
+		if (c->fds[i] >= 0)
+			stop_taking(c, i);
+	}
+}
+
+/* 0, or -1 when the program has first to take something. When it has gone, all has been told. */
+static int send_whole(struct run *r, const struct msghdr *msg)
+{
+	if (sendmsg(r->sock, msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EPIPE || errno == ECONNRESET)
+		return 0;
+	blocked = 1;
+	return -1;
+}
+
+static int send_with(struct run *r, struct iovec *iov, size_t count, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
+
+	if (fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof control;
+		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	return send_whole(r, &msg);
+}
+
+/* A file in memory of all that was said, or -1. */
+static int as_file(const struct capture *c)
+{
+	int fd = memfd_create("output", MFD_CLOEXEC);
+
+	for (int i = 0; fd >= 0 && i < 3; i++)
+		for (size_t at = 0; at < c->said[i].size;) {
+			ssize_t n = write(fd, c->said[i].at + at, c->said[i].size - at);
+			if (n <= 0) {
+				close(fd);
+				return -1;
+			}
+			at += (size_t)n;
+		}
+	return fd;
+}
+
+static int send_result(struct run *r, struct capture *c)
+{
+	struct result result = {.type = MSG_RESULT, .id = c->id, .flags = c->flags};
+	struct iovec iov[4] = {{&result, sizeof result}};
+	size_t total = 0;
+	int fd = -1, told;
+
+	for (int i = 0; i < 3; i++)
+		total += c->said[i].size;
+	if (total > INLINE_RESULT && (total > UINT32_MAX || (fd = as_file(c)) < 0)) {
+		result.flags |= NO_MEMORY;
+		total = 0;
+	}
+	memcpy(result.told, c->told, sizeof result.told);
+	for (int i = 0; i < 3 && total; i++) {
+		result.sizes[i] = (uint32_t)c->said[i].size;
+		iov[1 + i] = (struct iovec){c->said[i].at, fd < 0 ? c->said[i].size : 0};
+	}
+	told = send_with(r, iov, 4, fd);
+	if (fd >= 0)
+		close(fd);
+	return told;
+}
+
+int capture_tell(struct run *r, struct capture *c)
+{
+	struct born born = {MSG_BORN, c->id, c->pid};
+	struct iovec iov = {&born, sizeof born};
+
+	if (c->pidfd >= 0) {
+		if (send_with(r, &iov, 1, c->pidfd))
+			return 0;
+		close(c->pidfd);
+		c->pidfd = -1;
+	}
+	if (!c->ended || send_result(r, c))
+		return 0;
+	for (int i = 0; i < 3; i++)
+		free(c->said[i].at);
+	free(c);
+	return 1;
+}
+
+void capture_refuse(struct run *r, uint32_t id, int problem)
+{
+	struct result result = {.type = MSG_RESULT, .id = id, .flags = NOT_MADE, .told = {problem}};
+
+	/* The program waits for it: that there is no room now is no reason to be silent. */
+	while (send(r->sock, &result, sizeof result, MSG_NOSIGNAL) < 0 && errno == EINTR)
+		;
+}
