@@ -11,98 +11,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from rootless_rt.api.captured import Captured, NotTaken
 from rootless_rt.api.config import Bundle, Environment, Limits
-from rootless_rt.api.errors import Closed, Expired, told
-from rootless_rt.api.exchange import Exchange, Served
+from rootless_rt.api.errors import Expired, told
 from rootless_rt.api.keeper import Lost
 from rootless_rt.api.pool import Pool
 from rootless_rt.api.process import Process
 from rootless_rt.api.result import Result
 from rootless_rt.api.sandbox import Sandbox
 from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
-
-_T = TypeVar("_T")
-
-
-class _Looped(Exchange):
-    """An exchange that the event loop waits for."""
-
-    def __init__(self, process: Served, most: int | None) -> None:
-        super().__init__(process, None, most)
-        self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-
-    def watch(self, fd: int, call: Callable[[], object], *, writes: bool = False) -> None:
-        (self._loop.add_writer if writes else self._loop.add_reader)(fd, call)
-
-    def unwatch(self, fd: int, *, writes: bool = False) -> None:
-        (self._loop.remove_writer if writes else self._loop.remove_reader)(fd)
-
-    def on_end(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-
-class _Workers:
-    """The threads for what blocks."""
-
-    def __init__(self, count: int) -> None:
-        self._threads = ThreadPoolExecutor(count, "rootless_rt.aio")
-
-    async def call(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.wrap_future(self._submit(work))
-
-    def _submit(self, work: Callable[[], _T]) -> Future[_T]:
-        try:
-            return self._threads.submit(work)
-        except RuntimeError:  # they have been shut down
-            raise Closed("the sandbox is closed") from None
-
-    async def started(self, start: Callable[[], Process]) -> Process:
-        """What `start` gives; if this is cancelled meanwhile, it is closed again."""
-        future = self._submit(start)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(_close)
-            raise
-
-    async def closed(self, process: Process) -> None:
-        """Close a process, whether this is cancelled or not."""
-        await asyncio.shield(self.call(process.close))
-
-    async def run(self, start: Callable[[], Process], timeout: float | None, most: int | None) -> Result:
-        process = await self.started(start)
-        exchange = _Looped(process, most)
-        timer = None
-        try:
-            exchange.begin()
-            if timeout is not None:
-                timer = exchange._loop.call_later(timeout, process.kill_for, "time")
-            await exchange.ended
-        except BaseException:
-            exchange.stop()
-            await self.closed(process)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        said = exchange.finish()
-        if process.ends_at_once:
-            return process.concluded(*said)
-        return await asyncio.shield(self.call(lambda: process.concluded(*said)))
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown)
-
-
-def _close(future: Future[Process]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        future.result().close()
+from rootless_rt.api.workers import Workers
 
 
 class AsyncProcess:
@@ -113,7 +33,7 @@ class AsyncProcess:
     stdin   an asyncio.StreamWriter, stdout and stderr asyncio.StreamReaders, where PIPE was asked for
     """
 
-    def __init__(self, process: Process, workers: _Workers) -> None:
+    def __init__(self, process: Process, workers: Workers) -> None:
         self.args = process.args
         self.pid = process.pid
         self.stdin: asyncio.StreamWriter | None = None
@@ -264,7 +184,7 @@ class AsyncSandbox:
             degrade=degrade,
             cgroup_manager=cgroup_manager,
         )
-        self.workers = _Workers(workers)
+        self.workers = Workers(workers)
         self._captured = Captured()
         self._under_way = 0
 

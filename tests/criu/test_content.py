@@ -67,6 +67,7 @@ for turn in range(100000):
 
 def said(data: Path, beyond: int = -1) -> dict[str, Any]:
     """What the program says, once it has come beyond that turn."""
+
     def found() -> dict[str, Any]:
         text = (data / "said").read_text() if (data / "said").exists() else '{"turn": -1}'
         return dict(json.loads(text))

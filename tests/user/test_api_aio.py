@@ -49,9 +49,10 @@ def test_cancelling_kills_and_puts_away(program: Programs, bundle: MakeBundle) -
         + """
 async def main():
     async with AsyncSandbox(bundle) as sandbox:
+        await asyncio.gather(sandbox.run(["true"]), sandbox.run(["true"]))
         for _ in range(2):
             await sandbox.run(["true"])
-        before = fds()  # with what waits for the next run
+        before = fds()  # with what waits for the next run, and what the keeper answers on
         for seconds in (0.001, 0.002, 0.005, 0.3):  # while it is made, and while it runs
             try:
                 async with asyncio.timeout(seconds):
