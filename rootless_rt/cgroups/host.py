@@ -82,7 +82,7 @@ def own_of(data: bytes) -> dict[str, str]:
     own: dict[str, str] = {}
     for line in paths.fsdecode(data).split("\n"):
         parts = line.split(":", 2)
-        if len(parts) == 3:
+        if len(parts) == 3 and "\0" not in line:
             for name in parts[1].split(","):
                 own[name] = parts[2]
     return own
@@ -94,7 +94,7 @@ def _from_mounts(data: bytes, prefix: str, own: dict[str, str]) -> CgroupView:
     unified: str | None = None
     usual = prefix + _ROOT
     for raw in data.split(b"\n"):
-        if b" - cgroup" not in raw:
+        if b" - cgroup" not in raw or b"\0" in raw:
             continue
         left, _, right = paths.fsdecode(raw).partition(" - ")
         fields, kind = left.split(" "), right.split(" ")
@@ -124,4 +124,12 @@ def _unescape(text: str) -> str:
     if "\\" not in text:
         return text
     head, *rest = text.split("\\")
-    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+    return head + "".join([_octal(part) for part in rest])
+
+
+def _octal(part: str) -> str:
+    """What stands behind a backslash; the kernel writes three octal digits, and others are no escape."""
+    number = part[:3]
+    if len(number) != 3 or number.strip("01234567") or not "000" < number < "400":
+        return "\\" + part
+    return chr(int(number, 8)) + part[3:]

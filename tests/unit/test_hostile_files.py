@@ -96,6 +96,17 @@ WORDS = st.sampled_from(
 MOUNTINFO = st.lists(WORDS | st.binary(max_size=6) | st.just(LINE), max_size=30).map(b"".join)
 
 
+@pytest.mark.parametrize(
+    "point", ["/sys/fs/cgroup\\000", "/sys/fs/cgroup\0", "/sys\\9", "/sys\\777", "/sys\\04"]
+)
+def test_odd_mount_points_are_no_names_of_files(tmp_path: Path, point: str) -> None:
+    proc = tmp_path / "proc/self"
+    proc.mkdir(parents=True)
+    (proc / "mountinfo").write_text(f"36 35 98:0 / {point} rw - cgroup2 cgroup2 rw\n")
+    (proc / "cgroup").write_text("0::/a\n")
+    assert "\0" not in (host.view(str(tmp_path)).own_dir() or "")
+
+
 @SLOW
 @given(MOUNTINFO, MOUNTINFO)
 def test_any_mountinfo_and_cgroup_file_is_read_to_an_end(mounts: bytes, own: bytes) -> None:
