@@ -190,7 +190,7 @@ def test_a_keeper_that_was_killed_takes_its_runs_along_and_another_is_started(
             process = sandbox.popen()
             os.kill(sandbox._keeper._pid, signal.SIGKILL)
             try:
-                process.wait(20)
+                process.wait(60)
             except RtError as error:
                 assert "has been killed" in error.message
             else:
@@ -207,7 +207,7 @@ def test_a_sandbox_that_is_closed_ends_its_runs(program: Programs, bundle: MakeB
         """
         with Sandbox(bundle) as sandbox:
             process = sandbox.popen()
-        assert process.wait(20).signal == signal.SIGKILL
+        assert process.wait(60).signal == signal.SIGKILL
         process.close()
         """,
     )

@@ -52,7 +52,7 @@ def test_the_api_sees_what_the_command_makes(program: Programs, bundle: MakeBund
             container.start()
             assert container.exec(["echo", "inside"], cwd="/tmp").check().text == "inside\\n"
             container.kill("KILL")
-            assert container.wait(10) is None  # a child of somebody else
+            assert container.wait(60) is None  # a child of somebody else
             container.delete()
             try:
                 container.start()
@@ -79,7 +79,7 @@ def test_a_container_can_be_led_through_its_life(program: Programs, bundle: Make
                     assert cat.communicate(b"to an exec").stdout == b"to an exec"
                 assert container.exec(["sh", "-c", "echo $A; exit 4"], env={"A": "b"}).exit_code == 4
                 container.kill("TERM")
-                assert container.wait(20) == 7 and container.status == "stopped"
+                assert container.wait(60) == 7 and container.status == "stopped"
             assert runtime.containers() == []
         """,
     )

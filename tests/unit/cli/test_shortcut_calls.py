@@ -38,7 +38,7 @@ class Reader:
         return None if line == "-" else line.split("\t")
 
     def close(self) -> None:
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def test_another_process_of_that_number_is_not(
 def test_a_zombie_has_ended(child: subprocess.Popen[bytes]) -> None:
     known = processes.identity(child.pid)
     child.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while processes.start_time(child.pid)[0] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -41,7 +41,7 @@ class Service:
                 self.requests.append(request)
                 self.fds += fds
                 if answer is None:
-                    self._done.wait(10)
+                    self._done.wait(60)
                     continue
                 try:
                     connection.sendall(answer)

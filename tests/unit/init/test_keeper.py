@@ -53,7 +53,7 @@ def keeper() -> Iterator[Keeper]:
 
 def has_no_child(pid: int) -> bool:
     """It puts starters away a moment after it has told of the process itself."""
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while Path(f"/proc/{pid}/task/{pid}/children").read_text():
         if time.monotonic() > patience:
             return False
@@ -223,7 +223,7 @@ def test_a_process_is_made_before_anybody_says_what_for(keeper: Keeper) -> None:
     assert begun.pid > 0 and os.readlink(f"/proc/{begun.pid}/fd/1") == "/dev/null"
     # Nothing of the keeper's, or of other runs: stdio, the connection, and /proc.
     other = begun_by(keeper, FIRST)
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while sorted(os.listdir(f"/proc/{other.pid}/fd")) != ["0", "1", "2", "3", "4"]:
         assert time.monotonic() < patience, os.listdir(f"/proc/{other.pid}/fd")
         time.sleep(0.01)

@@ -35,7 +35,7 @@ class Run:
 
     def __init__(self, *ops: Op) -> None:
         self.sock, self.pid = launch.start(encode(list(ops)), [])
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
 
     def __enter__(self) -> Run:
         return self

@@ -37,7 +37,7 @@ class Run:
     def __init__(self, plan, fds=()):
         wire = plan if isinstance(plan, bytes) else encode(plan)
         self.sock, self.pid = launch.start(wire, list(fds))
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
 
     def next(self):
         return launch.receive(self.sock)

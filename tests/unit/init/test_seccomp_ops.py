@@ -58,7 +58,7 @@ class Run:
             Op("exec", ["sh", "-c", "exit 7"], []),
         ]
         self.sock, self.pid = launch.start(encode(ops), [])
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
         self.status: int | None = None
 
     def __enter__(self) -> Run:
