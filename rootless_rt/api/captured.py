@@ -21,7 +21,7 @@ from rootless_rt.api.compiled import Compiled, Task
 from rootless_rt.api.errors import told
 from rootless_rt.api.keeper import KILLED, TOLD, Keeper, as_ending
 from rootless_rt.api.launching import degraded, vanished
-from rootless_rt.api.process import Ending, result_of
+from rootless_rt.api.process import result_of
 from rootless_rt.api.result import Result
 from rootless_rt.api.streams import STDOUT, Source, Streams, Target
 from rootless_rt.container import processes
@@ -289,43 +289,42 @@ class Captured:
 
     def _answered(self, data: bytes, fd: int) -> None:
         _, number, flags, *sizes = _RESULT_HEAD.unpack_from(data)
-        at = _RESULT_HEAD.size + TOLD.size
-        content = data[at:] if fd < 0 else _whole(fd)
         run = self._runs.pop(number, None)
         if run is None:
+            if fd >= 0:
+                os.close(fd)
             return
         self._taken(run)
         if self._keeper is not None:
             self._keeper.count(-1)
-        ends = (sizes[0], sizes[0] + sizes[1], sum(sizes))
-        parts = content[: ends[0]], content[ends[0] : ends[1]], content[ends[1] : ends[2]]
         try:
             with told():
-                if len(content) < ends[2] or flags & _NO_MEMORY:
-                    raise RtError("the output could not be kept: out of memory", hint="set max_output")
-                if flags & _NOT_MADE:
-                    problem = int.from_bytes(data[_RESULT_HEAD.size : _RESULT_HEAD.size + 8], sys.byteorder)
-                    raise RtError(
-                        f"the process of a run cannot be made: {os.strerror(problem).lower()}",
-                        hint="too many at a time? ulimit -n and ulimit -u are limits",
-                    )
-                notes = _judged(run, parts[2])
-                ending = as_ending(data[_RESULT_HEAD.size : at])
-        except Exception as error:
+                self._succeed(run, data, flags, sizes, fd)
+        except Exception as error:  # whoever waits for it is told: no memory for the output, for one
             self._fail(run, error)
-            return
-        self._succeed(run, ending, flags, parts[0], parts[1], notes)
         self._send()
 
-    def _succeed(
-        self, run: _Run, ending: Ending, flags: int, stdout: bytes, stderr: bytes, notes: list[Degradation]
-    ) -> None:
-        _let_go(run)
-        if run.ended.done():
-            return
+    def _succeed(self, run: _Run, data: bytes, flags: int, sizes: list[int], fd: int) -> None:
+        """Give the run its result. Raises RtError, MemoryError."""
+        at = _RESULT_HEAD.size + TOLD.size
+        content = data[at:] if fd < 0 else _whole(fd)
+        ends = (sizes[0], sizes[0] + sizes[1], sum(sizes))
+        if len(content) < ends[2] or flags & _NO_MEMORY:
+            raise RtError("the output could not be kept: out of memory", hint="set max_output")
+        if flags & _NOT_MADE:
+            problem = int.from_bytes(data[_RESULT_HEAD.size : _RESULT_HEAD.size + 8], sys.byteorder)
+            raise RtError(
+                f"the process of a run cannot be made: {os.strerror(problem).lower()}",
+                hint="too many at a time? ulimit -n and ulimit -u are limits",
+            )
+        notes = _judged(run, content[ends[1] : ends[2]])
+        ending = as_ending(data[_RESULT_HEAD.size : at])
+        stdout, stderr = content[: ends[0]], content[ends[0] : ends[1]]
         reason = run.killed_for or ("output" if flags & _LONG else "")
         result = result_of(run.task.args, ending, run.begun, reason, notes, stdout, stderr)
-        run.ended.set_result(result)
+        _let_go(run)
+        if not run.ended.done():
+            run.ended.set_result(result)
 
     def _fail(self, run: _Run, error: Exception) -> None:
         _let_go(run)

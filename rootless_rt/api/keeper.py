@@ -248,7 +248,9 @@ class Keeper:
         with self._sending:
             if self._sock.fileno() < 0:
                 raise Lost(KILLED)
-            return socket(AF_UNIX, SOCK_SEQPACKET, 0, os.dup(self._sock.fileno()))
+            made = socket(AF_UNIX, SOCK_SEQPACKET, 0, os.dup(self._sock.fileno()))
+            made.settimeout(None)  # whatever the program has as the default: nothing here may wait
+            return made
 
     def _shut(self) -> None:
         try:

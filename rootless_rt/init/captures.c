@@ -87,6 +87,9 @@ struct capture *capture_open(uint32_t id, uint64_t most, int takes_out, int take
 	    (takes_err && pipe2(ends[ERR], O_CLOEXEC)) ||
 	    /* Whoever the process is, it may open /dev/stdout again. */
 	    (takes_out && fchmod(ends[OUT][1], 0666)) || (takes_err && fchmod(ends[ERR][1], 0666)) ||
+	    /* It may also read from there what we are just about to: that must not make us wait. */
+	    (takes_out && fcntl(ends[OUT][0], F_SETFL, O_NONBLOCK)) ||
+	    (takes_err && fcntl(ends[ERR][0], F_SETFL, O_NONBLOCK)) ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends[REPORTS])) {
 		problem = errno;
 		close_all(ends[0], 6);
@@ -155,17 +158,18 @@ static void append(struct capture *c, int which, const void *data, size_t size)
 	b->size += size;
 }
 
-static void take(struct capture *c, int which)
+/* Returns how many bytes there were. */
+static size_t take(struct capture *c, int which)
 {
 	static char data[CHUNK];
 	ssize_t n = read(c->fds[which], data, sizeof data);
 	uint32_t size = (uint32_t)n;
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return;
+		return 0;
 	if (n <= 0) {
 		stop_taking(c, which);
-		return;
+		return 0;
 	}
 	if (which == REPORTS) {
 		append(c, which, &size, sizeof size);
@@ -175,6 +179,7 @@ static void take(struct capture *c, int which)
 		stop_taking(c, which);
 	}
 	append(c, which, data, size);
+	return (size_t)n;
 }
 
 void captures_serve(void)
@@ -203,8 +208,13 @@ void capture_end(struct capture *c, const int64_t told[TOLD])
 	c->ended = 1;
 	memcpy(c->told, told, sizeof c->told);
 	for (int i = 0; i < 3; i++) {
-		while (c->fds[i] >= 0 && !ioctl(c->fds[i], FIONREAD, &left) && left > 0)
-			take(c, i);
+		/* What is there now, and no more: somebody else may write for ever. */
+		if (c->fds[i] < 0 || ioctl(c->fds[i], FIONREAD, &left))
+			left = 0;
+		while (left > 0 && c->fds[i] >= 0) {
+			size_t taken = take(c, i);
+			left = taken ? left - (int)taken : 0;
+		}
 		if (c->fds[i] >= 0)
 			stop_taking(c, i);
 	}

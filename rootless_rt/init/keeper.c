@@ -207,9 +207,10 @@ static _Noreturn void end_all(struct run *r, const struct op *op, int inner)
 		kill_children(r);
 		pid = wait4(-1, &status, 0, &usage);
 		for (int i = 0; pid > 0 && i < places; i++) {
-			if (runs[i].status >= 0 && runs[i].pid == pid) {
-				tell_end(&runs[i], status, &usage);
-				runs[i].pid = 0;
+			if (is_used(&runs[i]) && runs[i].pid == pid) {
+				if (!runs[i].capture) /* nobody is left to be told of the others */
+					tell_end(&runs[i], status, &usage);
+				runs[i].pid = 0; /* the number may be somebody else's now */
 			} else if (runs[i].starter == pid)
 				runs[i].starter = 0;
 		}

@@ -188,6 +188,56 @@ def test_a_program_that_does_not_listen_gets_everything_later(program: Programs,
     )
 
 
+def test_a_default_timeout_of_sockets_is_not_for_those_of_the_sandbox(
+    program: Programs, bundle: MakeBundle
+) -> None:
+    program(
+        bundle("true").path,
+        _main(
+            """
+    import socket
+    async with AsyncSandbox(bundle) as sandbox:
+        counted = Counted(sandbox)
+        (await sandbox.run()).check()
+        await sandbox._captured.close()
+        socket.setdefaulttimeout(0.5)
+        task = asyncio.create_task(sandbox.run(["sleep", "1"]))
+        assert (await task).ok and counted.count == 2
+        keeper = sandbox.sandbox._keeper
+        assert keeper.lives and keeper._sock.getblocking() and os.get_blocking(keeper._sock.fileno())
+"""
+        ),
+    )
+
+
+def test_output_that_the_program_has_no_memory_for_is_an_error_of_that_run(
+    program: Programs, bundle: MakeBundle
+) -> None:
+    program(
+        bundle("true").path,
+        _main(
+            """
+    import resource
+    async with AsyncSandbox(bundle) as sandbox:
+        (await sandbox.run()).check()
+        sandbox._under_way = 1
+        (await sandbox.run()).check()
+        much = ["head", "-c", "200000000", "/dev/zero"]
+        used = int(read("/proc/self/statm").split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, hard))
+        for error in await asyncio.wait_for(
+            asyncio.gather(sandbox.run(much), sandbox.run(), return_exceptions=True), 60
+        ):
+            assert isinstance(error, MemoryError) or error.ok, error
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        assert len((await sandbox.run(much)).stdout) == 200_000_000
+"""
+        ),
+        timeout=120,
+    )
+
+
 def test_whatever_is_cancelled_is_killed_first(program: Programs, bundle: MakeBundle) -> None:
     program(
         bundle("sleep 1000").path,

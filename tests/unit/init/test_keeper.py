@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import socket
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -179,6 +181,44 @@ def test_a_captured_run_is_answered_once(keeper: Keeper) -> None:
         flags, told, said = answer(keeper)
         assert (flags, told[0], said) == (0, 7 << 8, b"out\nerr\n")
     assert has_no_child(keeper._pid) and len(os.listdir(f"/proc/{keeper._pid}/fd")) < 16
+
+
+def captured(keeper: Keeper, most: int, *words: str) -> tuple[int, list[int], bytes]:
+    """The answer to a run of a program."""
+    keeper._sock.send(WANTED.pack(202, 1, 0, len(FIRST), most) + FIRST + encode(program(*words)))
+    return answer(keeper)
+
+
+def test_a_program_that_reads_its_own_output_does_not_make_the_keeper_wait(keeper: Keeper) -> None:
+    script = """if True:
+        import os
+        back = os.open("/proc/self/fd/1", os.O_RDONLY | os.O_NONBLOCK)
+        for _ in range(3):
+            os.fork()
+        for _ in range(5000):
+            os.write(1, b"x")
+            try:
+                os.read(back, 1)
+            except BlockingIOError:
+                pass
+    """
+    # Meanwhile it has much to take from others: there is a while between its being told and its reading.
+    for _ in range(4):
+        busy = encode(program("head", "-c", "20000000", "/dev/zero"))
+        keeper._sock.send(WANTED.pack(202, 1, 0, len(FIRST), 1 << 30) + FIRST + busy)
+    captured(keeper, 1 << 30, sys.executable, "-c", script)
+    for _ in range(4):
+        answer(keeper)
+    assert told(keeper, child("true")) == 0
+
+
+def test_who_writes_for_ever_after_the_end_of_a_run_is_not_heard_for_ever(keeper: Keeper) -> None:
+    """Somebody outside of its namespaces may have been handed its pipe."""
+    resource.prlimit(keeper._pid, resource.RLIMIT_AS, (1 << 28, 1 << 28))
+    script = "(setsid yes & setsid yes & setsid yes &); sleep 0.05"
+    _, told_, _ = captured(keeper, (1 << 64) - 1, "sh", "-c", script)
+    assert told_[0] == 0
+    assert told(keeper, child("true")) == 0
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
