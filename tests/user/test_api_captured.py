@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 from conftest import MakeBundle
 from lab.programs import Programs, end_and_leave_nothing, running
+from lab.waiting import until
 
 # `both` gives the result of a run as the keeper has it, and as a thread of the program has it.
 HEAD = """
@@ -395,10 +395,7 @@ def test_they_do_not_outlive_the_program(program: Programs, bundle: MakeBundle) 
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-    deadline = time.monotonic() + 30
-    while running(program.user.uid).count("sleep 98764") != 5:
-        assert time.monotonic() < deadline, running(program.user.uid)
-        time.sleep(0.02)
+    until(lambda: running(program.user.uid).count("sleep 98764") == 5, lambda: running(program.user.uid))
     end_and_leave_nothing(process, program.user.uid, "sleep", "rt-init")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 
 from conftest import MakeBundle
 from lab.programs import Programs, running
+from lab.waiting import until
 
 # How many runs are to leave no trace in the program; the usual run is short.
 FLAT = os.environ.get("RT_API_FLAT", "120")
@@ -22,22 +22,21 @@ def test_nothing_is_left_when_the_program_is_killed(program: Programs, bundle: M
         sandbox = Sandbox(bundle)
         running = [sandbox.popen() for _ in range(5)]
         print("ready", flush=True)
-        os.fork()  # a copy of the program, which lives on for a while, keeps nothing alive
-        time.sleep(3)
+        copy = not os.fork()  # it lives on for a while, and keeps nothing alive
+        time.sleep(3 if copy else 1000)
         """,
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-    deadline = time.monotonic() + 30
-    while running(program.user.uid).count("sleep 98765") != 5:  # their shells may not have made way yet
-        assert time.monotonic() < deadline, running(program.user.uid)
-        time.sleep(0.02)
+    # Begun, they may still be shells that have to make way.
+    until(lambda: running(program.user.uid).count("sleep 98765") == 5, lambda: running(program.user.uid))
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while left := [line for line in running(program.user.uid) if line.startswith(("sleep", "rt-init"))]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+
+    def left() -> list[str]:
+        return [line for line in running(program.user.uid) if line.startswith(("sleep", "rt-init"))]
+
+    until(lambda: not left(), left)
     process.stdout.read()  # up to the end of the copy
     process.stdout.close()
 
