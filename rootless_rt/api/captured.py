@@ -16,6 +16,8 @@ import threading
 import time
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, socket
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 from rootless_rt.api.compiled import Compiled, Task
 from rootless_rt.api.errors import told
@@ -30,7 +32,7 @@ from rootless_rt.errors import RtError
 from rootless_rt.init import launch
 from rootless_rt.plan.model import Degradation
 
-_CAPTURE = 202
+_CAPTURE, _KILL_RUN = 202, 203
 _WANTED = struct.Struct("=IIIIQ")  # keeper.c, struct wanted
 _GIVEN_IN, _GIVEN_OUT, _GIVEN_ERR, _ERR_IS_OUT = 1, 2, 4, 8
 _BORN, _RESULT = 1, 2
@@ -45,6 +47,7 @@ _MOST_WAITING = 100_000
 _UNLIMITED = (1 << 64) - 1
 _KILL = 9
 _END_SECONDS = 10.0
+_AGAIN_SECONDS = 0.001
 
 
 class NotTaken(RtError):
@@ -60,6 +63,7 @@ class _Run:
         "compiled",
         "ended",
         "fds",
+        "kill_by_keeper",
         "killed",
         "killed_for",
         "number",
@@ -81,6 +85,7 @@ class _Run:
         self.request = b""
         self.fds: list[int] = []
         self.pidfd = -1
+        self.kill_by_keeper: Callable[[], None] | None = None
         self.killed = self.cancelled = False
         self.killed_for = ""
 
@@ -90,6 +95,8 @@ class _Run:
         self.killed_for = self.killed_for or reason
         if self.pidfd >= 0:
             processes.send_signal(self.pidfd, _KILL)
+        elif self.kill_by_keeper is not None:
+            self.kill_by_keeper()
 
 
 class Captured:
@@ -104,6 +111,7 @@ class Captured:
         self._queue: deque[_Run] = deque()
         self._unborn = 0  # bytes of requests
         self._next = 0
+        self._timer: asyncio.TimerHandle | None = None  # to try again to send
 
     def serves(self) -> bool:
         """Whether it has a keeper that lives, and is of this event loop."""
@@ -143,6 +151,9 @@ class Captured:
         runs, self._runs = self._runs, {}
         unsent, self._queue = self._queue, deque()
         self._unborn = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for run in runs.values():
             run.kill()
         for run in runs.values():
@@ -191,7 +202,7 @@ class Captured:
         if err_is_out and not flags & _GIVEN_ERR:
             flags |= _ERR_IS_OUT
         self._next = number = self._next + 1 & 0xFFFFFFFF
-        limit = _UNLIMITED if most is None else most
+        limit = _UNLIMITED if most is None else min(max(0, int(most)), _UNLIMITED)
         head = _WANTED.pack(_CAPTURE, number, flags, len(run.compiled.first or b""), limit)
         run.request = head + run.plan
         run.streams = streams
@@ -214,26 +225,53 @@ class Captured:
                 )
             except BlockingIOError:
                 # Somebody else's are waiting, too: with an answer, or soon.
-                assert self._loop is not None
-                self._loop.call_later(0.001, self._send)
+                self._send_later()
                 return
-            except OSError:
+            except (BrokenPipeError, ConnectionResetError):
                 self._lose()
                 return
+            except OSError as error:  # of this request: a descriptor that was closed meanwhile
+                self._queue.popleft()
+                self._forget(run)
+                self._fail(run, error)
+                continue
             self._queue.popleft()
             self._unborn += size
             if run.streams is not None:
                 run.streams.sent()
 
+    def _send_later(self) -> None:
+        if self._loop is not None and self._timer is None:
+            self._timer = self._loop.call_later(_AGAIN_SECONDS, self._send_again)
+
+    def _send_again(self) -> None:
+        self._timer = None
+        self._send()
+
+    def _forget(self, run: _Run) -> None:
+        """One that has never been asked for."""
+        self._runs = {number: other for number, other in self._runs.items() if other is not run}
+        if self._keeper is not None:
+            self._keeper.count(-1)
+
+    def _kill(self, number: int) -> None:
+        """Of a run whose pidfd we had no room for: by the keeper, which knows whether it still is."""
+        request = (_KILL_RUN).to_bytes(4, sys.byteorder) + number.to_bytes(4, sys.byteorder)
+        try:
+            if self._sock is not None:
+                self._sock.sendmsg([request], [], MSG_DONTWAIT)
+        except BlockingIOError:
+            assert self._loop is not None
+            self._loop.call_later(_AGAIN_SECONDS, self._kill, number)
+        except OSError:
+            pass  # the keeper has ended, which is found out soon
+
     async def _cancel(self, run: _Run, loop: asyncio.AbstractEventLoop) -> None:
         run.cancelled = True
         if run in self._queue:
             self._queue.remove(run)
-            self._runs = {number: other for number, other in self._runs.items() if other is not run}
-            if run.streams is not None:
-                run.streams.close()
-            if self._keeper is not None:
-                self._keeper.count(-1)
+            self._forget(run)
+            _let_go(run)
             return
         if run in self._runs.values():
             run.ended = loop.create_future()
@@ -275,10 +313,13 @@ class Captured:
     def _born(self, number: int, pidfd: int) -> None:
         run = self._runs.get(number)
         if run is None:
-            os.close(pidfd)
+            if pidfd >= 0:
+                os.close(pidfd)
             return
         self._taken(run)
         run.pidfd = pidfd
+        if pidfd < 0:  # this program has no descriptor left
+            run.kill_by_keeper = partial(self._kill, number)
         if run.killed:
             run.kill()
         self._send()

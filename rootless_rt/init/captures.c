@@ -19,6 +19,7 @@
 
 #define CHUNK 65536
 #define EVENTS 64
+#define MOST ((size_t)1 << 31) /* bytes of one pipe: their number is told in 32 bits */
 #define INLINE_RESULT 16384 /* bytes that go into a packet; more are sent as a file. rootless_rt/api/captured.py */
 #define WHICH 3		    /* bits of a pointer that hold which of the three */
 
@@ -146,11 +147,14 @@ static void append(struct capture *c, int which, const void *data, size_t size)
 	while (room - b->size < size)
 		room *= 2;
 	if (room != b->room) {
-		char *at = realloc(b->at, room);
+		char *at = room < MOST ? malloc(room) : NULL;
 		if (!at) {
 			give_up(c, NO_MEMORY);
 			return;
 		}
+		if (b->size)
+			memcpy(at, b->at, b->size);
+		free(b->at);
 		b->at = at;
 		b->room = room;
 	}
@@ -309,11 +313,17 @@ int capture_tell(struct run *r, struct capture *c)
 	return 1;
 }
 
-void capture_refuse(struct run *r, uint32_t id, int problem)
+struct capture *capture_refused(uint32_t id, int problem)
 {
-	struct result result = {.type = MSG_RESULT, .id = id, .flags = NOT_MADE, .told = {problem}};
+	struct capture *c = calloc(1, sizeof *c);
 
-	/* The program waits for it: that there is no room now is no reason to be silent. */
-	while (send(r->sock, &result, sizeof result, MSG_NOSIGNAL) < 0 && errno == EINTR)
-		;
+	if (c)
+		*c = (struct capture){id, NOT_MADE, .pidfd = -1, .ended = 1, .fds = {-1, -1, -1}, .told = {problem}};
+	return c;
+}
+
+void capture_kill(const struct capture *c, uint32_t id)
+{
+	if (c->id == id && !c->ended && c->pid)
+		kill(c->pid, SIGKILL);
 }

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,14 +33,14 @@ static void take_files(void)
 		return;
 	more = files;
 	more.rlim_cur = files.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &more))
+	if (syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, NULL))
 		files.rlim_max = files.rlim_cur;
 }
 
 void give_files_back(struct run *r)
 {
-	if (files.rlim_cur != files.rlim_max && setrlimit(RLIMIT_NOFILE, &files))
-		fail(r, "setrlimit", "");
+	if (files.rlim_cur != files.rlim_max && syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL))
+		fail(r, "prlimit64", "");
 }
 
 /* What the starter of run `index` tells: its container's process. */
@@ -53,6 +54,13 @@ static int places; /* those behind have never been used */
 int is_used(const struct kept *k)
 {
 	return k->status >= 0 || k->capture;
+}
+
+void kill_captured(uint32_t id)
+{
+	for (int i = 0; i < places; i++)
+		if (runs[i].capture)
+			capture_kill(runs[i].capture, id);
 }
 
 /* From the starter to the keeper, before it ends: so none is ever unknown to both. */

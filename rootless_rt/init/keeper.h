@@ -22,6 +22,8 @@ struct kept {
 extern struct kept runs[MAX_RUNS];
 
 int free_place(void);
+/* Of all captured runs. */
+void kill_captured(uint32_t id);
 /* In a new process: the limit of descriptors that the program had. */
 void give_files_back(struct run *r);
 int is_used(const struct kept *k);
@@ -53,8 +55,10 @@ void capture_begin(struct capture *c, pid_t pid, int pidfd);
 void capture_end(struct capture *c, const int64_t told[TOLD]);
 /* Tell the program what it does not know of the run. Whether that was the last: then `c` is no more. */
 int capture_tell(struct run *r, struct capture *c);
-/* There is not even a run: say so under the id. */
-void capture_refuse(struct run *r, uint32_t id, int problem);
+/* There is no process at all: only that is to be told under the id. NULL without memory. */
+struct capture *capture_refused(uint32_t id, int problem);
+/* If it is the run of that id. */
+void capture_kill(const struct capture *c, uint32_t id);
 
 int captures_fd(void);	     /* can be read when one of them has said something; -1 before the first */
 void captures_serve(void);   /* take it */

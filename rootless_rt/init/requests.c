@@ -13,6 +13,7 @@
 /* REQUEST_FDS: connection, status, stdin, stdout, stderr */
 #define READY 201     /* followed by a plan of one op, which makes a process */
 #define READY_FDS 2   /* connection, status; perhaps what tells of changed mounts */
+#define KILL 203      /* followed by the id of a captured run: for who has no pidfd of it */
 #define CAPTURE 202   /* struct wanted, a plan of one op, which makes a process, and the plan behind it */
 #define MAX_REQUEST 65536
 
@@ -48,6 +49,8 @@ static int fds_of(const struct request *q, int *most)
 		*most = count = REQUEST_FDS;
 	if (q->word == READY)
 		*most = (count = READY_FDS) + 1;
+	if (q->word == KILL && q->size == 2 * sizeof q->word)
+		*most = count = 0;
 	if (q->word == CAPTURE && q->size >= sizeof w) {
 		memcpy(&w, asked, sizeof w);
 		if (w.first <= q->size - sizeof w && w.flags <= (GIVEN_IN | GIVEN_OUT | GIVEN_ERR | ERR_IS_OUT))
@@ -56,7 +59,19 @@ static int fds_of(const struct request *q, int *most)
 	return count;
 }
 
-/* Whoever waits for a run is told; of the others the connection is closed. */
+/* Whoever waits for a run is told, if there is any place for it. */
+static void refuse_run(struct run *r, uint32_t id, int problem)
+{
+	int index = free_place();
+	struct capture *c = index < 0 ? NULL : capture_refused(id, problem);
+
+	if (!c)
+		return;
+	runs[index] = (struct kept){.status = -1, .capture = c};
+	tell_capture(r, &runs[index]);
+}
+
+/* Of the others the connection is closed. */
 static void refuse(struct run *r, const struct request *q, int problem)
 {
 	struct wanted w;
@@ -64,7 +79,7 @@ static void refuse(struct run *r, const struct request *q, int problem)
 	if (q->word != CAPTURE || q->size < sizeof w)
 		return;
 	memcpy(&w, asked, sizeof w);
-	capture_refuse(r, w.id, problem);
+	refuse_run(r, w.id, problem);
 }
 
 /* 0 with a request in `asked`; 1 for what is none; -1 when the program has closed its end. */
@@ -329,7 +344,7 @@ static int make_captured(struct run *r, const struct request *q)
 			return 1;
 		begin_captured(r, index, c, &n);
 	} else
-		capture_refuse(r, w.id, errno);
+		refuse_run(r, w.id, errno);
 	for (int i = 0; i < 3; i++)
 		if (theirs[i] >= 0)
 			close(theirs[i]);
@@ -341,9 +356,15 @@ static int make_captured(struct run *r, const struct request *q)
 /* Whether this is a process that is to perform a plan. */
 int perform_request(struct run *r, const int inner[2], const struct request *q)
 {
+	uint32_t id;
+
 	switch (q->word) {
 	case READY: return make_ready(r, q);
 	case CAPTURE: return make_captured(r, q);
+	case KILL:
+		memcpy(&id, asked + sizeof q->word, sizeof id);
+		kill_captured(id);
+		return 0;
 	default: return start(r, inner, q->fds);
 	}
 }

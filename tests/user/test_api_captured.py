@@ -303,6 +303,63 @@ def test_runs_end_with_their_keeper_and_the_next_has_another(program: Programs, 
     )
 
 
+def test_a_program_without_descriptors_can_still_end_them(program: Programs, bundle: MakeBundle) -> None:
+    program(
+        bundle("sleep 1000").path,
+        _main(
+            """
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with AsyncSandbox(bundle) as sandbox:
+        sandbox._under_way = 1
+        (await sandbox.run(["true"])).check()
+        before = fds()
+        tasks = [asyncio.create_task(sandbox.run(timeout=limit)) for limit in (None, None, 1)]
+        await asyncio.sleep(0)  # all are asked for
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        while any(run.request for run in sandbox._captured._runs.values()):
+            await asyncio.sleep(0.01)
+        assert [run.pidfd for run in sandbox._captured._runs.values()] == [-1] * 3
+        tasks[0].cancel()
+        ended = await asyncio.gather(tasks[0], return_exceptions=True)
+        assert isinstance(ended[0], asyncio.CancelledError), ended
+        assert (await tasks[2]).timed_out
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert fds() == before
+    assert (await tasks[1]).signal == 9
+"""
+        ),
+    )
+
+
+def test_a_file_that_is_closed_before_its_turn_is_an_error_of_that_run(
+    program: Programs, bundle: MakeBundle
+) -> None:
+    program(
+        bundle("true").path,
+        _main(
+            """
+    async with AsyncSandbox(bundle) as sandbox:
+        sandbox._under_way = 1
+        (await sandbox.run(["true"])).check()
+        captured = sandbox._captured
+        captured._unborn = 1 << 30  # as if many were waiting before it
+        given = os.open("/dev/null", os.O_RDONLY)
+        tasks = [asyncio.create_task(sandbox.run(["true"], stdin=given)) for _ in range(2)]
+        tasks.append(asyncio.create_task(sandbox.run(["true"], max_output=-1)))
+        tasks.append(asyncio.create_task(sandbox.run(["true"], max_output=1 << 70)))
+        await asyncio.sleep(0.01)
+        os.close(given)
+        captured._unborn = 0
+        captured._send()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(one) for one in found] == [OSError, OSError, Result, Result], found
+        assert sandbox.sandbox._keeper._under_way == 0 and (await sandbox.run(["true"])).ok
+"""
+        ),
+    )
+
+
 def test_closing_ends_them(program: Programs, bundle: MakeBundle) -> None:
     program(
         bundle("sleep 1000").path,
