@@ -3,6 +3,7 @@
 Pure: takes times by size, gives figures. A cost that grows faster than the number of things shows as the
 bend: the share c·N²/time(N) of the time at the largest size N. How far chance alone could move it is found by
 drawing the rounds anew (bootstrap): a round's times of all sizes stay together, as a busy moment touched all.
+What takes no more time at the largest size than at the smallest does not grow, whatever its form.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ BEND = 0.1  # a smaller share of the time is within what caches and schedulers d
 
 @dataclass(frozen=True)
 class Growth:
-    """`each`: µs for one thing more. `bend`: the share of the square; `low`, `high`: its 95 % interval."""
+    """`each`: µs for one thing more. `bend`: the share of the square; `low`, `high`: its 95 % interval.
+
+    `rise` is how much of the time at the largest size is not there at the smallest, at most (95 %).
+    """
 
     rounds: int
     each: float
     bend: float
     low: float
     high: float
+    rise: float
 
     @property
     def verdict(self) -> str:
         """`linear`, `super-linear`, or `unsure` where the rounds were too few to tell."""
         if self.rounds < ROUNDS:
             return "unsure"
+        if self.rise <= BEND:
+            return "linear"
         if self.low > BEND:
             return "super-linear"
         return "linear" if self.high <= BEND else "unsure"
@@ -46,13 +53,17 @@ def growth(times: Mapping[int, Sequence[float]]) -> Growth:
     medians = [statistics.median(times[size]) for size in sizes]
     bend = _bend(sizes, medians)
     dice = random.Random(1)
-    drawn = []
+    bends, rises = [], []
     for _ in range(DRAWS):
         picked = [dice.randrange(rounds) for _ in range(rounds)]
-        drawn.append(_bend(sizes, [statistics.median(times[size][one] for one in picked) for size in sizes]))
-    drawn.sort()
+        middles = [statistics.median(times[size][one] for one in picked) for size in sizes]
+        bends.append(_bend(sizes, middles))
+        rises.append(1 - middles[0] / middles[-1])
+    bends.sort()
+    rises.sort()
+    low, high = int(DRAWS * 0.025), int(DRAWS * 0.975)
     each = (medians[-1] - medians[0]) / (sizes[-1] - sizes[0]) * 1000
-    return Growth(rounds, each, bend, drawn[int(DRAWS * 0.025)], drawn[int(DRAWS * 0.975)])
+    return Growth(rounds, each, bend, bends[low], bends[high], rises[high])
 
 
 def _bend(sizes: Sequence[int], times: Sequence[float]) -> float:

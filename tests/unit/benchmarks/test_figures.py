@@ -20,7 +20,10 @@ def curve(cost: Any, rounds: int = 20, noise: float = 0.03) -> dict[int, list[fl
     return {size: [cost(size) * dice.uniform(1 - noise, 1 + noise) for _ in range(rounds)] for size in SIZES}
 
 
-@pytest.mark.parametrize("cost", [lambda n: 20, lambda n: 20 + 0.1 * n, lambda n: 0.5 * n])
+@pytest.mark.parametrize(
+    "cost",
+    [lambda n: 20, lambda n: 20 + 0.1 * n, lambda n: 0.5 * n, lambda n: 15 + 10 / n, lambda n: 20 - n / 1000],
+)
 def test_a_curve_that_is_a_line_is_called_linear(cost: Any) -> None:
     assert growth(curve(cost)).verdict == "linear"
 
