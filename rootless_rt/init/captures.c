@@ -19,9 +19,10 @@
 
 #define CHUNK 65536
 #define EVENTS 64
+#define PAGE ((size_t)4096)
 #define MOST ((size_t)1 << 31) /* bytes of one pipe: their number is told in 32 bits */
 #define INLINE_RESULT 16384 /* bytes that go into a packet; more are sent as a file. rootless_rt/api/captured.py */
-#define WHICH 3		    /* bits of a pointer that hold which of the three */
+#define WHICH 2		    /* bits that say which of the three */
 
 enum { OUT, ERR, REPORTS };
 enum { MSG_BORN = 1, MSG_RESULT = 2 };
@@ -127,36 +128,48 @@ static void give_up(struct capture *c, uint32_t flag)
 		kill(c->pid, SIGKILL);
 }
 
-void capture_begin(struct capture *c, pid_t pid, int pidfd)
+void capture_begin(int place, pid_t pid, int pidfd)
 {
+	struct capture *c = runs[place].capture;
+
 	c->pid = pid;
 	c->pidfd = pidfd;
 	for (int i = 0; i < 3; i++) {
-		struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uintptr_t)c | (unsigned)i};
+		struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)place << WHICH | (unsigned)i};
 
 		if (c->fds[i] >= 0 && epoll_ctl(watch, EPOLL_CTL_ADD, c->fds[i], &e))
 			give_up(c, NO_MEMORY);
 	}
 }
 
-static void append(struct capture *c, int which, const void *data, size_t size)
+/* 0, or -1 without memory; what was there stays as it is then. Whole pages: most runs say little or much. */
+static int make_room(struct bytes *b, size_t size)
 {
-	struct bytes *b = &c->said[which];
-	size_t room = b->room ? b->room : 512;
+	size_t room = b->room ? b->room : PAGE;
+	void *at;
 
 	while (room - b->size < size)
 		room *= 2;
-	if (room != b->room) {
-		char *at = room < MOST ? malloc(room) : NULL;
-		if (!at) {
-			give_up(c, NO_MEMORY);
-			return;
-		}
-		if (b->size)
-			memcpy(at, b->at, b->size);
-		free(b->at);
-		b->at = at;
-		b->room = room;
+	if (room == b->room)
+		return 0;
+	if (room >= MOST)
+		return -1;
+	at = b->at ? mremap(b->at, b->room, room, MREMAP_MAYMOVE)
+		   : mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return -1;
+	b->at = at;
+	b->room = room;
+	return 0;
+}
+
+static void append(struct capture *c, int which, const void *data, size_t size)
+{
+	struct bytes *b = &c->said[which];
+
+	if (make_room(b, size)) {
+		give_up(c, NO_MEMORY);
+		return;
 	}
 	memcpy(b->at + b->size, data, size);
 	b->size += size;
@@ -192,10 +205,10 @@ void captures_serve(void)
 	int count = epoll_wait(watch, ready, EVENTS, 0);
 
 	for (int i = 0; i < count; i++) {
-		struct capture *c = (struct capture *)(uintptr_t)(ready[i].data.u64 & ~(uint64_t)WHICH);
-		int which = (int)(ready[i].data.u64 & WHICH);
+		struct capture *c = runs[ready[i].data.u64 >> WHICH].capture;
+		int which = (int)(ready[i].data.u64 & ((1 << WHICH) - 1));
 
-		if (c->fds[which] < 0)
+		if (!c || c->fds[which] < 0)
 			continue;
 		if (ready[i].events & EPOLLIN)
 			take(c, which);
@@ -308,7 +321,8 @@ int capture_tell(struct run *r, struct capture *c)
 	if (!c->ended || send_result(r, c))
 		return 0;
 	for (int i = 0; i < 3; i++)
-		free(c->said[i].at);
+		if (c->said[i].at)
+			munmap(c->said[i].at, c->said[i].room);
 	free(c);
 	return 1;
 }

@@ -50,7 +50,7 @@ struct capture *capture_open(uint32_t id, uint64_t most, int takes_out, int take
 /* Our end of the connection for reports. */
 int capture_reports(const struct capture *c);
 /* Its process is there, and what it says is taken from now on. The pidfd goes to the program. */
-void capture_begin(struct capture *c, pid_t pid, int pidfd);
+void capture_begin(int place, pid_t pid, int pidfd);
 /* It has ended: what it has said last is taken. */
 void capture_end(struct capture *c, const int64_t told[TOLD]);
 /* Tell the program what it does not know of the run. Whether that was the last: then `c` is no more. */

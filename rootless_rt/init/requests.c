@@ -310,7 +310,7 @@ static void begin_captured(struct run *r, int index, struct capture *c, struct n
 	runs[index] = (struct kept){.pid = n->pid > 0 ? n->pid : 0, .status = -1, .capture = c};
 	if (n->pid < 0 || n->failed)
 		tell_failure(r, n, n->sock);
-	capture_begin(c, runs[index].pid, n->pidfd);
+	capture_begin(index, runs[index].pid, n->pidfd);
 	n->pidfd = -1; /* it has that now */
 	release(n);
 	if (n->pid < 0)

@@ -47,6 +47,11 @@ void take_plan(struct run *r, uint64_t first)
 	r->index = (uint32_t)first;
 }
 
+void adopt_plan(struct run *r, const unsigned char *bytes, size_t size)
+{
+	r->end = plan_open(&r->plan, bytes, size) ? 0 : r->plan.count;
+}
+
 static struct run state = {.sock = -1};
 static char folder[] = "/dev/shm/rt-fuzz-XXXXXX";
 static int file = -1;
