@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rootless_rt.api.captured import Captured, NotTaken
+from rootless_rt.api.compiled import Compiled
 from rootless_rt.api.config import Bundle, Environment, Limits
 from rootless_rt.api.errors import Expired, told
 from rootless_rt.api.keeper import Lost
@@ -21,7 +23,7 @@ from rootless_rt.api.pool import Pool
 from rootless_rt.api.process import Process
 from rootless_rt.api.result import Result
 from rootless_rt.api.sandbox import Sandbox
-from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
+from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target, is_constant
 from rootless_rt.api.workers import Workers
 
 
@@ -142,10 +144,6 @@ class AsyncProcess:
         await self.close()
 
 
-def _is_pipe(source: Source) -> bool:
-    return type(source) is int and source == PIPE
-
-
 async def _rest(reader: asyncio.StreamReader | None) -> bytes:
     return await reader.read() if reader is not None else b""
 
@@ -209,37 +207,39 @@ class AsyncSandbox:
             return self.sandbox.started(args, env, cwd, limits, mounts, streams, files=False)
 
         async def run() -> Result:
-            compiled = self.sandbox.known(limits, mounts)
-            # One alone is the quicker with what was made ahead (`api/ahead.py`).
-            alone = self._under_way == 1
-            if compiled is not None and compiled.needs_nobody and not alone and not _is_pipe(stdin):
-                task = compiled.with_task(args, env, cwd)
-                try:
-                    if await self._can_capture():
-                        number = self.sandbox.number()
+            self._under_way += 1
+            try:
+                compiled = self._to_capture(limits, mounts, stdin)
+                if compiled is not None and await self._can_capture():
+                    number, task = self.sandbox.number(), compiled.with_task(args, env, cwd)
+                    with suppress(NotTaken):
                         return await self._captured.run(
                             compiled, number, task, stdin, stdout, stderr, timeout, max_output
                         )
-                except (Lost, NotTaken):
-                    pass
-            return await self.workers.run(start, timeout, max_output)
+                return await self.workers.run(start, timeout, max_output)
+            finally:
+                self._under_way -= 1
 
-        return self._counted(run)
+        return run()
 
-    async def _counted(self, run: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        self._under_way += 1
-        try:
-            return await run()
-        finally:
-            self._under_way -= 1
+    def _to_capture(
+        self, limits: Limits | None, mounts: Sequence[Mapping[str, Any]], stdin: Source
+    ) -> Compiled | None:
+        """What is to be run, if the keeper can have it; one alone is the quicker with what was made ahead."""
+        compiled = self.sandbox.known(limits, mounts)
+        if compiled is None or not compiled.needs_nobody or self._under_way == 1 or is_constant(stdin, PIPE):
+            return None
+        return compiled
 
     async def _can_capture(self) -> bool:
-        """Whether the keeper can have a run, and this event loop its answer. Raises RtError."""
+        """Whether there is a keeper, and this event loop gets its answers. Raises RtError."""
         if self._captured.serves():
             return True
         with told():
             keeper = await self.workers.call(self.sandbox.keeper)
-            return self._captured.serves() or self._captured.attach(keeper)
+            with suppress(Lost):
+                return self._captured.serves() or self._captured.attach(keeper)
+        return False
 
     async def popen(
         self,

@@ -25,7 +25,7 @@ from rootless_rt.api.keeper import KILLED, TOLD, Keeper, as_ending
 from rootless_rt.api.launching import degraded, vanished
 from rootless_rt.api.process import result_of
 from rootless_rt.api.result import Result
-from rootless_rt.api.streams import STDOUT, Source, Streams, Target
+from rootless_rt.api.streams import STDOUT, Source, Streams, Target, is_constant
 from rootless_rt.container import processes
 from rootless_rt.container.report import failure
 from rootless_rt.errors import RtError
@@ -33,7 +33,7 @@ from rootless_rt.init import launch
 from rootless_rt.plan.model import Degradation
 
 _CAPTURE, _KILL_RUN = 202, 203
-_WANTED = struct.Struct("=IIIIQ")  # keeper.c, struct wanted
+_WANTED = struct.Struct("=IIIIQ")  # requests.c, struct wanted
 _GIVEN_IN, _GIVEN_OUT, _GIVEN_ERR, _ERR_IS_OUT = 1, 2, 4, 8
 _BORN, _RESULT = 1, 2
 _BORN_HEAD = struct.Struct("=IIi")
@@ -110,7 +110,6 @@ class Captured:
         self._runs: dict[int, _Run] = {}
         self._queue: deque[_Run] = deque()
         self._unborn = 0  # bytes of requests
-        self._next = 0
         self._timer: asyncio.TimerHandle | None = None  # to try again to send
 
     def serves(self) -> bool:
@@ -181,7 +180,7 @@ class Captured:
         if len(run.plan) > _MOST_PLAN:
             raise NotTaken("too long for one request")
         streams = Streams(stdin, stdout, stderr, taken=True)
-        self._ask(run, streams, type(stderr) is int and stderr == STDOUT, most)
+        self._ask(run, streams, is_constant(stderr, STDOUT), most)
         timer = None if timeout is None else loop.call_later(timeout, run.kill, "time")
         try:
             return await run.ended
@@ -201,12 +200,11 @@ class Captured:
                 run.fds.append(fd)
         if err_is_out and not flags & _GIVEN_ERR:
             flags |= _ERR_IS_OUT
-        self._next = number = self._next + 1 & 0xFFFFFFFF
         limit = _UNLIMITED if most is None else min(max(0, int(most)), _UNLIMITED)
-        head = _WANTED.pack(_CAPTURE, number, flags, len(run.compiled.first or b""), limit)
+        head = _WANTED.pack(_CAPTURE, run.number, flags, len(run.compiled.first or b""), limit)
         run.request = head + run.plan
         run.streams = streams
-        self._runs[number] = run
+        self._runs[run.number] = run
         self._keeper.count(1)
         self._queue.append(run)
         self._send()
@@ -250,7 +248,7 @@ class Captured:
 
     def _forget(self, run: _Run) -> None:
         """One that has never been asked for."""
-        self._runs = {number: other for number, other in self._runs.items() if other is not run}
+        self._runs.pop(run.number, None)
         if self._keeper is not None:
             self._keeper.count(-1)
 
@@ -273,7 +271,7 @@ class Captured:
             self._forget(run)
             _let_go(run)
             return
-        if run in self._runs.values():
+        if run.number in self._runs:
             run.ended = loop.create_future()
             run.kill()
             await run.ended

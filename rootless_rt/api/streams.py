@@ -41,26 +41,26 @@ class Streams:
         try:
             self.given.append(self._from(stdin))
             self.given.append(self._to(stdout, 1))
-            self.given.append(self.given[1] if _is(stderr, STDOUT) else self._to(stderr, 2))
+            self.given.append(self.given[1] if is_constant(stderr, STDOUT) else self._to(stderr, 2))
         except BaseException:
             self.close()
             raise
 
     def _from(self, stdin: Source) -> int:
-        if self._taken and _is(stdin, DEVNULL):
+        if self._taken and is_constant(stdin, DEVNULL):
             return -1
         if isinstance(stdin, bytes | bytearray | memoryview):
             return self._memory(bytes(stdin))
-        if _is(stdin, PIPE):
+        if is_constant(stdin, PIPE):
             given, self.ours[0] = os.pipe2(os.O_CLOEXEC)
             self._opened.append(given)
             return given
         return self._named(stdin, 0)
 
     def _to(self, target: Target, which: int) -> int:
-        if self._taken and _is(target, PIPE):
+        if self._taken and is_constant(target, PIPE):
             return -1
-        if _is(target, PIPE):
+        if is_constant(target, PIPE):
             self.ours[which], given = os.pipe2(os.O_CLOEXEC)
             self._opened.append(given)
             # Whoever the process is, it may open /dev/stdout again.
@@ -69,7 +69,7 @@ class Streams:
         return self._named(target, which)
 
     def _named(self, target: Target, which: int) -> int:
-        if _is(target, DEVNULL):
+        if is_constant(target, DEVNULL):
             return self._open(os.devnull, os.O_RDONLY if which == 0 else os.O_WRONLY)
         if target is None:
             try:
@@ -159,5 +159,6 @@ class Pipes:
             os.close(fd)
 
 
-def _is(value: object, constant: int) -> bool:
+def is_constant(value: object, constant: int) -> bool:
+    """Whether it is PIPE, STDOUT or DEVNULL, and not something that only equals that."""
     return type(value) is int and value == constant

@@ -238,14 +238,6 @@ void capture_end(struct capture *c, const int64_t told[TOLD])
 }
 
 /* 0, or -1 when the program has first to take something. When it has gone, all has been told. */
-static int send_whole(struct run *r, const struct msghdr *msg)
-{
-	if (sendmsg(r->sock, msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EPIPE || errno == ECONNRESET)
-		return 0;
-	blocked = 1;
-	return -1;
-}
-
 static int send_with(struct run *r, struct iovec *iov, size_t count, int fd)
 {
 	union {
@@ -263,7 +255,10 @@ static int send_with(struct run *r, struct iovec *iov, size_t count, int fd)
 		c->cmsg_len = CMSG_LEN(sizeof fd);
 		memcpy(CMSG_DATA(c), &fd, sizeof fd);
 	}
-	return send_whole(r, &msg);
+	if (sendmsg(r->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EPIPE || errno == ECONNRESET)
+		return 0;
+	blocked = 1;
+	return -1;
 }
 
 /* A file in memory of all that was said, or -1. */

@@ -229,7 +229,7 @@ static _Noreturn void end_all(struct run *r, const struct op *op, int inner)
 }
 
 /* The program has taken something. */
-void tell_captures(struct run *r)
+static void tell_captures(struct run *r)
 {
 	for (int i = 0; i < places && !captures_blocked(0); i++)
 		if (runs[i].capture)

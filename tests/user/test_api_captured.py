@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Protocol
 
+import pytest
 from conftest import MakeBundle
 from lab.programs import Programs, end_and_leave_nothing, running
 from lab.waiting import until
@@ -46,11 +48,23 @@ def _main(body: str) -> str:
     return HEAD + "async def main():\n" + body + "\nasyncio.run(main())\n"
 
 
-def test_a_result_is_the_same_as_a_thread_would_have(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+class Main(Protocol):
+    """Runs the body of an asynchronous `main`, with a bundle of this command."""
+
+    def __call__(self, body: str, command: str = "true", *, timeout: float = 60) -> None: ...
+
+
+@pytest.fixture
+def main(program: Programs, bundle: MakeBundle) -> Main:
+    def run(body: str, command: str = "true", *, timeout: float = 60) -> None:
+        program(bundle(command).path, _main(body), timeout=timeout)
+
+    return run
+
+
+def test_a_result_is_the_same_as_a_thread_would_have(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         cases = [
             (["true"], {}),
@@ -82,30 +96,24 @@ def test_a_result_is_the_same_as_a_thread_would_have(program: Programs, bundle: 
                 assert one == other, (args, name, one[-300:], other[-300:])
             assert ours.peak_memory > 0 and ours.rusage and ours.duration > 0
 """
-        ),
     )
 
 
-def test_what_is_too_long_for_a_request_goes_another_way(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+def test_what_is_too_long_for_a_request_goes_another_way(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         sandbox._under_way = 1
         for length in (10, 50_000, 58_000, 60_000, 64_000, 100_000):
             result = await sandbox.run(["sh", "-c", "echo ${#1}", "sh", "x" * length])
             assert result.check().text == f"{length}\\n"
 """
-        ),
     )
 
 
-def test_errors_are_the_same_as_a_thread_would_have(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+def test_errors_are_the_same_as_a_thread_would_have(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         for args, options in (
             (["no-such-program"], {}),
@@ -132,7 +140,6 @@ def test_errors_are_the_same_as_a_thread_would_have(program: Programs, bundle: M
                 pass
         assert fds() == before
 """
-        ),
     )
 
 
@@ -166,11 +173,9 @@ def test_hundreds_say_much_at_a_time(program: Programs, bundle: MakeBundle) -> N
     )
 
 
-def test_a_program_that_does_not_listen_gets_everything_later(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+def test_a_program_that_does_not_listen_gets_everything_later(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         (await sandbox.run()).check()
         tasks = [asyncio.create_task(sandbox.run(["sh", "-c", "head -c 15000 /dev/zero"])) for _ in range(60)]
@@ -184,17 +189,12 @@ def test_a_program_that_does_not_listen_gets_everything_later(program: Programs,
         for task in tasks:
             assert len((await task).check().stdout) == 15000
 """
-        ),
     )
 
 
-def test_a_default_timeout_of_sockets_is_not_for_those_of_the_sandbox(
-    program: Programs, bundle: MakeBundle
-) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+def test_a_default_timeout_of_sockets_is_not_for_those_of_the_sandbox(main: Main) -> None:
+    main(
+        """
     import socket
     async with AsyncSandbox(bundle) as sandbox:
         counted = Counted(sandbox)
@@ -206,17 +206,12 @@ def test_a_default_timeout_of_sockets_is_not_for_those_of_the_sandbox(
         keeper = sandbox.sandbox._keeper
         assert keeper.lives and keeper._sock.getblocking() and os.get_blocking(keeper._sock.fileno())
 """
-        ),
     )
 
 
-def test_output_that_the_program_has_no_memory_for_is_an_error_of_that_run(
-    program: Programs, bundle: MakeBundle
-) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+def test_output_that_the_program_has_no_memory_for_is_an_error_of_that_run(main: Main) -> None:
+    main(
+        """
     import resource
     async with AsyncSandbox(bundle) as sandbox:
         (await sandbox.run()).check()
@@ -232,17 +227,14 @@ def test_output_that_the_program_has_no_memory_for_is_an_error_of_that_run(
             assert isinstance(error, MemoryError) or error.ok, error
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         assert len((await sandbox.run(much)).stdout) == 200_000_000
-"""
-        ),
+""",
         timeout=120,
     )
 
 
-def test_whatever_is_cancelled_is_killed_first(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("sleep 1000").path,
-        _main(
-            """
+def test_whatever_is_cancelled_is_killed_first(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         sandbox._under_way = 1
         (await sandbox.run(["true"])).check()
@@ -260,16 +252,14 @@ def test_whatever_is_cancelled_is_killed_first(program: Programs, bundle: MakeBu
             assert not read(f"/proc/{keeper}/task/{keeper}/children")
         assert (await sandbox.run(["true"])).ok
         assert sandbox.sandbox._keeper._under_way == 0
-"""
-        ),
+""",
+        "sleep 1000",
     )
 
 
-def test_runs_end_with_their_keeper_and_the_next_has_another(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("sleep 1000").path,
-        _main(
-            """
+def test_runs_end_with_their_keeper_and_the_next_has_another(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         sandbox._under_way = 1
         (await sandbox.run(["true"])).check()
@@ -298,16 +288,14 @@ def test_runs_end_with_their_keeper_and_the_next_has_another(program: Programs, 
             time.sleep(0.01)
         assert (await sandbox.run(["true"])).ok and sandbox.sandbox._keeper._pid != keeper
         assert fds() <= before
-"""
-        ),
+""",
+        "sleep 1000",
     )
 
 
-def test_a_program_without_descriptors_can_still_end_them(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("sleep 1000").path,
-        _main(
-            """
+def test_a_program_without_descriptors_can_still_end_them(main: Main) -> None:
+    main(
+        """
     import resource
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with AsyncSandbox(bundle) as sandbox:
@@ -327,18 +315,14 @@ def test_a_program_without_descriptors_can_still_end_them(program: Programs, bun
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert fds() == before
     assert (await tasks[1]).signal == 9
-"""
-        ),
+""",
+        "sleep 1000",
     )
 
 
-def test_a_file_that_is_closed_before_its_turn_is_an_error_of_that_run(
-    program: Programs, bundle: MakeBundle
-) -> None:
-    program(
-        bundle("true").path,
-        _main(
-            """
+def test_a_file_that_is_closed_before_its_turn_is_an_error_of_that_run(main: Main) -> None:
+    main(
+        """
     async with AsyncSandbox(bundle) as sandbox:
         sandbox._under_way = 1
         (await sandbox.run(["true"])).check()
@@ -356,15 +340,12 @@ def test_a_file_that_is_closed_before_its_turn_is_an_error_of_that_run(
         assert [type(one) for one in found] == [OSError, OSError, Result, Result], found
         assert sandbox.sandbox._keeper._under_way == 0 and (await sandbox.run(["true"])).ok
 """
-        ),
     )
 
 
-def test_closing_ends_them(program: Programs, bundle: MakeBundle) -> None:
-    program(
-        bundle("sleep 1000").path,
-        _main(
-            """
+def test_closing_ends_them(main: Main) -> None:
+    main(
+        """
     before = fds()
     sandbox = AsyncSandbox(bundle)
     sandbox._under_way = 1
@@ -396,8 +377,8 @@ def test_closing_ends_them(program: Programs, bundle: MakeBundle) -> None:
         raise AssertionError
     await sandbox.close()
     assert fds() == before, fds()
-"""
-        ),
+""",
+        "sleep 1000",
     )
 
 
@@ -456,12 +437,10 @@ def test_they_do_not_outlive_the_program(program: Programs, bundle: MakeBundle) 
     end_and_leave_nothing(process, program.user.uid, "sleep", "rt-init")
 
 
-def test_what_cannot_be_made_says_why(program: Programs, bundle: MakeBundle) -> None:
+def test_what_cannot_be_made_says_why(main: Main) -> None:
     """The keeper has no descriptors left for so many; those that it has begun go on."""
-    program(
-        bundle("true").path,
-        _main(
-            """
+    main(
+        """
     import resource
     async with AsyncSandbox(bundle) as sandbox:
         (await sandbox.run()).check()
@@ -481,5 +460,4 @@ def test_what_cannot_be_made_says_why(program: Programs, bundle: MakeBundle) -> 
         resource.prlimit(keeper, resource.RLIMIT_NOFILE, (hard, hard))
         assert (await sandbox.run()).ok
 """
-        ),
     )
