@@ -1,6 +1,6 @@
 # Short names for the things one does all day. Everything is done by ./test (tools/lanes.py) and tools/setup.py.
 
-LANES = unit user root criu cve fuzz systemd uml qemu engines bats
+LANES = unit property user root criu cve fuzz systemd uml qemu engines bats
 
 .PHONY: lane-ns lane-uml lane-qemu build check test engines bench figures format clean $(LANES:%=test-%)
 

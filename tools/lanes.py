@@ -105,7 +105,9 @@ def _machine(
 LANES = (
     Lane("ruff", [str(VENV / "bin/ruff"), "check", "--output-format", "concise", "."]),
     Lane("mypy", [str(VENV / "bin/mypy")], beside=True),
-    _pytest("unit", *SPREAD),
+    _pytest("unit", *SPREAD, "-m", "not hypothesis"),
+    # Those of tests/unit that draw many examples: a third of its time. Hypothesis marks them itself.
+    Lane("property", [*PYTEST, "-m", "hypothesis", "tests/unit"], "tests/unit/**/test_*.py", beside=True),
     _pytest("user"),
     _pytest("root", root=True),
     _pytest("cve", beside=True),
@@ -224,8 +226,9 @@ def chosen(names: list[str]) -> list[Lane]:
 def sum_up(results: list[tuple[str, list[int]]]) -> int:
     """Prints a line for each runner and the total; returns the exit status."""
     print()
+    width = max((len(name) for name, _ in results), default=0) + 2
     for name, (passed, failed, skipped) in results:
-        print(f"{name + ':':<9}{passed} passed, {failed} failed, {skipped} skipped")
+        print(f"{name + ':':<{width}}{passed} passed, {failed} failed, {skipped} skipped")
     passed, failed, skipped = (sum(found[i] for _, found in results) for i in range(3))
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped", flush=True)
     return 1 if failed else 0
