@@ -240,21 +240,11 @@ void capture_end(struct capture *c, const int64_t told[TOLD])
 /* 0, or -1 when the program has first to take something. When it has gone, all has been told. */
 static int send_with(struct run *r, struct iovec *iov, size_t count, int fd)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
+	union one_fd room;
 
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof control;
-		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	}
+	if (fd >= 0)
+		carry_fd(&msg, &room, fd);
 	if (sendmsg(r->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno == EPIPE || errno == ECONNRESET)
 		return 0;
 	blocked = 1;

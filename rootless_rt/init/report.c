@@ -20,10 +20,24 @@ union rights {
 	struct cmsghdr align;
 };
 
+void carry_fd(struct msghdr *msg, union one_fd *room, int fd)
+{
+	struct cmsghdr *c;
+
+	memset(room, 0, sizeof *room);
+	msg->msg_control = room;
+	msg->msg_controllen = sizeof room->buf;
+	c = CMSG_FIRSTHDR(msg);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(c), &fd, sizeof fd);
+}
+
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd)
 {
 	struct packet p = {.type = type, .op = (int32_t)r->index, .value = value, .err = err};
-	union rights control;
+	union one_fd room;
 	size_t length = strlen(text);
 	struct iovec iov = {&p, 0};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -35,16 +49,8 @@ void send_message(struct run *r, int type, int value, int err, const char *call,
 	memcpy(p.text, text, length);
 	snprintf(p.call, sizeof p.call, "%s", call);
 	iov.iov_len = offsetof(struct packet, text) + length;
-	if (fd >= 0) {
-		memset(&control, 0, sizeof control);
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(sizeof fd);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	}
+	if (fd >= 0)
+		carry_fd(&msg, &room, fd);
 	while (sendmsg(r->sock, &msg, MSG_NOSIGNAL) < 0 && errno == EINTR)
 		;
 }

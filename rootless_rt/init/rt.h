@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "ops.h"
@@ -110,6 +111,12 @@ struct received {
 /* report.c: messages to and from the runtime. */
 enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_FUSE = 9, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
+union one_fd {
+	char buf[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr align;
+};
+/* The message takes a copy of the descriptor along; `room` is for the words to say so. */
+void carry_fd(struct msghdr *msg, union one_fd *room, int fd);
 int receive_go(int sock, int32_t *pid);
 int receive_plan(struct run *r, struct received *p, uint64_t first);
 _Noreturn void fail(struct run *r, const char *call, const char *text);
