@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -39,20 +40,22 @@ EXPLAINED = {
     ("cpu.weight", "59"): "they convert shares by a line; since 2025 all three do by the same curve",
 }
 TASKS = "systemd's default for a unit; crun's container is in a cgroup below its scope"
+NUMBERS = itertools.count(1)
 
 
 def values(machine: Machine, way: Way, peer: str, resources: dict[str, Any]) -> dict[str, str]:
     bundle = limited(machine, way, SHOW, **resources)
     if peer == "rt":
-        done = way.rt(machine, "run", "--bundle", bundle.path, "box")
+        done = way.rt(machine, "run", "--bundle", bundle.path, f"box{next(NUMBERS)}")
     else:
         option = ["--systemd-cgroup"] if way is not ROOT_FILES else []
         command = [peer, *option, "run", "--bundle", bundle.path]
         try:
-            done = machine.run([*command, "box"], way.user)
+            done = machine.run([*command, f"box{next(NUMBERS)}"], way.user)
         except AssertionError:
-            # crun was seen to wait for systemd without end, now and then: not what is looked at.
-            done = machine.run([*command, "again"], way.user)
+            # crun was seen to wait for systemd without end, now and then: not what is looked at. It still has
+            # that container, so that no other may have its name.
+            done = machine.run([*command, f"box{next(NUMBERS)}"], way.user)
     if done.code != 0:
         return {"error": (done.stderr.strip().splitlines() or ["?"])[-1]}
     return dict(line.partition(": ")[::2] for line in done.stdout.splitlines())
