@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = "linux.resources"
 _PERIOD_LOW, _PERIOD_HIGH = 1000, 1000000  # microseconds, of the CPU bandwidth controller
-_QUOTA_LOW = 1000
+_QUOTA_LOW, _QUOTA_HIGH = 1000, (1 << 44) - 1
 WEIGHT_LOW, WEIGHT_HIGH = 10, 1000  # of blockIO
 
 
@@ -129,6 +129,10 @@ def _check_cpu(cpu: dict[str, Any], path: str) -> None:
         )
     if 0 < quota < _QUOTA_LOW:
         raise SpecError(f"{path}.quota", f"expected at least {_QUOTA_LOW} microseconds, got {quota}")
+    if quota > _QUOTA_HIGH:
+        raise SpecError(
+            f"{path}.quota", f"expected at most {_QUOTA_HIGH} microseconds, or -1 for no limit, got {quota}"
+        )
     if cpu.get("burst", 0) and 0 < quota < cpu["burst"]:
         raise SpecError(f"{path}.burst", f"{cpu['burst']} is above the quota {quota}")
     for name in ("cpus", "mems"):

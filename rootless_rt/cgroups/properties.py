@@ -110,6 +110,8 @@ def from_annotations(annotations: dict[str, str]) -> list[Property]:
             if signature not in _NUMBERS:
                 raise SpecError(where, f"expected a number of seconds, got {quote(text)}")
             name, signature, value = name.removesuffix("Sec") + "USec", "t", round(value * _SECOND)
+            if not 0 <= value <= INFINITY:
+                raise SpecError(where, f"{quote(text)} is no time that systemd can have")
         made.append((name, signature, value))
     return made
 

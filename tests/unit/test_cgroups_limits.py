@@ -232,6 +232,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cpu": {"period": 999}}, "cpu.period"),
     ({"cpu": {"period": 1000001}}, "cpu.period"),
     ({"cpu": {"quota": 999}}, "cpu.quota"),
+    ({"cpu": {"quota": 1 << 44}}, "cpu.quota"),
+    ({"cpu": {"quota": (1 << 63) - 1}}, "cpu.quota"),
     ({"cpu": {"quota": 1000, "burst": 1001}}, "cpu.burst"),
     ({"cpu": {"cpus": "0-"}}, "cpu.cpus"),
     ({"cpu": {"mems": "a"}}, "cpu.mems"),

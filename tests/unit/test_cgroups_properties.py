@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rootless_rt.cgroups.limits import compile_limits
 from rootless_rt.cgroups.properties import (
     INFINITY,
     from_annotations,
@@ -110,8 +111,23 @@ def test_anything_else_is_an_error_with_its_path(text: str) -> None:
 def test_seconds_become_microseconds() -> None:
     found = from_annotations({"org.systemd.property.TimeoutStopSec": "uint64 7", "other": "x"})
     assert found == [("TimeoutStopUSec", "t", 7000000)]
+
+
+@pytest.mark.parametrize("text", ["'7'", "-1", "-0.1", "uint64 18446744073709551615", "18446744073710.0"])
+def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(SpecError):
-        from_annotations({"org.systemd.property.TimeoutStopSec": "'7'"})
+        from_annotations({"org.systemd.property.TimeoutStopSec": text})
+
+
+@pytest.mark.parametrize("period", [0, 1000, 100000, 1000000])
+@pytest.mark.parametrize("quota", [1000, 50000, (1 << 44) - 1])
+def test_systemd_can_reckon_with_every_quota(quota: int, period: int) -> None:
+    """It multiplies the two before it divides: what overflows there comes out as next to nothing."""
+    cpu = {"quota": quota, "period": period}
+    compile_limits({"cpu": cpu}, 2)
+    found = {name: value for name, _, value in limits_as_properties({"cpu": cpu}, 255)}
+    product = found["CPUQuotaPerSecUSec"] * (period or 100000)
+    assert product <= INFINITY and product // 1000000 >= quota
 
 
 @pytest.mark.parametrize("name", ["PIDs", "Delegate", "Slice", "", "lower", "A B", "A.B", "A/B"])
