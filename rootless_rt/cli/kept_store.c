@@ -52,7 +52,7 @@ static int open_folder(void)
 	return home && *home == '/' ? open_folder_at(home, "/.cache/rt") : -1;
 }
 
-/* kept_form.py, slot: FNV-1a, of one piece after the other. */
+/* kept_form.py, file_name: FNV-1a, of one piece after the other. */
 static uint64_t hashed(uint64_t hash, const char *key, size_t length)
 {
 	for (size_t at = 0; at < length; at++)
@@ -78,13 +78,13 @@ static int open_bundle(const char *given, char *path)
 static int read_entry(const struct call *call, const char *prefix, uint64_t hash, struct kept *kept)
 {
 	const char *manager = call->manager && strcmp(call->manager, "auto") ? call->manager : "";
-	char name[16];
+	char name[24];
 	size_t size;
 	int folder = open_folder();
 
 	if (folder < 0)
 		return 0;
-	snprintf(name, sizeof name, "%s%02x", prefix, (unsigned)(hash % KEPT_SLOTS));
+	snprintf(name, sizeof name, "%s%016llx", prefix, (unsigned long long)hash);
 	const char *bytes = read_file(folder, name, 1, KEPT_LIMIT, &size);
 	close(folder);
 	return bytes && read_kept(bytes, size, kept) && !strcmp(kept->texts[P_VERSION].at, RT_RELEASE) &&

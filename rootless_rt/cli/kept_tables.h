@@ -5,7 +5,6 @@
 #define KEPT_FOLDER "plans"
 #define KEPT_MAGIC "rtkept01"
 #define KEPT_LIMIT 1048576
-#define KEPT_SLOTS 64
 #define KEPT_EXEC_PREFIX "e"
 #define KEPT_HASHED 4096
 #define KEPT_MAPS 1

@@ -24,7 +24,7 @@ from rootless_rt.container.kept_form import (
     HASHED,
     MAPS,
     compiled,
-    slot,
+    file_name,
     tolerated,
     with_holes,
     without_id,
@@ -77,7 +77,7 @@ def keep(container: Container, prepared: Prepared, options: Options) -> None:
             (flags, 0, 0),
         )
 
-    _keep(slot(paths.fsencode(spec.bundle)), made)
+    _keep(file_name(paths.fsencode(spec.bundle)), made)
 
 
 def keep_exec(container: Container, document: bytes = b"") -> None:
@@ -115,7 +115,7 @@ def keep_exec(container: Container, document: bytes = b"") -> None:
             (FLAGS["EXEC"], *places),
         )
 
-    _keep(EXEC_PREFIX + slot(spec.raw[:HASHED] + document[:HASHED]), made)
+    _keep(EXEC_PREFIX + file_name(spec.raw[:HASHED] + document[:HASHED]), made)
 
 
 def _keep(name: str, made: Callable[[], bytes | None]) -> None:

@@ -51,8 +51,6 @@ EXEC: it is the plan of an exec."""
 HOLES = ("id", "phase", "pid", "started", "boot", "created", "maker_pid", "maker_started")
 """What is filled into `state`: byte 1 stands for the first, and so on. No text of JSON holds such a byte."""
 LIMIT = 1 << 20
-SLOTS = 64
-"""Plans of each kind are kept in so many files: the last one in each stays."""
 EXEC_PREFIX = "e"
 HASHED = 4096
 """Of config and process, so many bytes each tell in which file the plan of an exec is."""
@@ -148,12 +146,12 @@ def with_holes(state: dict[str, Any], *, by_id: bool = False) -> bytes:
     return text
 
 
-def slot(key: bytes) -> str:
-    """In which file a plan is kept: FNV-1a of its key, 64 bits."""
+def file_name(key: bytes) -> str:
+    """Of the file that a plan is kept in: FNV-1a of its key, 64 bits."""
     number = 0xCBF29CE484222325
     for byte in key:
         number = (number ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return f"{number % SLOTS:02x}"
+    return f"{number:016x}"
 
 
 def header() -> str:
@@ -166,7 +164,6 @@ def header() -> str:
         f'#define KEPT_FOLDER "{FOLDER}"',
         f'#define KEPT_MAGIC "{MAGIC.decode()}"',
         f"#define KEPT_LIMIT {LIMIT}",
-        f"#define KEPT_SLOTS {SLOTS}",
         f'#define KEPT_EXEC_PREFIX "{EXEC_PREFIX}"',
         f"#define KEPT_HASHED {HASHED}",
         *[f"#define KEPT_{name} {bit}" for name, bit in FLAGS.items()],

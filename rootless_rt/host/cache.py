@@ -12,6 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MOST = 128
+"""A directory of the cache has so many files at most: those that were written last."""
+
 
 def default_cache_dir(environ: Mapping[str, str], folder: str) -> str | None:
     """The directory `folder` of the cache, made (0700) when it is missing; None when there is no safe place.
@@ -53,7 +56,10 @@ def open_directory(path: str) -> tuple[int, str]:
 
 
 def store(directory: int, name: str, data: bytes) -> None:
-    """Write a file of an open cache directory, whole or not at all: that it cannot be is no error."""
+    """Write a file of an open cache directory, whole or not at all: that it cannot be is no error.
+
+    The oldest ones make room for it, and so do remains of those that were killed while they wrote.
+    """
     partial = f".{name[:16]}.{posix.urandom(8).hex()}"
     creation = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
     try:
@@ -67,6 +73,7 @@ def store(directory: int, name: str, data: bytes) -> None:
             posix.close(fd)
         if written == len(data):
             posix.rename(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+            _keep_newest(directory)
             return
     except OSError:
         pass
@@ -74,6 +81,23 @@ def store(directory: int, name: str, data: bytes) -> None:
         posix.unlink(partial, dir_fd=directory)
     except OSError:
         pass
+
+
+def _keep_newest(directory: int) -> None:
+    names = posix.listdir(directory)
+    if len(names) <= MOST:
+        return
+    written = []
+    for name in names:
+        try:
+            written.append((posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns, name))
+        except FileNotFoundError:
+            pass  # another call makes room, too
+    for _, name in sorted(written)[:-MOST]:
+        try:
+            posix.unlink(name, dir_fd=directory)
+        except OSError:
+            pass
 
 
 def _make_directories(base: str, names: tuple[str, ...]) -> bool:
