@@ -28,6 +28,7 @@ from lab import newcomer
 from lab.attack import Canary
 from lab.bundles import BUSYBOX, Bundle, busybox_rootfs, plain_config, rootless_config
 from lab.kept import Kept
+from lab.own_cgroup import own_cgroups
 from lab.programs import Programs
 from lab.runtime import TREE, Runtime, program_problem
 from lab.shortcuts import build_alone
@@ -44,6 +45,13 @@ def _need_program() -> None:
         pytest.fail(problem)
     if not os.access(BUSYBOX, os.X_OK):
         pytest.skip("needs a static busybox: apt install busybox-static")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _apart() -> Iterator[None]:
+    """Lanes that run beside this one have containers of the same ids."""
+    with own_cgroups():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,54 @@
+"""Cgroups of a test session's own, where lanes run beside each other as root.
+
+On cgroup v1 root's containers get their cgroups below those of whoever starts `rt`, by the container's id.
+Two lanes that both have a container "c" would stop, limit and remove each other's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rootless_rt import cgroups
+
+CPUSET = ("cpuset.cpus", "cpuset.mems")  # which a new cgroup of v1 does not inherit
+REAL_TIME = ("cpu.rt_runtime_us", "100000")  # nor this; all together have no more than the one above
+
+
+def own_directories() -> dict[Path, Path]:
+    """Of each hierarchy: our own cgroup, and one below it for this process."""
+    view = cgroups.view()
+    places = {view.own_dir(name) for name in view.mounts}
+    if view.unified is not None:
+        places.add(view.own_dir())
+    return {Path(place): Path(place) / f"rt-tests-{os.getpid()}" for place in places if place is not None}
+
+
+@contextmanager
+def own_cgroups() -> Iterator[None]:
+    """Move this process there, with all that it starts from now on. On a v2 host it stays where it is."""
+    if os.geteuid() != 0 or cgroups.view().mode == "v2":
+        yield
+        return
+    moved: dict[Path, Path] = {}
+    try:
+        for above, own in own_directories().items():
+            with suppress(OSError):
+                own.mkdir(exist_ok=True)
+                moved[above] = own
+                for name in CPUSET:
+                    if (above / name).exists():
+                        (own / name).write_text((above / name).read_text())
+                if (own / REAL_TIME[0]).exists():
+                    (own / REAL_TIME[0]).write_text(REAL_TIME[1])
+                (own / "cgroup.procs").write_text("0")
+        yield
+    finally:
+        for above, own in moved.items():
+            with suppress(OSError):
+                (above / "cgroup.procs").write_text("0")
+            for path, _, _ in os.walk(own, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(path)
