@@ -103,6 +103,7 @@ class Captured:
     """The captured runs of one sandbox. All methods are for the event loop that has called `attach`."""
 
     def __init__(self) -> None:
+        self._made_by = os.getpid()
         self._attaching = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: Keeper | None = None
@@ -120,6 +121,8 @@ class Captured:
     def attach(self, keeper: Keeper) -> bool:
         """Take the answers of this keeper. False while another event loop does; raises Lost."""
         loop = asyncio.get_running_loop()
+        if self._made_by != os.getpid():
+            self._leave_to_original()
         with self._attaching:
             if self._loop not in (None, loop) and not self._loop.is_closed():
                 return False
@@ -129,6 +132,16 @@ class Captured:
         self._sock, self._keeper = keeper.connection(), keeper
         self._loop.add_reader(self._sock.fileno(), self._read)
         return True
+
+    def _leave_to_original(self) -> None:
+        """In a copy of the program (fork): what is under way is not its own, nor is that event loop."""
+        for run in self._runs.values():
+            _let_go(run)
+        self._runs, self._keeper = {}, None
+        self._loop = self._timer = None
+        self._attaching = threading.Lock()
+        self.detach()
+        self._made_by = os.getpid()
 
     async def close(self) -> None:
         """End the runs under way, and take no more answers."""

@@ -6,6 +6,7 @@ Knows the calls that make and end a process; must not know sandboxes.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -41,12 +42,19 @@ class Workers:
     """The threads for what blocks."""
 
     def __init__(self, count: int) -> None:
-        self._threads = ThreadPoolExecutor(count, "rootless_rt.aio")
+        self._count = count
+        self._start()
+
+    def _start(self) -> None:
+        self._threads = ThreadPoolExecutor(self._count, "rootless_rt.aio")
+        self._started_by = os.getpid()
 
     async def call(self, work: Callable[[], _T]) -> _T:
         return await asyncio.wrap_future(self._submit(work))
 
     def _submit(self, work: Callable[[], _T]) -> Future[_T]:
+        if self._started_by != os.getpid():  # a copy has none of the threads
+            self._start()
         try:
             return self._threads.submit(work)
         except RuntimeError:  # they have been shut down

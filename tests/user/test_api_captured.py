@@ -461,3 +461,37 @@ def test_what_cannot_be_made_says_why(main: Main) -> None:
         assert (await sandbox.run()).ok
 """
     )
+
+
+def test_a_copy_of_the_program_goes_its_own_way(main: Main) -> None:
+    main(
+        """
+    def as_a_copy():
+        async def run():
+            same = [sandbox.run(["sh", "-c", "echo copy"]) for n in range(4)]
+            for found in await asyncio.gather(*same):
+                assert found.stdout == b"copy\\n", found
+            assert sandbox._captured.serves()
+            await sandbox.close()
+        asyncio.run(run())
+        codes.append(0)
+    codes = []
+    async with AsyncSandbox(bundle) as sandbox:
+        short = [asyncio.create_task(sandbox.run(["echo", str(n)])) for n in range(6)]
+        long = asyncio.create_task(sandbox.run(["sh", "-c", "cat; echo late"], stdin=(pipe := os.pipe())[0]))
+        while not any(run.pidfd >= 0 for run in sandbox._captured._runs.values()):
+            await asyncio.sleep(0)
+        copy = os.fork()
+        if not copy:
+            os.close(pipe[1])
+            thread = threading.Thread(target=as_a_copy)
+            thread.start()
+            thread.join()
+            os._exit(0 if codes else 1)
+        assert os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, copy, 0))[1]) == 0
+        assert [each.stdout for each in await asyncio.gather(*short)] == [b"%d\\n" % n for n in range(6)]
+        os.close(pipe[1])
+        assert (await long).stdout == b"late\\n"
+        assert (await sandbox.run(["echo", "after"])).stdout == b"after\\n"
+"""
+    )
