@@ -1,7 +1,8 @@
 """Cgroups of a test session's own, where lanes run beside each other as root.
 
-On cgroup v1 root's containers get their cgroups below those of whoever starts `rt`, by the container's id.
-Two lanes that both have a container "c" would stop, limit and remove each other's.
+On cgroup v1 root's containers get their cgroups below those of whoever starts `rt`, by the container's id; in
+a v2 tree beside those, below the parent of it. Two lanes that both have a container "c" would stop, limit and
+remove each other's.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ CPUSET = ("cpuset.cpus", "cpuset.mems")  # which a new cgroup of v1 does not inh
 REAL_TIME = ("cpu.rt_runtime_us", "100000")  # nor this; all together have no more than the one above
 
 
-def own_directories() -> dict[Path, Path]:
-    """Of each hierarchy: our own cgroup, and one below it for this process."""
+def own_directories() -> dict[Path, tuple[Path, Path]]:
+    """Of each hierarchy: our own cgroup, and one below it for the session, with the one for this process."""
     view = cgroups.view()
-    places = {view.own_dir(name) for name in view.mounts}
-    if view.unified is not None:
-        places.add(view.own_dir())
-    return {Path(place): Path(place) / f"rt-tests-{os.getpid()}" for place in places if place is not None}
+    name = f"rt-tests-{os.getpid()}"
+    places = {Path(place): Path(name) for controller in view.mounts if (place := view.own_dir(controller))}
+    if beside := view.own_dir():
+        places[Path(beside)] = Path(name, "session")
+    return {above: (above / name, above / below) for above, below in places.items()}
 
 
 @contextmanager
@@ -34,10 +36,10 @@ def own_cgroups() -> Iterator[None]:
         return
     moved: dict[Path, Path] = {}
     try:
-        for above, own in own_directories().items():
+        for above, (top, own) in own_directories().items():
             with suppress(OSError):
-                own.mkdir(exist_ok=True)
-                moved[above] = own
+                own.mkdir(parents=True, exist_ok=True)
+                moved[above] = top
                 for name in CPUSET:
                     if (above / name).exists():
                         (own / name).write_text((above / name).read_text())
@@ -46,9 +48,9 @@ def own_cgroups() -> Iterator[None]:
                 (own / "cgroup.procs").write_text("0")
         yield
     finally:
-        for above, own in moved.items():
+        for above, top in moved.items():
             with suppress(OSError):
                 (above / "cgroup.procs").write_text("0")
-            for path, _, _ in os.walk(own, topdown=False):
+            for path, _, _ in os.walk(top, topdown=False):
                 with suppress(OSError):
                     os.rmdir(path)

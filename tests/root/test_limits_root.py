@@ -12,6 +12,8 @@ from lab.bundles import Bundle
 from lab.inside import held, output, refusal, told
 from lab.runtime import Runtime
 
+from rootless_rt import cgroups
+
 CGROUPS = Path("/sys/fs/cgroup")
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="root's cgroups"),
@@ -140,6 +142,18 @@ def test_limits_of_nothing_ask_for_nothing(root_rt: Runtime, root_bundle: MakeBu
     assert output(root_rt, made, "echo fine") == "fine"
 
 
+def places_for_ours() -> list[Path]:
+    """Where containers that we start have their cgroups: below our own, and in a v2 tree beside it."""
+    view = cgroups.view()
+    found = [Path(own) for name in view.mounts if (own := view.own_dir(name))]
+    return found + ([Path(own).parent] if (own := view.own_dir()) else [])
+
+
+def test_its_cgroups_are_where_they_are_looked_for(root_rt: Runtime, root_bundle: MakeBundle) -> None:
+    held(root_rt, root_bundle(), "refused")
+    assert all((place / "refused").is_dir() for place in places_for_ours())
+
+
 @pytest.mark.parametrize(
     ("resources", "where"),
     [
@@ -158,7 +172,7 @@ def test_what_cannot_be_is_refused_with_its_path_and_leaves_no_cgroup(
 ) -> None:
     error = refusal(root_rt, limited(root_bundle(), **resources))
     assert f"linux.resources.{where}" in error
-    assert not [path for path in CGROUPS.glob("*/refused") if path.is_dir()]
+    assert not [place for place in places_for_ours() if (place / "refused").exists()]
 
 
 def test_without_a_cgroup_each_limit_is_announced(root_rt: Runtime, root_bundle: MakeBundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from lab.inside import (
     set_namespace,
     told,
 )
+from lab.leftovers import cgroups_named
 from lab.runtime import Runtime
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the privileged path is root's")
@@ -216,6 +218,16 @@ def test_a_cgroup_is_made_in_each_hierarchy_and_removed_again(
     assert [path for path in found.values() if path.exists()] == []
 
 
+def test_a_container_of_this_session_shares_no_cgroup_with_those_of_others(
+    root_rt: Runtime, root_bundle: MakeBundle
+) -> None:
+    """Whatever its id: sessions beside each other have containers of the same."""
+    pid, session = held(root_rt, root_bundle()), f"/rt-tests-{os.getpid()}/"
+    own, found = ([f"{line}/" for line in read(who, "cgroup").splitlines()] for who in (os.getpid(), pid))
+    shared = [line for line, ours in zip(found, own, strict=True) if session in ours and session not in line]
+    assert shared == []
+
+
 @pytest.mark.covers("linux.cgroupsPath")
 def test_the_path_of_the_cgroup_is_the_config_s(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = root_bundle()
@@ -252,7 +264,8 @@ def test_a_failed_create_leaves_no_cgroup(root_rt: Runtime, root_bundle: MakeBun
     made.config["linux"]["cgroupsPath"] = f"/rt-test-{os.getpid()}-failed"
     made.write()
     refusal(root_rt, made)
-    assert list(Path("/sys/fs/cgroup").glob(f"**/rt-test-{os.getpid()}-failed")) == []
+    # Not a glob: what other tests remove meanwhile is an error to it.
+    assert cgroups_named(f"rt-test-{os.getpid()}-failed", 0) == []
 
 
 @pytest.mark.covers("linux.resources.devices")
@@ -341,9 +354,10 @@ def test_a_container_on_cgroup_v2_sees_its_own_cgroup_alone(
         shown = mounts_of("\n".join(line for line in lines[2:] if " - " in line))
         assert shown["/sys/fs/cgroup"].kind == "cgroup2" and "ro" in shown["/sys/fs/cgroup"].options
         assert [line for line in lines[2:] if line.startswith("/sys")] == []
-        assert host.sh("find /sys/fs/cgroup -name '*told*'") != ""
+        path = json.loads((root_rt.root / "told/state.json").read_text())["cgroup"]["path"]
+        host.sh('test -e "$1/cgroup.procs"', path)
         host.runtime(root_rt).ok("delete", "told")
-        assert host.sh("find /sys/fs/cgroup -name '*told*'") == ""
+        host.sh('test ! -e "$1"', path)
 
 
 @pytest.mark.covers("linux.resources.devices")
