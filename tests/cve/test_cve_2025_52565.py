@@ -18,7 +18,7 @@ def test_no_link_gets_the_terminal(either: Either, canary: Canary, where: str, t
     trap(without_mount(made, "/dev"), where, target, canary)
     made.change(lambda config: config["process"].update(terminal=True))
     with Session(rt, "run", "--bundle", str(made.path), "c") as session:
-        assert session.wait(30) in (0, 1)
+        assert session.wait() in (0, 1)
         shown = session.rest()
     assert TEXT.strip() not in shown and "Traceback" not in shown, shown
     canary.check()
@@ -37,5 +37,5 @@ def test_nor_one_that_is_exchanged_with_it_during_the_run(either: Either, canary
     with racing(lambda: exchange(real, fake)):
         for number in range(ROUNDS):
             with Session(rt, "run", "--bundle", str(made.path), f"c{number}") as session:
-                assert session.wait(30) in (0, 1)
+                assert session.wait() in (0, 1)
             canary.check()

@@ -153,7 +153,7 @@ def test_a_hundred_commands_at_once_on_one_id_do_no_harm(rt: Runtime, bundle: Ma
             ["state", "c"],
             ["delete", "--force", "c"],
         ]
-        done = rt(*words[number % 5], timeout=100)
+        done = rt(*words[number % 5], timeout=200)
         said.append((done.returncode, done.stderr))
 
     threads = [threading.Thread(target=call, args=(number,)) for number in range(PARALLEL)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from lab.runtime import Runtime
+from lab.waiting import until
 from lab.wrapped import Wrapped
 
 _CALLS = "?open,openat,?openat2,?creat,execve,execveat,?open_tree,?uselib,?clone,?clone3,?fork,?vfork"
@@ -86,12 +88,17 @@ class Traced:
 
 
 def read(out: Path) -> Trace:
-    """The trace, once nothing is added to it any more."""
-    size = -1
-    for _ in range(600):
-        now = out.stat().st_size if out.exists() else 0
-        if now == size and now:
-            break
-        size = now
-        time.sleep(0.1)
+    """The trace of a command all of whose processes end, once strace has ended too: nothing is added then."""
+    until(lambda: out.exists() and not _writers(out), f"strace has written {out}")
     return Trace(out.read_text(errors="replace"))
+
+
+def _writers(path: Path) -> list[str]:
+    """The processes that have a file open, as far as we may look at them."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{name}") == str(path):
+                    found.append(pid)
+    return found

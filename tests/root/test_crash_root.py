@@ -59,11 +59,12 @@ def test_fifty_containers_at_once_leave_no_cgroup(
     root_rt: Runtime, root_bundle: MakeBundle, ground: Ground
 ) -> None:
     where = str(root_bundle("exit 7").path)
+
+    def run(number: int) -> int:
+        return root_rt("run", "--bundle", where, f"{PREFIX}-{number}", timeout=200).returncode
+
     with ThreadPoolExecutor(50) as pool:
-        codes = pool.map(
-            lambda number: root_rt("run", "--bundle", where, f"{PREFIX}-{number}").returncode, range(50)
-        )
-        assert list(codes) == [7] * 50
+        assert list(pool.map(run, range(50))) == [7] * 50
     ground.clean()
 
 
