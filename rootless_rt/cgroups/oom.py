@@ -9,12 +9,16 @@ from __future__ import annotations
 import posix
 import select
 
+from rootless_rt import paths
+
 from . import fs
 from .change import folder_of
 from .stats import flat, single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import Manager
 
 _REMOVAL_MS = 1000
@@ -116,16 +120,26 @@ def explanation(manager: Manager) -> str | None:
     if folder is None:
         return None
     version = 2 if fs.read_bytes(f"{folder}/memory.events") is not None else 1
+    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+    limit = fs.read_bytes(f"{folder}/{name}")
     events = flat(fs.read_bytes(f"{folder}/{'memory.events' if version == 2 else 'memory.oom_control'}"))
+    if not events and manager.kind == "systemd":
+        return _explanation_without(manager)
     if not events.get("oom_kill"):
         return None
-    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
-    limit = single(fs.read_bytes(f"{folder}/{name}"))
+    most = single(limit)
     if version == 2:
         own = bool(events.get("oom"))
     else:
         # No count tells the own limit from others' (failcnt stays 0 on newer kernels), but the peak does.
-        own = single(fs.read_bytes(f"{folder}/memory.max_usage_in_bytes")) >= limit - limit // _NEAR
+        own = single(fs.read_bytes(f"{folder}/memory.max_usage_in_bytes")) >= most - most // _NEAR
     if own:
-        return f"the container ran out of memory ({name}={limit})"
+        return f"the container ran out of memory ({name}={most})"
     return "the kernel killed the container for lack of memory in a cgroup above it, or on the host"
+
+
+def _explanation_without(scope: Any) -> str | None:
+    """The same when the cgroup has gone: systemd removes a scope's as soon as nothing runs in it."""
+    if scope.killed_since() <= 0:
+        return None
+    return f"the container most likely ran out of memory: the kernel has killed for that in {scope.slice}"

@@ -35,6 +35,7 @@ class Systemd:
 
     __slots__ = (
         "_bus",
+        "_killed_before",
         "_properties",
         "_resources",
         "_starting",
@@ -56,6 +57,7 @@ class Systemd:
         self._properties: list[Property] = []
         self._resources: dict[str, Any] = {}
         self._waiting: list[Limit] = []
+        self._killed_before: int | None = None
 
     @staticmethod
     def from_state(state: dict[str, Any]) -> Systemd:
@@ -68,11 +70,14 @@ class Systemd:
         bus, unit, slice = map(str, values)
         if bus not in (SYSTEM, USER) or not is_unit(unit, ".scope") or inner.get("kind") not in ("v1", "v2"):
             raise RtError("state: cgroup: that is no systemd unit of a container")
-        return Systemd(bus, unit, slice, load(inner))  # type: ignore[arg-type]
+        found = Systemd(bus, unit, slice, load(inner))  # type: ignore[arg-type]
+        before = state.get("killedBefore")
+        found._killed_before = before if isinstance(before, int) else None
+        return found
 
     def to_state(self) -> dict[str, Any]:
         state = {"kind": self.kind, "bus": self.bus, "unit": self.unit, "slice": self.slice}
-        return {**state, "inner": self.inner.to_state()}
+        return {**state, "inner": self.inner.to_state(), "killedBefore": self._killed_before}
 
     @property
     def version(self) -> int:
@@ -143,6 +148,21 @@ class Systemd:
                 f"systemd could not start {unit}: {result}", hint=f"journalctl -u {unit} tells more"
             )
         self.inner = _inner_of(pid, self.unit)
+        self._killed_before = self._killed_in_slice()
+
+    def _killed_in_slice(self) -> int | None:
+        """How many processes in all scopes of the slice the kernel has killed for lack of memory."""
+        from .fs import read_bytes
+        from .stats import flat
+
+        if self.version != 2:
+            return None  # there a count is of one cgroup alone
+        return flat(read_bytes(f"{paths.dirname(self.inner.paths[0])}/memory.events")).get("oom_kill")
+
+    def killed_since(self) -> int:
+        """How many of them since the scope was made. That is known still when systemd has removed it."""
+        now = self._killed_in_slice()
+        return 0 if now is None or self._killed_before is None else now - self._killed_before
 
     def _start_unit(self, properties: list[Property]) -> str:
         """Ask for the scope; again once, when a failed one of that name was left behind."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lab.resctrl import FakeResctrl
 
-from rootless_rt.cgroups import oom, resctrl_stats, stats
+from rootless_rt.cgroups import load, oom, resctrl_stats, stats
 from rootless_rt.cgroups.none import NoCgroup
 from rootless_rt.cgroups.v1 import V1
 from rootless_rt.cgroups.v2 import V2
@@ -176,6 +176,33 @@ def test_totals_over_all_disks_are_left_out() -> None:
 )
 def test_why_a_container_was_killed(files: dict[str, str], said: str | None, tmp_path: Path) -> None:
     found = oom.explanation(V2(cgroup(tmp_path, files)))
+    assert found is None if said is None else found is not None and said in found
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (
+            3,
+            "oom_kill 4\n",
+            "the container most likely ran out of memory: the kernel has killed for that in a.slice",
+        ),
+        (3, "oom_kill 3\n", None),
+        (0, "oom_kill 1\n", "most likely"),
+        (None, "oom_kill 4\n", None),
+        ("3", "oom_kill 4\n", None),
+        (3, None, None),
+    ],
+)
+def test_of_a_scope_that_has_gone_the_slice_tells(
+    before: object, now: str | None, said: str | None, tmp_path: Path
+) -> None:
+    inner = V2(str(tmp_path / "rt-c.scope")).to_state()
+    state = {"kind": "systemd", "bus": "user", "unit": "rt-c.scope", "slice": "a.slice", "inner": inner}
+    scope = load({**state, "killedBefore": before})
+    if now is not None:
+        (tmp_path / "memory.events").write_text(now)
+    found = oom.explanation(scope)
     assert found is None if said is None else found is not None and said in found
 
 
