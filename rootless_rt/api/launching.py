@@ -26,6 +26,10 @@ from rootless_rt.plan.ops import SYNC_CREATED, SYNC_MAPS
 _END_SECONDS = 10.0
 
 
+class Stale(Exception):
+    """What was made ahead has ended when it was told to go on: mounts have changed just then."""
+
+
 class Run:
     """One container of a sandbox, from its making to its end: a `process.Life` once it is started."""
 
@@ -44,6 +48,14 @@ class Run:
 
     def start(self, task: Task, stdio: tuple[int, int, int], keeper: Keeper) -> None:
         """Make it, up to where its program runs. Raises RtError; then nothing is left of it."""
+        while True:
+            try:
+                self._start(task, stdio, keeper)
+                return
+            except Stale:
+                continue  # what had been made ahead is used up
+
+    def _start(self, task: Task, stdio: tuple[int, int, int], keeper: Keeper) -> None:
         compiled, number = self._compiled, self._number
         first, ahead = compiled.first, compiled.ahead
         begun = keeper.made_ahead(first, ahead) if first is not None else None
@@ -135,7 +147,10 @@ class Run:
         confine.fill(fds, self._plan, self._cgroup)
 
     def _serve(self) -> None:
-        """Serve rt-init's messages until it waits for a task, or its end closes: the program runs."""
+        """Serve rt-init's messages until it waits for a task, or its end closes: the program runs.
+
+        Raises RtError, Stale.
+        """
         sock = self._sock
         assert sock is not None
         waiting = 0
@@ -147,6 +162,8 @@ class Run:
                 waiting = message.value
             elif message.type == launch.MSG_NOTE:
                 self._note(message)
+            elif message.type == launch.MSG_STALE:
+                raise Stale
             elif message.type == launch.MSG_ERROR:
                 raise failure(self._plan, message)
             elif message.type == launch.MSG_GONE and self._pidfd >= 0 and not waiting:

@@ -27,7 +27,7 @@ from rootless_rt import paths
 from rootless_rt.errors import RtError
 
 MSG_PID, MSG_SYNC, MSG_ERROR, MSG_NOTE, MSG_CONSOLE, MSG_TRACE, MSG_GONE = 1, 2, 3, 4, 5, 6, 0
-MSG_LISTENER, MSG_FUSE = 8, 9
+MSG_LISTENER, MSG_FUSE, MSG_STALE = 8, 9, 10
 _MSG_GO = 100
 _HEAD = 20 + 24  # five i32 and the name of the call, as in report.c
 _MFD_EXEC = 0x10
@@ -43,8 +43,9 @@ class Message:
 
     type   MSG_PID (value: the process id), MSG_SYNC (value: the marker), MSG_ERROR, MSG_NOTE, MSG_CONSOLE,
            MSG_TRACE (value: microseconds that the op took), MSG_LISTENER (fd: of the seccomp filter that
-           notifies; rt-init waits to go on), MSG_FUSE (fd: a filesystem that waits for its server), or
-           MSG_GONE when rt-init has closed its end
+           notifies; rt-init waits to go on), MSG_FUSE (fd: a filesystem that waits for its server),
+           MSG_STALE (the mounts that it has a copy of have changed: it ends, and has done nothing of what
+           it was told to go on with), or MSG_GONE when rt-init has closed its end
     op     index of the op in the plan;  err, call, text: of a failed system call;  fd: a descriptor, or -1
     """
 
@@ -66,10 +67,12 @@ class Message:
 
 def receive(sock: socket) -> Message:
     """Wait for the next message on a connection to rt-init."""
-    try:
-        data, ancillary, _, _ = sock.recvmsg(8192, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        return Message(b"", -1)
+    while True:
+        try:
+            data, ancillary, _, _ = sock.recvmsg(8192, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
+            break
+        except ConnectionResetError:
+            continue  # told once: it ended before it read all that was sent. What it has said comes behind.
     fd = -1
     for level, kind, content in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS and len(content) >= 4:

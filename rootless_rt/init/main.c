@@ -95,7 +95,8 @@ static void trim_stack(void)
 
 /*
  * One that was made ahead has a copy of the host's mounts, and holds what the host has unmounted meanwhile. When
- * they change it is of no more use; whoever tells it to go on at that very moment looks at them, too.
+ * they change it is of no more use. It says so: whoever has told it to go on at that very moment must not take its
+ * end for that of a program.
  */
 void await_runtime(struct run *r)
 {
@@ -105,8 +106,10 @@ void await_runtime(struct run *r)
 		return;
 	while (poll(ready, 2, -1) < 0 && errno == EINTR)
 		;
-	if (!ready[0].revents)
-		_exit(1);
+	if (ready[0].revents)
+		return;
+	send_message(r, MSG_STALE, 0, 0, "", "", -1);
+	_exit(1);
 }
 
 /*

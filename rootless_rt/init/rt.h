@@ -109,7 +109,7 @@ struct received {
 };
 
 /* report.c: messages to and from the runtime. */
-enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_FUSE = 9, MSG_GO = 100 };
+enum message { MSG_PID = 1, MSG_SYNC = 2, MSG_ERROR = 3, MSG_NOTE = 4, MSG_CONSOLE = 5, MSG_TRACE = 6, MSG_LISTENER = 8, MSG_FUSE = 9, MSG_STALE = 10, MSG_GO = 100 };
 void send_message(struct run *r, int type, int value, int err, const char *call, const char *text, int fd);
 union one_fd {
 	char buf[CMSG_SPACE(sizeof(int))];

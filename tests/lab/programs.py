@@ -48,7 +48,8 @@ class Programs:
         env = {**self.user.environment(), "PYTHONPATH": str(TREE), "PYTHONWARNINGS": "error"}
         options.setdefault("cwd", "/")
         if os.getuid() != self.user.uid:
-            options.update(user=self.user.uid, group=self.user.gid, extra_groups=[])
+            ids = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
+            options = {**ids, **options}
         return subprocess.Popen(argv, env=env, **options)
 
     def run(self, argv: list[str], timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:

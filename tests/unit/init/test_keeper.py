@@ -302,9 +302,22 @@ def test_one_that_waits_ends_when_what_it_watches_has_news(keeper: Keeper) -> No
     wait_for(begun.status)
     found = ending(begun.status)
     assert found is not None and found.status == 1 << 8
+    # Who has not seen that yet, and has it go on, is told that it has not.
+    launch.send_plan(begun.sock, encode([Op("stdio", [LATE] * 3), *program("true")]), [0], begun.pid)
+    assert launch.receive(begun.sock).type == launch.MSG_STALE
     begun.close()
     for one in (news, listener, sender):
         one.close()
+
+
+def test_what_it_has_said_is_heard_though_it_ended_before_it_read_all() -> None:
+    """Then the kernel says ECONNRESET, once, and before that."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    launch.go_on(ours, 1)
+    theirs.send(launch.MSG_STALE.to_bytes(4, sys.byteorder) + bytes(40))
+    theirs.close()
+    assert [launch.receive(ours).type for _ in range(2)] == [launch.MSG_STALE, launch.MSG_GONE]
+    ours.close()
 
 
 @pytest.mark.parametrize(
