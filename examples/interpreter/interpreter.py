@@ -49,7 +49,13 @@ class Session:
         """Whether the code ran without an exception, and what it printed. Raises Ended."""
         process = self._process
         assert process.stdin and process.stdout
-        timer = threading.Timer(timeout, process.kill)
+        over = threading.Event()
+
+        def stop() -> None:
+            over.set()
+            process.kill()
+
+        timer = threading.Timer(timeout, stop)
         timer.start()
         try:
             process.stdin.write(json.dumps(code).encode() + b"\n")
@@ -57,9 +63,8 @@ class Session:
             ok, said = json.loads(process.stdout.readline(MOST))
             return bool(ok), str(said)
         except (OSError, ValueError, TypeError):
-            over = not timer.is_alive()
             process.kill()
-            why = f"it took longer than {timeout:g} s" if over else process.wait().why()
+            why = f"it took longer than {timeout:g} s" if over.is_set() else process.wait().why()
             raise Ended(f"the session has ended: {why}") from None
         finally:
             timer.cancel()

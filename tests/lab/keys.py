@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from lab.users import User
+from lab.waiting import until
 
 ADD_KEY = {"x86_64": 248, "aarch64": 217}
 # Takes every key that its user may have, and those that others still give back, until its parent ends.
@@ -30,12 +32,22 @@ while os.getppid() == parent:
 """
 
 
+def keys_of(user: User) -> int:
+    """How many keys count against the user's quota, as /proc/key-users has it."""
+    for line in Path("/proc/key-users").read_text().splitlines():
+        owner, _, rest = line.partition(":")
+        if int(owner) == user.uid:
+            return int(rest.split()[2].partition("/")[0])
+    return 0
+
+
 @contextmanager
 def no_keys_left(user: User) -> Iterator[None]:
     """While it lasts the kernel gives the user no further key."""
     number = ADD_KEY.get(platform.machine())
     if number is None:
         pytest.skip("the number of add_key(2) is not known for this machine")
+    before = keys_of(user)
     ids = {"user": user.uid, "group": user.gid, "extra_groups": []} if os.getuid() != user.uid else {}
     with subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", GREEDY, str(number)],
@@ -51,3 +63,5 @@ def no_keys_left(user: User) -> Iterator[None]:
             yield
         finally:
             process.kill()
+    # A worker of the kernel gives them back in its own time; until then whoever comes next has none.
+    until(lambda: keys_of(user) <= before, lambda: f"{keys_of(user)} keys of {user.name}'s are left")

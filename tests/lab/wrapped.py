@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,18 @@ class Wrapped(Runtime):
 def after(rt: Runtime, script: str, *, as_root: bool = False) -> Wrapped:
     """`rt`, each time after a shell has run these commands."""
     return Wrapped(rt, "sh", "-ec", f"{script}\n{GO_ON}", "sh", as_root=as_root)
+
+
+def with_etc(rt: Runtime, place: Path, script: str) -> Wrapped:
+    """`rt`, each time where root has changed files of /etc with these commands, for nobody else.
+
+    Not by mounts on the files: such a mount ends when useradd(8) elsewhere renames a new file over it.
+    """
+    own = place / "etc"
+    own.mkdir()
+    layers = f"lowerdir=/etc,upperdir={own}/upper,workdir={own}/work"
+    room = f"mount -t tmpfs -o mode=755 tmpfs {own}; mkdir {own}/upper {own}/work"
+    return with_mounts(rt, f"{room}; mount -t overlay -o {layers} etc /etc; {script}")
 
 
 def with_mounts(rt: Runtime, script: str) -> Wrapped:

@@ -21,10 +21,13 @@ def test_nothing_is_left_when_the_program_is_killed(program: Programs, bundle: M
         """
         sandbox = Sandbox(bundle)
         running = [sandbox.popen() for _ in range(5)]
+        if not os.fork():  # it lives on, and keeps nothing alive
+            os.read(0, 1)
+            os._exit(0)
         print("ready", flush=True)
-        copy = not os.fork()  # it lives on for a while, and keeps nothing alive
-        time.sleep(3 if copy else 1000)
+        time.sleep(1000)
         """,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
@@ -37,6 +40,8 @@ def test_nothing_is_left_when_the_program_is_killed(program: Programs, bundle: M
         return [line for line in running(program.user.uid) if line.startswith(("sleep", "rt-init"))]
 
     until(lambda: not left(), left)
+    assert process.stdin is not None
+    process.stdin.close()
     process.stdout.read()  # up to the end of the copy
     process.stdout.close()
 

@@ -261,5 +261,5 @@ def by_shell(rt: Runtime, script: str, *words: str) -> subprocess.CompletedProce
         {} if rt.user.uid == os.getuid() else {"user": rt.user.uid, "group": rt.user.gid, "extra_groups": []}
     )
     argv = ["/bin/sh", "-c", script, "sh", *rt.argv(*words)]
-    options: dict[str, Any] = {"env": rt.user.environment(), "cwd": "/", "timeout": 30, **own}
+    options: dict[str, Any] = {"env": rt.user.environment(), "cwd": "/", "timeout": PATIENCE, **own}
     return subprocess.run(argv, capture_output=True, text=True, check=False, **options)

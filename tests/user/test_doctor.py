@@ -17,8 +17,8 @@ from lab.leftovers import Ground
 from lab.ranges import map_ranges
 from lab.runtime import Runtime
 from lab.simulators import with_one_of
-from lab.users import User, can_make_users, made_user
-from lab.wrapped import Wrapped, after, with_mounts
+from lab.users import User, account, can_make_users, made_user
+from lab.wrapped import Wrapped, after, with_etc, with_mounts
 
 from rootless_rt.host.doctor.reasons import BY_ID
 
@@ -175,17 +175,10 @@ def test_a_user_without_a_range_is_told_and_the_script_s_commands_grant_one(rt: 
         assert before["status"] == "degraded" and f"/etc/subuid grants {user.name} no uids" in before["why"]
         assert before["fix"].startswith("sudo usermod --add-subuids ")
         for _ in range(2):
-            subprocess.run(["sh", "-eu"], input="\n".join(before["commands"]), text=True, check=True)
+            account("sh", "-euc", "\n".join(before["commands"]))
         lines = [line for line in Path("/etc/subuid").read_text().splitlines() if line.startswith(user.name)]
         assert len(lines) == 1, "the script may be run twice"
         assert look(Runtime(user, rt.root))["RT-IDS-SUBID"]["status"] == "ok"
-
-
-def write(place: Path, name: str, text: str, over: str) -> str:
-    """Shell commands that put a file of this text over another."""
-    (place / name).write_text(text)
-    (place / name).chmod(0o644)
-    return f"mount --bind {place}/{name} {over}"
 
 
 SHORT, SHARED = "{name}:3000000:1000\n", "{name}:3000000:65536\nsomebody:3000500:10\n"
@@ -198,20 +191,19 @@ SHORT, SHARED = "{name}:3000000:1000\n", "{name}:3000000:65536\nsomebody:3000500
     ("RT-IDS-PROVIDER", "/etc/nsswitch.conf", "passwd: files\nsubid: sss\n", "names sss"),
 ])  # fmt: skip
 def test_odd_grants_are_told(rt: Runtime, place: Path, id: str, file: str, text: str, why: str) -> None:
-    script = write(place, "file", text.format(name=rt.user.name), file)
+    (place / "file").write_text(text.format(name=rt.user.name))
+    script = f"cat {place}/file > {file}"
     getsubids = shutil.which("getsubids")
     if getsubids and id == "RT-IDS-PROVIDER":
         script += f"; mount --bind /dev/null {os.path.realpath(getsubids)}"
-    found = look(with_mounts(rt, script))[id]
+    found = look(with_etc(rt, place, script))[id]
     assert found["status"] == "degraded" and why in found["why"] and found["fix"]
 
 
 @pytest.mark.explains("RT-IDS-SUBID-LINK")
 def test_a_link_in_place_of_the_file_is_told(rt: Runtime, place: Path) -> None:
-    script = (
-        f"cp -a /etc {place}/etc; mv {place}/etc/subuid {place}/etc/other; ln -s other {place}/etc/subuid"
-    )
-    found = look(with_mounts(rt, f"{script}; mount --bind {place}/etc /etc"))["RT-IDS-SUBID-LINK"]
+    script = "mv /etc/subuid /etc/other; ln -s other /etc/subuid"
+    found = look(with_etc(rt, place, script))["RT-IDS-SUBID-LINK"]
     assert found["status"] == "degraded" and "/etc/subuid is a symbolic link to other" in found["why"]
 
 

@@ -17,7 +17,7 @@ def test_a_file_without_an_end_is_refused(rt: Runtime, bundle: MakeBundle, path:
         ["run", "--config", path, "d"],
         ["spec", "--from", path, "-f", "new"],
     ):
-        done = rt(*words, cwd=str(bundle().path), timeout=20)
+        done = rt(*words, cwd=str(bundle().path))
         assert done.returncode != 0 and "is larger than 16 MiB" in done.stderr, (words, done.stderr)
 
 
@@ -27,7 +27,7 @@ def test_a_fifo_that_nobody_writes_to_is_no_config(rt: Runtime, bundle: MakeBund
     os.mkfifo(made.path / "config.json")
     rt.user.owns(made.path)
     for verb in ("run", "create", "plan", "lint"):
-        done = rt(verb, "--bundle", str(made.path), *(["c"] if verb in ("run", "create") else []), timeout=20)
+        done = rt(verb, "--bundle", str(made.path), *(["c"] if verb in ("run", "create") else []))
         assert done.returncode in (1, 2) and "config.json" in done.stderr, (verb, done.stderr)
 
 
@@ -36,5 +36,5 @@ def test_a_log_that_nobody_reads_holds_no_command(rt: Runtime, bundle: MakeBundl
     log = made.path / "log"
     os.mkfifo(log)
     rt.user.owns(made.path)
-    done = rt("--log", str(log), "run", "--bundle", "/no/such/place", "c", timeout=20)
+    done = rt("--log", str(log), "run", "--bundle", "/no/such/place", "c")
     assert done.returncode == 1 and "cannot write the log" in done.stderr, done.stderr

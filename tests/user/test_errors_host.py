@@ -58,7 +58,7 @@ def test_a_helper_that_is_another_program_is_an_error_and_nothing_is_left(
         (place / name).chmod(0o755)
     environment = {**alice.environment(), "PATH": f"{place}:/usr/bin:/bin"}
     made = map_ranges(bundle(["/bin/id"]), alice)
-    done = rt("run", "--bundle", str(made.path), "replaced", env=environment, timeout=30)
+    done = rt("run", "--bundle", str(made.path), "replaced", env=environment)
     first, *hints = done.stderr.splitlines()
     assert done.returncode == 1 and done.stdout == "" and first.startswith("rt: "), done
     assert len(hints) <= 1 and len(done.stderr) < 3000 and "\x1b" not in done.stderr, done

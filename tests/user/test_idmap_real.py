@@ -254,11 +254,28 @@ def test_the_command_in_the_hint_is_the_fix(bare: User) -> None:
             account("usermod", f"--del-sub{kind}s", f"{start}-{start + count - 1}", bare.name)
 
 
-def test_a_range_beyond_the_grant_is_told_with_the_line(alice: User) -> None:
-    start, count, line = granted("uid", alice.uid)[0]
-    outcome = in_child(lambda: write([(0, start, count + 1)], single(alice.gid)), user=alice)
+def test_a_range_beyond_the_grant_is_told_with_the_line(alice: User, tmp_path: Path) -> None:
+    replace = own_grants(tmp_path, "root:100000:10", f"{alice.name}:700000:1000")
+    outcome = in_child(lambda: write([(0, 700000, 1001)], single(alice.gid)), user=alice, before=replace)
     assert reason(outcome) == "range-too-small"
-    assert f"{start}:{count} (line {line})" in str(outcome)
+    assert "700000:1000 (line 3)" in str(outcome)
+
+
+def own_grants(place: Path, *lines: str) -> Callable[[], None]:
+    """Has a process see an /etc with these lines, behind a comment, in its subuid and subgid."""
+    etc = place / "etc"
+    etc.mkdir(mode=0o755)
+    for name in ("passwd", "group", "nsswitch.conf", "ld.so.cache", "login.defs"):
+        shutil.copyfile(f"/etc/{name}", etc / name)
+    for name in ("subuid", "subgid"):
+        (etc / name).write_text("# comment\n" + "\n".join(lines))
+
+    def replace() -> None:
+        private_mounts()
+        # The whole directory: a mount on a file ends when useradd elsewhere renames a new file over it.
+        put_over(str(etc), "/etc")
+
+    return replace
 
 
 def private_mounts() -> None:
@@ -324,19 +341,8 @@ def test_a_helper_on_a_nosuid_mount_is_told(alice: User) -> None:
 @pytest.mark.parametrize("by_number", [False, True])
 def test_several_ranges_by_name_or_number_are_one_map(alice: User, tmp_path: Path, by_number: bool) -> None:
     owner = str(alice.uid) if by_number else alice.name
-    etc = tmp_path / "etc"
-    etc.mkdir(mode=0o755)
-    for name in ("passwd", "group", "nsswitch.conf", "ld.so.cache", "login.defs"):
-        shutil.copyfile(f"/etc/{name}", etc / name)
-    for name in ("subuid", "subgid"):
-        lines = (f"{owner}:700000:1000", "x:710000:10", f"{owner}:800000:500", f"{owner}:800500:500")
-        (etc / name).write_text("# comment\n" + "\n".join(lines))
-
-    def replace() -> None:
-        private_mounts()
-        # The whole directory: a mount on a file ends when useradd elsewhere renames a new file over it.
-        put_over(str(etc), "/etc")
-
+    lines = (f"{owner}:700000:1000", "x:710000:10", f"{owner}:800000:500", f"{owner}:800500:500")
+    replace = own_grants(tmp_path, *lines)
     expected: list[Extent] = [(1, 700000, 1000), (1001, 800000, 1000)]
     outcome = in_child(lambda: write(*full_maps(alice)), user=alice, before=replace)
     assert outcome == ("helpers", [(0, alice.uid, 1), *expected], [(0, alice.gid, 1), *expected], "allow")
