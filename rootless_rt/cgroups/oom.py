@@ -9,8 +9,6 @@ from __future__ import annotations
 import posix
 import select
 
-from rootless_rt import paths
-
 from . import fs
 from .change import folder_of
 from .stats import flat, single
