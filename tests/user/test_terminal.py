@@ -65,7 +65,8 @@ def test_the_terminal_is_restored_when_the_container_is_killed(rt: Runtime, bund
 
 
 def test_the_terminal_is_restored_when_rt_is_told_to_end(rt: Runtime, bundle: MakeBundle) -> None:
-    with session(rt, on_terminal(bundle(), SAY_READY + "trap 'exit 3' TERM; sleep 100 & wait")) as shell:
+    script = "trap 'exit 3' TERM; " + SAY_READY + "sleep 100 & wait"
+    with session(rt, on_terminal(bundle(), script)) as shell:
         shell.expect(READY)
         shell.process.send_signal(signal.SIGTERM)
         assert shell.wait() == 3
