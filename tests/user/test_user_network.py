@@ -26,8 +26,9 @@ from rootless_rt.host.doctor.fixes import install
 from rootless_rt.host.doctor.system import manager
 
 TCP_SERVER = "while :; do echo from-the-container | nc -l -p 80 >/dev/null; done"
-# With its end kept open for a while: pasta of Debian 12 may lose what comes after the other one closed.
-ASK = "(echo ask; sleep 1) | timeout 20 nc -w 5"
+# With its end kept open: pasta of Debian 12 may lose what comes after the other one closed.
+QUESTION = "mkfifo /tmp/question; exec 3<>/tmp/question; "
+ASK = "echo ask >&3; timeout 60 nc -w 50 <&3"
 UDP_SERVER = """
 s.bind(("0.0.0.0", 53))
 while True:
@@ -225,11 +226,12 @@ def test_a_port_published_on_one_address_is_not_on_others(here, machine, bundle,
 @pytest.mark.parametrize("helper", HELPERS)
 def test_the_hosts_loopback_is_reached_at_the_gateway_only_when_asked(here, machine, bundle, helper):
     need(helper)
-    script = f"{ASK} 10.0.2.2 9000 2>&1 || echo closed; cat /etc/hosts"
+    closing = "nc -w 5 10.0.2.2 9000 </dev/null 2>&1 || echo closed; cat /etc/hosts"
+    opening = f"{QUESTION}{ASK} 10.0.2.2 9000 2>&1; cat /etc/hosts"
     with machine.server("127.0.0.1", 9000, "from-the-host\n"):
-        closed = output(here, bundle(), script, "--net", helper)
+        closed = output(here, bundle(), closing, "--net", helper)
         assert "\nclosed\n" in closed and "host.containers.internal" not in closed
-        opened = output(here, bundle(), script, "--net", helper, "--host-loopback")
+        opened = output(here, bundle(), opening, "--net", helper, "--host-loopback")
     assert opened.startswith("from-the-host") and "10.0.2.2\thost.containers.internal" in opened
 
 
@@ -239,7 +241,7 @@ def test_the_container_reaches_addresses_of_the_host_and_not_its_loopback_ports(
     here, machine, bundle, helper
 ):
     need(helper)
-    script = f"{ASK} 192.0.2.77 9000; {ASK} 127.0.0.1 9001 2>/dev/null || echo own"
+    script = f"{QUESTION}{ASK} 192.0.2.77 9000; {ASK} 127.0.0.1 9001 2>/dev/null || echo own"
     with (
         machine.server("192.0.2.77", 9000, "from-the-host\n"),
         machine.server("127.0.0.1", 9001, "must-not-be-seen\n"),
