@@ -12,7 +12,7 @@ import pytest
 from conftest import MakeBundle
 from lab.inside import set_namespace
 from lab.runtime import Runtime
-from lab.waiting import PATIENCE, until
+from lab.waiting import PATIENCE, command, until
 from lab.wrapped import after
 
 
@@ -34,12 +34,19 @@ def test_options_that_change_nothing_here_are_taken(rt: Runtime, bundle: MakeBun
 
 @pytest.mark.covers("run --no-subreaper")
 def test_without_a_subreaper_orphans_are_not_rt_s(rt: Runtime, bundle: MakeBundle) -> None:
-    box = set_namespace(bundle("(sleep 4434 &); sleep 4432"), "pid", absent=True)
+    orphan = ["sleep", f"{4434_00000 + os.getpid()}"]  # no other run's
+    box = set_namespace(bundle(f"({' '.join(orphan)} &); sleep 4432"), "pid", absent=True)
     process = rt.popen("run", "--no-subreaper", "-b", str(box.path), "c", stderr=subprocess.DEVNULL)
+
+    def orphans() -> dict[int, str]:
+        """Whose parent is the container's shell no more."""
+        shell = box.config["process"]["args"]
+        return {pid: parent for pid, parent in _processes(orphan).items() if command(parent) != shell}
+
     try:
-        until(lambda: _processes("sleep\x004434\0"), "the orphan sleeps")
-        found = _processes("sleep\x004434\0")
-        assert str(process.pid) not in found.values()
+        until(orphans, "the orphan sleeps")
+        found = orphans()
+        assert found and str(process.pid) not in found.values()
         for pid in found:
             os.kill(pid, signal.SIGKILL)
     finally:
@@ -101,11 +108,11 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _processes(command: str) -> dict[int, str]:
+def _processes(words: list[str]) -> dict[int, str]:
     """Those with this command line; their parents."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if _text(path) == command and (status := _text(path.parent / "stat")):
+        if _text(path).split("\0")[:-1] == words and (status := _text(path.parent / "stat")):
             found[int(path.parent.name)] = status.rpartition(")")[2].split()[1]
     return found
 

@@ -50,6 +50,7 @@ def here(rt: Runtime, mounts: OwnMounts) -> Iterator[Runtime]:
     runtime = mounts.runtime(rt)
     yield runtime
     runtime.clean()
+    wait_for_none(rt.user)  # the next test counts its own
 
 
 @pytest.fixture
