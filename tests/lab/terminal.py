@@ -86,7 +86,8 @@ class Session(Master):
 
     def taken(self) -> None:
         """Wait until the command has read all that was typed."""
-        time.sleep(0.1)  # the kernel hands it over in its own time
+        # What was typed just now is on its way through the kernel: poll(2) waits for that (n_tty_poll).
+        select.select([self.slave], [], [], 0)
         until(lambda: fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)) == bytes(4), "all typed is read")
 
     def is_raw(self) -> bool:
