@@ -15,6 +15,7 @@ from lab.waiting import PATIENCE
 
 TREE = Path(__file__).resolve().parent.parent.parent
 RT = os.environ.get("RT") or str(TREE / "build/rt")
+ENDLESS = 3 * PATIENCE  # of one command, which may be one of a hundred at once
 
 
 def program_problem() -> str | None:
@@ -47,7 +48,9 @@ class Runtime:
             options.setdefault("extra_groups", [])
         return subprocess.Popen(self.argv(*words), **options)
 
-    def __call__(self, *words: str, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, timeout: float = ENDLESS, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end with stdin at /dev/null unless given; text in `stdout` and `stderr`."""
         options.setdefault("stdin", subprocess.DEVNULL)
         # Files, not pipes: a created or detached container keeps stdout, and a pipe would wait for its end.

@@ -6,11 +6,11 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab.waiting import PATIENCE, until
 
 from rootless_rt.container import processes
 from rootless_rt.errors import RtError
@@ -28,7 +28,7 @@ def test_a_living_process_is_known_again(child: subprocess.Popen[bytes]) -> None
     assert processes.is_alive(known)
     fd = processes.open_process(known)
     assert processes.send_signal(fd, signal.SIGKILL)
-    assert processes.wait_end(fd, 5)
+    assert processes.wait_end(fd, PATIENCE)
     os.close(fd)
 
 
@@ -46,10 +46,7 @@ def test_another_process_of_that_number_is_not(
 def test_a_zombie_has_ended(child: subprocess.Popen[bytes]) -> None:
     known = processes.identity(child.pid)
     child.kill()
-    deadline = time.monotonic() + 60
-    while processes.start_time(child.pid)[0] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    until(lambda: processes.start_time(child.pid)[0] == "Z", "it has ended")
     assert not processes.is_alive(known)
 
 

@@ -7,15 +7,19 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from lab.waiting import PATIENCE
 
 from idmap.errors import IdmapError
 from idmap.nsresource import is_there, lend, look
-from idmap.varlink import MOST_BYTES, VarlinkError, call
+from idmap.varlink import MOST_BYTES, VarlinkError
+from idmap.varlink import call as call_in_time
 
 METHOD = "org.example.Do"
+call = partial(call_in_time, seconds=PATIENCE)
 
 
 class Service:

@@ -54,7 +54,7 @@ def test_both_helpers_run_at_once(tools: Path) -> None:
         tool(
             tools,
             name,
-            f"for i in $(seq 200); do test -e {tools}/{other}.args && exit 0; sleep 0.02; done; exit 1",
+            f"for i in $(seq 3000); do test -e {tools}/{other}.args && exit 0; sleep 0.02; done; exit 1",
         )
     assert write_full() == "helpers"
 

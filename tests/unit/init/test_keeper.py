@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lab.waiting import PATIENCE
 
 from rootless_rt.api.keeper import Begun, Keeper, Lost, ending
 from rootless_rt.container.report import failure
@@ -66,7 +67,7 @@ def has_no_child(pid: int) -> bool:
 def wait_for(status: int) -> None:
     poll = select.poll()
     poll.register(status, select.POLLIN)
-    assert poll.poll(20_000)
+    assert poll.poll(PATIENCE * 1000)
 
 
 def told(keeper: Keeper, wire: bytes) -> int | None:
@@ -164,7 +165,7 @@ def answer(keeper: Keeper) -> tuple[int, list[int], bytes]:
     poll = select.poll()
     poll.register(keeper._sock, select.POLLIN)
     while True:
-        assert poll.poll(20_000)
+        assert poll.poll(PATIENCE * 1000)
         data, fds, _, _ = socket.recv_fds(keeper._sock, 65536, 1)
         for fd in fds:
             os.close(fd)

@@ -10,6 +10,7 @@ import struct
 
 import pytest
 from lab import seccomp_machine as machine
+from lab.waiting import PATIENCE
 
 from rootless_rt.errors import RtError
 from rootless_rt.init import launch
@@ -73,7 +74,7 @@ class Run:
     def end(self) -> int:
         """The wait status, once it has ended."""
         pidfd = os.pidfd_open(self.pid)
-        assert select.select([pidfd], [], [], 20)[0], "it goes on"
+        assert select.select([pidfd], [], [], PATIENCE)[0], "it goes on"
         os.close(pidfd)
         _, self.status = os.waitpid(self.pid, 0)
         return self.status
@@ -103,7 +104,7 @@ def test_under_a_filter_that_kills_for_anything_but_execve_it_still_gets_to_exec
     with Run(only(number, 0x7FC00000)) as run:
         fd = run.listener()
         run.sock.send(GO)
-        assert select.select([fd], [], [], 20)[0]
+        assert select.select([fd], [], [], PATIENCE)[0]
         os.close(fd)
         assert os.WTERMSIG(run.end()) == signal.SIGSYS
 
@@ -140,7 +141,7 @@ def test_it_can_be_killed_while_it_waits() -> None:
         fd = run.listener()
         os.kill(run.pid, signal.SIGKILL)
         assert run.end() == signal.SIGKILL
-        assert select.select([fd], [], [], 20)[0]  # nobody is under the filter any more
+        assert select.select([fd], [], [], PATIENCE)[0]  # nobody is under the filter any more
         os.close(fd)
 
 
