@@ -66,6 +66,6 @@ def test_a_container_in_a_delegated_cgroup_is_paused_and_resumed(machine: Machin
 def test_a_machine_that_has_ended_fails_one_test_and_is_booted_again_for_the_next() -> None:
     with lasting(systemd_machine) as machine:
         with pytest.raises(AssertionError, match="the machine has ended; it said:"):
-            machine.run("systemctl poweroff --force; sleep 50")
+            machine.run("systemctl poweroff --force; sleep 1000", timeout=200)
         machine.clean()
         assert machine.ok("cat /proc/1/comm") == "systemd\n"

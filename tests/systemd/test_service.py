@@ -58,7 +58,8 @@ class Service:
 
     def nothing_left(self) -> None:
         assert self.machine.rt("list", "--quiet", user=self.user).stdout == ""
-        assert self.machine.run("find /sys/fs/cgroup -name 'web' -o -name 'rt*@web*'").stdout == ""
+        look = "find /sys/fs/cgroup -name 'web' -o -name 'rt*@web*'"
+        self.until(lambda: self.machine.run(look).stdout == "")
 
 
 @pytest.fixture
@@ -95,12 +96,16 @@ def test_a_service_that_is_killed_comes_back(service: Service, user: str) -> Non
 
 @USERS
 def test_a_program_that_fails_is_restarted_and_one_that_ends_well_is_not(service: Service, user: str) -> None:
-    """The program fails the first time, and not the second time."""
-    service.given("sleep 0.2; echo >>/tmp/runs; test $(wc -l </tmp/runs) = 2 || exit 7").does("start")
-    runs = f"wc -l <{service.bundles}/web/rootfs/tmp/runs"
-    service.until(lambda: service.machine.run(runs, user).stdout.strip() == "2")
+    """The program fails the first time, and not the second time; it ends once systemd knows of it."""
+    waits = "until test -e /tmp/end$n; do sleep 0.05; done"
+    service.given(f"echo >>/tmp/runs; n=$(wc -l </tmp/runs); {waits}; test $n = 2 || exit 7").does("start")
+    place = f"{service.bundles}/web/rootfs/tmp"
+    service.machine.ok(f"touch {place}/end1", user)
+    service.until(lambda: service.shown("NRestarts") == "1" and service.shown("ActiveState") == "active")
+    service.machine.ok(f"touch {place}/end2", user)
     service.until(lambda: service.shown("ActiveState") == "inactive")
     assert service.shown("Result") == "success"
+    assert service.machine.ok(f"wc -l <{place}/runs", user).strip() == "2"
     service.nothing_left()
 
 

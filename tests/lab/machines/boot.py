@@ -219,7 +219,7 @@ def _kept(
         assert keeper.stdin
         with suppress(BrokenPipeError):
             keeper.stdin.close()
-        keeper.wait(30)
+        keeper.wait(60)
 
 
 @contextmanager
