@@ -77,9 +77,9 @@ def test_stop_gives_the_program_its_grace(cri: Cri) -> None:
     pod = cri.pod()
     container = pod.start("sh", "-c", "trap 'sleep 0.5; exit 5' TERM; touch /up; while :; do sleep 0.1; done")
     until(lambda: pod.exec(container, "test", "-e", "/up").code == 0, "it is up")
-    cri("StopContainer", container_id=container, timeout=20)
+    cri("StopContainer", container_id=container, timeout=60)
     assert ended(pod, container) == 5
-    cri("StopContainer", container_id=container, timeout=20)
+    cri("StopContainer", container_id=container, timeout=60)
     pod.remove()
 
 
@@ -112,7 +112,7 @@ def test_exec_gives_output_and_status(cri: Cri) -> None:
     container = pod.start("sh", "-c", FOREVER, envs=envs, working_dir="/tmp")
     done = pod.exec(container, "sh", "-c", "echo $GIVEN; pwd; echo err >&2; exit 4")
     assert (done.code, done.out, done.err) == (4, "1\n/tmp\n", "err\n"), str(done)
-    refused = cri.refused("ExecSync", container_id=container, cmd=["nope"], timeout=20)
+    refused = cri.refused("ExecSync", container_id=container, cmd=["nope"], timeout=60)
     assert 'exec: "nope": executable file not found in $PATH' in refused.text, str(refused)
     pod.remove()
 
@@ -174,7 +174,10 @@ def test_limits_are_set_and_changed(cri: Cri) -> None:
 def test_a_program_that_needs_too_much_memory_is_told_so(cri: Cri) -> None:
     pod = cri.pod()
     resources = {"memory_limit_in_bytes": 20 << 20, "cpu_shares": 2}
-    container = pod.start("sh", "-c", "exec tail /dev/zero", linux={"resources": resources})
+    # The shim listens for it from the start on, but not before.
+    script = "until [ -e /go ]; do sleep 0.1; done; exec tail /dev/zero"
+    container = pod.start("sh", "-c", script, linux={"resources": resources})
+    assert pod.exec(container, "touch", "/go").code == 0
     assert ended(pod, container) == 137
     until(lambda: pod.container(container)["reason"] == "OOMKilled", "the reason is known")
     pod.remove()

@@ -51,7 +51,8 @@ def test_nothing_is_left_of_what_was_being_made_when_all_was_killed(frail: Conta
         making = frail.popen(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(0.03 + step * 0.03)
         frail.kill()
-        frail.ward("pkill", "-KILL", "-f", f"containerd-shim.*-id {name}")
+        shims = ("pkill", "-KILL", "-f", f"containerd-shim.*-id {name}")
+        until(lambda: frail.ward(*shims).code == 1, "no shim is left, nor one that another has started")  # noqa: B023
         making.wait(PATIENCE)
         frail.serve()
         frail("task", "delete", "--force", name)

@@ -154,7 +154,7 @@ def test_containers_reach_each_other_over_a_bridge(core_docker: Docker) -> None:
     net = core_docker.name()
     core_docker.ok("network", "create", net)
     server = core_docker.start(f"--network={net}", "sleep", "1000")
-    said = core_docker.run(f"--network={net}", "ping", "-c", "1", "-W", "5", server)
+    said = core_docker.run(f"--network={net}", "ping", "-c", "1", "-W", "50", server)
     assert "1 packets received" in said, said
     core_docker.ok("network", "connect", "bridge", server)
     assert len(core_docker.ok("exec", server, "ip", "-o", "-4", "addr").splitlines()) == 3
@@ -213,9 +213,10 @@ def test_stop_lets_the_program_end_and_start_runs_it_again(core_docker: Docker) 
     name = core_docker.start("sh", "-c", script)
     for times in (1, 2):
         until(lambda: core_docker.ok("logs", name).count("up") == times, "it is up")  # noqa: B023
-        core_docker.ok("stop", "-t", "20", name)
+        core_docker.ok("stop", "-t", "50", name)
         assert core_docker.inspect(name, ".State.ExitCode") == "5"
-        assert core_docker.ok("logs", name).splitlines() == ["up", "bye"] * times
+        said = ["up", "bye"] * times
+        until(lambda: core_docker.ok("logs", name).splitlines() == said, f"it says {said}")  # noqa: B023
         if times == 1:
             core_docker.ok("start", name)
     core_docker.ok("restart", "-t", "0", name)
@@ -319,7 +320,10 @@ def test_limits_are_set_on_the_cgroup(root_docker: Docker) -> None:
 
 @case
 def test_a_program_that_needs_too_much_memory_is_killed(root_docker: Docker) -> None:
-    name = root_docker.start("-m=20m", "--memory-swap=20m", "tail", "/dev/zero")
+    # The shim listens for it from the start on, but not before.
+    script = "until [ -e /go ]; do sleep 0.1; done; exec tail /dev/zero"
+    name = root_docker.start("-m=20m", "--memory-swap=20m", "sh", "-c", script)
+    root_docker.ok("exec", name, "touch", "/go")
     root_docker.until(name, ".State.Status", "exited")
     root_docker.until(name, ".State.OOMKilled", "true")
     root_docker.remove(name)
@@ -328,9 +332,10 @@ def test_a_program_that_needs_too_much_memory_is_killed(root_docker: Docker) -> 
 @case
 def test_a_container_is_paused_and_goes_on(root_docker: Docker) -> None:
     name = root_docker.start("sh", "-c", "while :; do date +%s%N > /tmp/now; done")
+    read = ("cp", f"{name}:/tmp/now", "-")
+    until(lambda: root_docker(*read).code == 0, "it writes")
     root_docker.ok("pause", name)
     assert root_docker.inspect(name, ".State.Status") == "paused"
-    read = ("cp", f"{name}:/tmp/now", "-")
     before = root_docker.ok(*read)
     time.sleep(0.3)
     assert root_docker.ok(*read) == before, "it stands still"

@@ -59,7 +59,7 @@ def test_a_pod_as_the_kubelet_runs_it(cri: Cri) -> None:
     # The liveness probe fails: the container is stopped with its grace and takes another attempt.
     assert pod.exec(web, "rm", "/tmp/well").code == 0
     assert not probe(pod, web)
-    cri("StopContainer", container_id=web, timeout=30)
+    cri("StopContainer", container_id=web, timeout=60)
     assert ended(pod, web) == 0
     logged(pod, "web", "up", "bye")
     second = pod.start("sh", "-c", SERVER, name="web", attempt=1)
@@ -68,7 +68,7 @@ def test_a_pod_as_the_kubelet_runs_it(cri: Cri) -> None:
     assert pod.container(side)["state"] == RUNNING
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda each: cri("StopContainer", container_id=each, timeout=30), (second, side)))
+        list(pool.map(lambda each: cri("StopContainer", container_id=each, timeout=60), (second, side)))
     assert [ended(pod, each) for each in (second, side)] == [0, 0]
     logged(pod, "web", "up", "bye", attempt=1)
     logged(pod, "side", "up", "bye")
@@ -95,7 +95,7 @@ def test_a_probe_that_hangs_has_failed_and_the_container_is_killed_in_the_end(cr
     assert ended(pod, stuck) == 137
     after = pod.start("sh", "-c", SERVER, name="stuck", attempt=1)
     until(lambda: probe(pod, after), "the next attempt is well")
-    cri("StopContainer", container_id=after, timeout=30)
+    cri("StopContainer", container_id=after, timeout=60)
     assert ended(pod, after) == 0
     pod.remove()
 

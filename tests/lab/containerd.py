@@ -14,7 +14,8 @@ from lab.ward import IMAGE, PAUSE, Ward
 
 _NUMBERS = itertools.count()
 
-# What docs/engines.md shows, with places of our own.
+# What docs/engines.md shows, with places of our own. What has not answered in 2 to 5 s containerd takes for
+# dead and cleans up, in 5 s more: on a busy machine that is too soon.
 CONFIG = """\
 version = 2
 root = "{base}/root"
@@ -26,6 +27,12 @@ disabled_plugins = [{disabled}]
 
 [ttrpc]
   address = "{base}/t.sock"
+
+[timeouts]
+  "io.containerd.timeout.shim.cleanup" = "60s"
+  "io.containerd.timeout.shim.load" = "60s"
+  "io.containerd.timeout.shim.shutdown" = "60s"
+  "io.containerd.timeout.task.state" = "60s"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "{base}/opt"

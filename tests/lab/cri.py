@@ -14,7 +14,8 @@ from typing import Any
 
 from lab.containerd import Containerd
 from lab.engines import RUNTIMES, Done
-from lab.ward import IMAGE
+from lab.waiting import PATIENCE, until
+from lab.ward import IMAGE, PAUSE
 
 Message = dict[str, Any]
 _NUMBERS = itertools.count()
@@ -254,6 +255,16 @@ class Cri:
         self.channel = grpc.insecure_channel(f"unix:{containerd.base}/c.sock")
         self.runtime = "runc"
         (containerd.base / "logs").mkdir()
+        until(self._has_images, "the images are known")
+
+    def _has_images(self) -> bool:
+        """Whether it serves, and has heard of the images: what `ctr` imports it learns in its own time."""
+        ask = self.channel.unary_unary("/runtime.v1.ImageService/ListImages")
+        try:
+            answer = ask(b"", timeout=PATIENCE)
+        except self.errors:
+            return False
+        return all(name.encode() in answer for name in (IMAGE, PAUSE))
 
     def on(self, runtime: str) -> Cri:
         """The same engine, with pods of this handler."""
@@ -265,7 +276,7 @@ class Cri:
         """Call a method of the RuntimeService. Raises Refused."""
         call = self.channel.unary_unary(f"/runtime.v1.RuntimeService/{method}")
         try:
-            answer = call(encode(f"{method}Request", fields), timeout=60)
+            answer = call(encode(f"{method}Request", fields), timeout=2 * PATIENCE)
         except self.errors as error:
             raise Refused(method, error.code().name, error.details()) from None
         return decode(f"{method}Response", answer)
@@ -335,7 +346,7 @@ class Pod:
         self.cri("StartContainer", container_id=container)
         return container
 
-    def exec(self, container: str, *command: str, timeout: int = 20) -> Done:
+    def exec(self, container: str, *command: str, timeout: int = 60) -> Done:
         said = self.cri("ExecSync", container_id=container, cmd=list(command), timeout=timeout)
         return Done(command, said["exit_code"], said["stdout"], said["stderr"])
 
