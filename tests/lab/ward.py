@@ -7,9 +7,11 @@ Only cgroups outlive it: daemons are told to make theirs below `cgroup`, which `
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -59,8 +61,7 @@ class Ward:
         self.base = Path(tempfile.mkdtemp(prefix="rt-ward-"))
         self.base.chmod(0o755)
         self.made = [place for place in _FIXED if not place.exists()]
-        for place in self.made:
-            place.mkdir(exist_ok=True)
+        self.held = {place: _held(place) for place in _FIXED}
         unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
         self.keeper = subprocess.Popen(
             [*unshare, "sh", "-c", _SET_UP, "sh", *map(str, _FIXED)],
@@ -139,10 +140,10 @@ class Ward:
 
         def listens() -> bool:
             assert process.poll() is None, f"{name} ended: {log.read_text()[-2000:]}"
-            return ready.is_socket()
+            return takes_connections(ready)
 
         try:
-            until(listens, f"{name} listens on {ready}")
+            until(listens, f"{name} listens on {ready}", 2 * PATIENCE)
         except AssertionError as error:
             raise AssertionError(f"{error}: {log.read_text()[-2000:]}") from None
 
@@ -161,9 +162,12 @@ class Ward:
         while not self._cgroups_gone() and time.monotonic() < deadline:
             time.sleep(0.05)
         shutil.rmtree(self.base, ignore_errors=True)
-        for place in self.made:
-            with suppress(OSError):  # another run uses it too
-                place.rmdir()
+        for place, lock in self.held.items():
+            if place in self.made:
+                with suppress(OSError):  # another run uses it too
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    place.rmdir()
+            os.close(lock)
 
     def _cgroups_gone(self) -> bool:
         for ours in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}*"):
@@ -173,3 +177,25 @@ class Ward:
                 except OSError:
                     return False
         return True
+
+
+def _held(place: Path) -> int:
+    """Have a directory; a lock on it as long as it is used: what a ward has mounted on it goes with it."""
+    while True:
+        place.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # another run has just removed it
+            lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if place.exists() and os.path.samestat(os.fstat(lock), place.stat()):
+                return lock
+            os.close(lock)
+
+
+def takes_connections(path: Path) -> bool:
+    """Whether somebody listens on a socket: its file is there before that."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        try:
+            caller.connect(str(path))
+        except OSError:
+            return False
+    return True
