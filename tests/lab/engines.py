@@ -122,7 +122,8 @@ class Done:
 class Place:
     """A private mount namespace with /dev/fuse and /dev/net/tun for everybody; engines' commands run in it.
 
-    Whatever an engine leaves mounted goes with it. Without root there is none: commands run where tests do.
+    It has a /dev/shm of its own, where podman keeps its locks: under one name, whatever the storage. What an
+    engine leaves mounted goes with it. Without root there is none: commands run where tests do.
     """
 
     _SET_UP = """set -e
@@ -133,6 +134,7 @@ class Place:
         mknod -m 666 "$file" c $(stat -c '0x%t 0x%T' /dev/$node)
         mount --bind "$file" /dev/$node
     done
+    mount -t tmpfs -o mode=1777,nosuid,nodev rt-test-shm /dev/shm
     mount --make-rshared /
     echo ready
     exec sleep infinity

@@ -54,8 +54,7 @@ class Podman:
             (base / name).mkdir(mode=0o700)
         user.owns(base)
         # What podman makes outside of the directories it is told: removed at the end, unless it was there.
-        locks = f"libpod_rootless_lock_{user.uid}" if self.rootless else "libpod_lock"
-        made = [Path("/dev/shm", locks)]
+        made = [] if place.keeper else [Path("/dev/shm", f"libpod_rootless_lock_{user.uid}")]
         if not self.rootless:
             made += [path / "libpod_parent" for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir()]
         self.outside = [path for path in made if not path.exists()]
