@@ -15,7 +15,7 @@ setup_suite() {
     if [ "$(id -u)" = 0 ]; then
         MADE_USER=rtbats$$
         # The comment is how tools/lanes.py knows whom it may remove when a run was cut short.
-        useradd --create-home --shell /bin/sh --comment "made by the tests of rt" "$MADE_USER" 3>&- || return 1
+        make_user || return 1
         PLAIN_USER=$MADE_USER
     fi
     PLAIN_HOME=$(getent passwd "$PLAIN_USER" | cut -d: -f6)
@@ -24,6 +24,17 @@ setup_suite() {
     if [ -n "$MADE_USER" ]; then
         chown "$MADE_USER:" "$PLAIN_RUNTIME"
     fi
+}
+
+# Tries again while another test run has the files locked.
+make_user() {
+    local try said=
+    for try in $(seq 240); do
+        said=$(useradd --create-home --shell /bin/sh --comment "made by the tests of rt" "$MADE_USER" 2>&1 3>&-) && return
+        case $said in *lock*) sleep 0.25 ;; *) break ;; esac
+    done
+    printf '%s\n' "$said" >&2
+    return 1
 }
 
 teardown_suite() {
