@@ -31,9 +31,9 @@ PODMAN_IMAGE = Image("uml-podman", "trixie", (*UML_PACKAGES, "podman", "catatoni
 QEMU_PACKAGES = ("criu", "iptables", "python3-protobuf", "python3-jeepney", "apparmor")
 QEMU_IMAGE = Image("qemu", "trixie", QEMU_PACKAGES, disk=1600, kernel="linux-image-cloud-amd64")
 QEMU = "qemu-system-x86_64"
-PATIENCE = (
-    5  # times the time that a command has elsewhere: an emulated processor is that much slower, or more
-)
+# Times the time that a command has elsewhere: an emulated processor is that much slower, or more.
+PATIENCE = 5
+UML_PATIENCE = 3
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 MORE_NAMESPACES = ["--uts", "--ipc", "--net", "--cgroup"]
 
@@ -104,8 +104,8 @@ def uml_machine(user: User, module: str = "apparmor", image: Image = UML_IMAGE) 
         ]
         with _kept(scratch, "", [*NAMESPACES, "sh", *words, *trees()], log, serial):
             with _told(log):
-                machine = Machine(ours, share, log)
-                machine.wait_ready(120)
+                machine = Machine(ours, share, log, UML_PATIENCE)
+                machine.wait_ready(60)
                 _finish_uml(machine)
             yield machine
 
