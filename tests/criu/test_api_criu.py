@@ -59,6 +59,7 @@ def test_a_container_is_saved_and_restored_with_other_streams(
                 print(error)
             assert runtime.containers() == []
         """,
+        timeout=200,
     )
     unknown, missing = said.splitlines()
     assert unknown.startswith("no option 'no_such': there are auto_dedup, ")

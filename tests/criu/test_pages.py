@@ -20,6 +20,7 @@ from lab.waiting import PATIENCE, until
 BOX = f"pages{os.getpid()}"
 PIPE = 4 << 20  # bytes: what criu's server of pages wants
 LIMIT = Path("/proc/sys/fs/pipe-max-size")
+_ports = iter(range(20000 + os.getpid() % 10000, 32000))
 
 
 @pytest.fixture
@@ -76,8 +77,14 @@ def serving(rt: Saver, images: Path, port: int) -> Iterator[subprocess.Popen[byt
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Below those that the kernel gives by itself (ip_local_port_range): nobody gets it meanwhile."""
+    for port in _ports:
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+    raise AssertionError("no port is free")
 
 
 def wait_listening(port: int) -> None:

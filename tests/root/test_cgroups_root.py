@@ -134,7 +134,7 @@ def test_delete_waits_for_the_dying_and_names_what_lives(box: cgroups.Manager) -
         box.delete(timeout=0.05)
     for pid in box.procs():
         os.kill(pid, signal.SIGKILL)
-    box.delete()
+    box.delete(timeout=PATIENCE)
     close(child)
     assert not [path for path in box.paths if os.path.exists(path)]
 

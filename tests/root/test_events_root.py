@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not (CGROUPS / "memory").is_dir(), reason="needs the controllers on cgroup v1"),
 ]
 MEGABYTE = 1 << 20
-EAT = "dd if=/dev/zero of=/dev/null bs=80M count=1"
+EAT = "dd if=/dev/zero of=/dev/null bs=80M count=1 iflag=fullblock"
 
 
 def limited(bundle: Bundle, **resources: Any) -> Bundle:

@@ -116,7 +116,7 @@ def test_huge_pages_are_limited_wherever_their_controller_is(
 @pytest.mark.covers("linux.resources.memory.limit")
 def test_more_memory_than_allowed_ends_it(root_rt: Runtime, root_bundle: MakeBundle) -> None:
     made = limited(
-        root_bundle("dd if=/dev/zero of=/dev/null bs=80M count=1"),
+        root_bundle("dd if=/dev/zero of=/dev/null bs=80M count=1 iflag=fullblock"),
         memory={"limit": 24 * MEGABYTE, "swap": 24 * MEGABYTE},
     )
     done = root_rt("run", "--bundle", str(made.path), "box")
