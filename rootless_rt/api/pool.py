@@ -20,6 +20,7 @@ from rootless_rt.api.process import Process
 from rootless_rt.api.result import Result
 from rootless_rt.api.sandbox import Sandbox
 from rootless_rt.api.streams import DEVNULL, PIPE, Source, Streams, Target
+from rootless_rt.api.threads import leave_signals
 from rootless_rt.errors import RtError
 
 _MOST = 1000
@@ -138,6 +139,7 @@ class Pool:
 
     def _refill(self) -> None:
         """Until the pool is closed. After a failure it waits for somebody to ask for a container again."""
+        leave_signals()
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._closed or not (self._is_full() or self._failure))

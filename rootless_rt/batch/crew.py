@@ -19,6 +19,7 @@ from rootless_rt.api.config import spec_of
 from rootless_rt.api.pool import Pool
 from rootless_rt.api.process import Process
 from rootless_rt.api.sandbox import Sandbox
+from rootless_rt.api.threads import leave_signals
 from rootless_rt.batch.jobs import Job
 from rootless_rt.batch.outcomes import Outcome
 from rootless_rt.errors import RtError
@@ -90,6 +91,7 @@ class Crew:
 
     def _work(self, source: Iterator[Job]) -> None:
         problem = None
+        leave_signals()
         try:
             while (job := self._take(source)) is not None:
                 outcome = self._do(job)

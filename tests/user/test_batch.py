@@ -192,23 +192,29 @@ def endless(rt: Runtime) -> int:
     return int(listed.stdout)
 
 
-def interrupted(batch: Batches, process: subprocess.Popen[bytes]) -> int:
+def interrupted(batch: Batches, process: subprocess.Popen[bytes], *, stopped: bool) -> int:
     """Wait for one result and two that never come, press Ctrl-C, and tell the status."""
     deadline = time.monotonic() + 60
     while not (batch.kept.is_file() and batch.kept.read_text() and endless(batch.rt) == 2):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
+    if stopped:
+        os.killpg(process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
     os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
     return process.wait(60)
 
 
-def test_ctrl_c_ends_all_containers_and_keeps_the_results_so_far(batch: Batches) -> None:
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_ctrl_c_ends_all_containers_and_keeps_the_results_so_far(batch: Batches, stopped: bool) -> None:
+    """One that is stopped gets the signal when it goes on, in whichever thread comes first."""
     jobs = [{"id": "quick"}, {"id": "a", "args": ENDLESS}, {"id": "b", "args": ENDLESS}, {"id": "c"}]
     kept = ["--output", str(batch.kept)]
     with tempfile.TemporaryFile() as said:
         words = batch.words(jobs, "--jobs", "2", *kept)
         process = batch.rt.popen(*words, stderr=said, start_new_session=True)
-        assert interrupted(batch, process) == 130
+        assert interrupted(batch, process, stopped=stopped) == 130
         said.seek(0)
         assert said.read() == b"rt: interrupted: 1 jobs have a result\nhint: --resume runs the others\n"
     assert results(batch.kept.read_text()).keys() == {"quick"}
