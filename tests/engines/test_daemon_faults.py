@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lab.containerd import Containerd
-from lab.waiting import PATIENCE, until
+from lab.waiting import PATIENCE, command, until
 from lab.ward import Ward
 
 
@@ -41,6 +42,12 @@ def test_a_daemon_that_comes_back_finds_its_containers(frail: Containerd) -> Non
     until(lambda: not left_of(frail, name), "nothing is left of it")
 
 
+def shim_of(name: str) -> bool:
+    """Whether a container's shim is there; its snapshot is, then."""
+    lines = (command(entry.name) for entry in Path("/proc").glob("[0-9]*"))
+    return any(name in words and "containerd-shim" in words[0] for words in lines)
+
+
 # Not runc: killed while it creates, it leaves cgroups behind.
 @pytest.mark.parametrize("frail", ["rt"], indirect=True)
 def test_nothing_is_left_of_what_was_being_made_when_all_was_killed(frail: Containerd) -> None:
@@ -49,7 +56,9 @@ def test_nothing_is_left_of_what_was_being_made_when_all_was_killed(frail: Conta
         name = frail.name()
         words = [*frail.run_words("--detach"), name, "sleep", "54321"]
         making = frail.popen(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.03 + step * 0.03)
+        # Not before: killed between a snapshot's directory and its record, containerd makes no further one.
+        until(lambda: shim_of(name), f"a shim for {name}")  # noqa: B023
+        time.sleep(step * 0.03)
         frail.kill()
         shims = ("pkill", "-KILL", "-f", f"containerd-shim.*-id {name}")
         until(lambda: frail.ward(*shims).code == 1, "no shim is left, nor one that another has started")  # noqa: B023
