@@ -18,7 +18,7 @@ from lab.waiting import until
 
 MEGABYTE = 1 << 20
 FULL = ["--memory=64m", "--pids-limit=20", "--cpus=0.5"]
-EAT = "dd if=/dev/zero of=/dev/null bs=80M count=1"
+EAT = "dd if=/dev/zero of=/dev/null bs=80M count=1 iflag=fullblock"
 
 # The Debian root is built in the first test, and everything takes its time there.
 pytestmark = pytest.mark.timeout(900)

@@ -107,7 +107,7 @@ def test_an_idle_container_has_no_share(machine: Machine, way: Way) -> None:
 @EACH
 @pytest.mark.covers("linux.resources.memory.limit", "linux.resources.memory.swap")
 def test_more_memory_than_allowed_ends_it(machine: Machine, way: Way) -> None:
-    eat = "exec dd if=/dev/zero of=/dev/null bs=100M count=1"
+    eat = "exec dd if=/dev/zero of=/dev/null bs=100M count=1 iflag=fullblock"
     done = run(machine, way, eat, memory={"limit": 24 * MEGABYTE, "swap": 24 * MEGABYTE})
     assert done.code == 137, done
     nothing_left(machine, way)

@@ -11,7 +11,7 @@ from lab.managers import DELEGATED
 
 MEGABYTE = 1 << 20
 USERS = pytest.mark.parametrize("user", ["root", "alice"])
-EAT = "dd if=/dev/zero of=/dev/null bs=80M count=1"
+EAT = "dd if=/dev/zero of=/dev/null bs=80M count=1 iflag=fullblock"
 
 
 class Box:
