@@ -117,15 +117,16 @@ def explanation(manager: Manager) -> str | None:
     folder = folder_of(manager)("memory")
     if folder is None:
         return None
-    version = 2 if fs.read_bytes(f"{folder}/memory.events") is not None else 1
+    told, version = fs.read_bytes(f"{folder}/memory.events"), 2
+    if told is None:
+        told, version = fs.read_bytes(f"{folder}/memory.oom_control"), 1
     name = "memory.max" if version == 2 else "memory.limit_in_bytes"
     limit = fs.read_bytes(f"{folder}/{name}")
-    events = flat(fs.read_bytes(f"{folder}/{'memory.events' if version == 2 else 'memory.oom_control'}"))
-    if not events and manager.kind == "systemd":
+    if manager.kind == "systemd" and (told is None or limit is None):
         return _explanation_without(manager)
+    events, most = flat(told), single(limit)
     if not events.get("oom_kill"):
         return None
-    most = single(limit)
     if version == 2:
         own = bool(events.get("oom"))
     else:

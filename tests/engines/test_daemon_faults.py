@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from lab.containerd import Containerd
-from lab.waiting import PATIENCE, command, until
+from lab.waiting import PATIENCE, commands, until
 from lab.ward import Ward
 
 
@@ -44,8 +43,7 @@ def test_a_daemon_that_comes_back_finds_its_containers(frail: Containerd) -> Non
 
 def shim_of(name: str) -> bool:
     """Whether a container's shim is there; its snapshot is, then."""
-    lines = (command(entry.name) for entry in Path("/proc").glob("[0-9]*"))
-    return any(name in words and "containerd-shim" in words[0] for words in lines)
+    return any(name in words and "containerd-shim" in words[0] for words in commands().values())
 
 
 # Not runc: killed while it creates, it leaves cgroups behind.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.engines import RUNTIMES, case
 from lab.podman import IMAGE, Podman
-from lab.waiting import command, has_ended, until
+from lab.waiting import commands, has_ended, until
 
 
 def _state(podman: Podman) -> Path:
@@ -81,5 +81,4 @@ def _end_what_podman_forgot(podman: Podman, name: str) -> None:
 
 def _of(program: str, name: str) -> dict[int, list[str]]:
     """The processes of a program that were told this name: pid -> words."""
-    found = {int(entry.name): command(entry.name) for entry in Path("/proc").glob("[0-9]*")}
-    return {pid: words for pid, words in found.items() if name in words and words[0].endswith(program)}
+    return {pid: words for pid, words in commands().items() if name in words and words[0].endswith(program)}

@@ -24,11 +24,16 @@ def until(true: Callable[[], object], what: object, seconds: float = PATIENCE) -
 
 
 def command(pid: int | str) -> list[str]:
-    """The words of a process's command line; none when it has ended."""
+    """The words of a process's command line, which need be no text; none when it has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="surrogateescape").split("\0")[:-1]
     except OSError:
         return []
+
+
+def commands() -> dict[int, list[str]]:
+    """The command lines of all processes: pid -> words."""
+    return {int(entry.name): command(entry.name) for entry in Path("/proc").glob("[0-9]*")}
 
 
 def becomes(pid: int, *words: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import MakeBundle
 from lab.inside import set_namespace
 from lab.runtime import Runtime
-from lab.waiting import PATIENCE, command, until
+from lab.waiting import PATIENCE, command, commands, until
 from lab.wrapped import after
 
 
@@ -110,11 +110,9 @@ def _text(path: Path) -> str:
 
 def _processes(words: list[str]) -> dict[int, str]:
     """Those with this command line; their parents."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if _text(path).split("\0")[:-1] == words and (status := _text(path.parent / "stat")):
-            found[int(path.parent.name)] = status.rpartition(")")[2].split()[1]
-    return found
+    pids = [pid for pid, line in commands().items() if line == words]
+    found = {pid: _text(Path(f"/proc/{pid}/stat")) for pid in pids}
+    return {pid: status.rpartition(")")[2].split()[1] for pid, status in found.items() if status}
 
 
 @pytest.mark.covers("create --preserve-fds", "create --no-pivot")
