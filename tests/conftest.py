@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,6 +46,12 @@ def _need_program() -> None:
         pytest.fail(problem)
     if not os.access(BUSYBOX, os.X_OK):
         pytest.skip("needs a static busybox: apt install busybox-static")
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores these two; so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
